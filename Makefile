@@ -1,0 +1,59 @@
+# Two commands on a machine that has Python 3.11 or newer and make: `make demo` and `make test`.
+# Every target makes what it needs: .venv with pinned, hash-checked packages, Node where none is
+# installed, Azurite from its lock file, the trained model. A second run installs nothing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Node comes from a package where the machine has none.
+NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo requirements/node.txt)
+
+.PHONY: demo up test lint unit test-containers bench soak lock clean help
+
+help:  ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: $(VENV)/run.stamp  ## Train, start everything, score one patient and a file, show it, stop
+	@$(BIN)/python -m cli.demo
+
+up: $(VENV)/run.stamp  ## Azurite, api and worker on this machine until Ctrl-C
+	@$(BIN)/heart-scorer up
+
+test: $(VENV)/dev.stamp lint  ## Lint, types, import contracts and all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp  ## Lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/dev.stamp  ## Tests that need no network and take seconds
+	$(BIN)/python -m pytest tests/unit
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/run.stamp: requirements/run.txt $(NODE) pyproject.toml | $(VENV)/bin/python
+	@echo "installing the packages of $< (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< $(if $(NODE),-r $(NODE))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(NODE) pyproject.toml | $(VENV)/bin/python
+	@echo "installing the packages of $< (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< $(if $(NODE),-r $(NODE))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@ $(VENV)/run.stamp
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+lock: $(VENV)/dev.stamp  ## Resolve requirements/*.in again
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	for part in run api worker training node; do \
+	  $(COMPILE) requirements/$$part.in -c requirements/dev.txt -o requirements/$$part.txt; done
+
+clean:  ## Remove all that make made
+	rm -rf $(VENV) .local artifact

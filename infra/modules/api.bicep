@@ -1,0 +1,164 @@
+metadata description = 'The API: scores while the caller waits, and takes batches for the worker.'
+
+@description('Region of the app.')
+param location string
+
+@description('Name of the app.')
+@maxLength(32)
+param name string
+
+@description('Tags of the app.')
+param tags object
+
+@description('Container Apps environment it runs in.')
+param environmentId string
+
+@description('Image to run.')
+param image string
+
+@description('Host name of the registry that holds the image.')
+param registryServer string
+
+@description('Resource id of the identity that the app itself uses.')
+param identityId string
+
+@description('Client id of that identity.')
+param identityClientId string
+
+@description('Resource id of the identity that pulls the image.')
+param platformIdentityId string
+
+@description('Name of the storage account.')
+param storageName string
+
+@description('Queue of the batches.')
+param queueName string
+
+@description('Keys that callers must present, or none.')
+@secure()
+param apiKeys string
+
+@description('Application Insights component; empty for none.')
+param insightsName string
+
+@description('Replicas at least.')
+param minReplicas int
+
+@description('Replicas at most.')
+param maxReplicas int
+
+@description('Publish on the internet.')
+param external bool
+
+@description('Application whose Microsoft Entra tokens are demanded; empty for none.')
+param signInClientId string
+
+var port = 8000
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = if (!empty(insightsName)) {
+  name: insightsName
+}
+
+var settings = [
+  { name: 'AZURE_CLIENT_ID', value: identityClientId }
+  { name: 'SCORER_STORAGE_ACCOUNT', value: storageName }
+  { name: 'SCORER_QUEUE', value: queueName }
+  { name: 'SCORER_API_KEYS', secretRef: 'api-keys' }
+]
+
+var telemetrySettings = empty(insightsName) ? [] : [
+  { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights!.properties.ConnectionString }
+]
+
+resource app 'Microsoft.App/containerApps@2025-01-01' = {
+  name: name
+  location: location
+  tags: tags
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {}, '${platformIdentityId}': {} }
+  }
+  properties: {
+    environmentId: environmentId
+    workloadProfileName: 'Consumption'
+    configuration: {
+      activeRevisionsMode: 'Single'
+      identitySettings: [{ identity: platformIdentityId, lifecycle: 'None' }]
+      ingress: {
+        external: external
+        targetPort: port
+        transport: 'auto'
+        allowInsecure: false
+        traffic: [{ latestRevision: true, weight: 100 }]
+      }
+      registries: [{ server: registryServer, identity: platformIdentityId }]
+      secrets: [{ name: 'api-keys', value: apiKeys }]
+    }
+    template: {
+      terminationGracePeriodSeconds: 30
+      containers: [
+        {
+          name: 'api'
+          image: image
+          resources: { cpu: json('0.5'), memory: '1Gi' }
+          env: concat(settings, telemetrySettings)
+          probes: [
+            {
+              // The port opens once the model is loaded and checked: half a minute at most.
+              type: 'Startup'
+              httpGet: { path: '/livez', port: port }
+              periodSeconds: 3
+              timeoutSeconds: 2
+              failureThreshold: 10
+            }
+            {
+              type: 'Liveness'
+              httpGet: { path: '/livez', port: port }
+              periodSeconds: 10
+              timeoutSeconds: 5
+              failureThreshold: 3
+            }
+            {
+              type: 'Readiness'
+              httpGet: { path: '/readyz', port: port }
+              periodSeconds: 5
+              timeoutSeconds: 5
+              failureThreshold: 3
+            }
+          ]
+        }
+      ]
+      scale: {
+        minReplicas: minReplicas
+        maxReplicas: maxReplicas
+        rules: [{ name: 'http', http: { metadata: { concurrentRequests: '50' } } }]
+      }
+    }
+  }
+}
+
+// Checked by the platform before a request reaches the container; probes do not pass here.
+resource signIn 'Microsoft.App/containerApps/authConfigs@2025-01-01' = if (!empty(signInClientId)) {
+  parent: app
+  name: 'current'
+  properties: {
+    platform: { enabled: true }
+    globalValidation: { unauthenticatedClientAction: 'Return401' }
+    identityProviders: {
+      azureActiveDirectory: {
+        enabled: true
+        registration: {
+          clientId: signInClientId
+          openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+        }
+        validation: { allowedAudiences: [signInClientId, 'api://${signInClientId}'] }
+      }
+    }
+  }
+}
+
+@description('Name of the app.')
+output name string = app.name
+
+@description('Address of the API.')
+output url string = 'https://${app.properties.configuration.ingress.fqdn}'

@@ -1,0 +1,31 @@
+metadata description = 'A registry for the two images.'
+
+@description('Region of the registry.')
+param location string
+
+@description('Name of the registry.')
+@minLength(5)
+@maxLength(50)
+param name string
+
+@description('Tags of the registry.')
+param tags object
+
+resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
+  // checkov:skip=CKV_AZURE_139: az acr build and a developer's docker push come from outside
+  // checkov:skip=CKV_AZURE_163: scanning is a setting of Microsoft Defender on the subscription
+  // checkov:skip=CKV_AZURE_166: quarantine needs a Premium registry
+  name: name
+  location: location
+  tags: tags
+  sku: { name: 'Basic' }
+  properties: {
+    adminUserEnabled: false
+    anonymousPullEnabled: false
+    // The other mode, announced as the future default, does not honour the role AcrPull.
+    roleAssignmentMode: 'LegacyRegistryPermissions'
+  }
+}
+
+@description('Name of the registry.')
+output name string = registry.name

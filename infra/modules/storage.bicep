@@ -1,0 +1,113 @@
+metadata description = 'The storage account: queues, containers, and how long things are kept.'
+
+@description('Region of the account.')
+param location string
+
+@description('Name of the account.')
+@minLength(3)
+@maxLength(24)
+param name string
+
+@description('Tags of the account.')
+param tags object
+
+@description('Redundancy of the account.')
+param skuName string
+
+@description('Queues to create.')
+param queueNames array
+
+@description('Days after which inputs, results and dead letters are deleted.')
+param retentionDays int
+
+@description('Refuse every network but the private endpoints and Azure\'s own services.')
+param closed bool
+
+@description('Log Analytics workspace that hears of every write to a queue.')
+param workspaceId string
+
+// incoming: files dropped here are scored; uploads: what the API and the command line upload;
+// scores: results; dead-letters: events that Event Grid could not deliver.
+var containerNames = ['incoming', 'uploads', 'scores', 'dead-letters']
+
+resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+  // checkov:skip=CKV_AZURE_35: denied with privateNetwork; else people and the apps come by the public endpoint, with roles
+  // checkov:skip=CKV_AZURE_206: the parameter storageSku chooses; results can be computed again
+  name: name
+  location: location
+  tags: tags
+  kind: 'StorageV2'
+  sku: { name: skuName }
+  properties: {
+    accessTier: 'Hot'
+    allowBlobPublicAccess: false
+    allowCrossTenantReplication: false
+    allowSharedKeyAccess: false
+    defaultToOAuthAuthentication: true
+    minimumTlsVersion: 'TLS1_2'
+    supportsHttpsTrafficOnly: true
+    // Event Grid delivers to a closed account only as a trusted service.
+    networkAcls: { bypass: 'AzureServices', defaultAction: closed ? 'Deny' : 'Allow' }
+  }
+
+  resource queueService 'queueServices' = {
+    name: 'default'
+  }
+
+  resource blobService 'blobServices' = {
+    name: 'default'
+    properties: {
+      deleteRetentionPolicy: { enabled: true, days: 7 }
+      containerDeleteRetentionPolicy: { enabled: true, days: 7 }
+    }
+  }
+
+  // All of a batch ages alike, inputs no sooner than results: a message never expires, and
+  // one that waited longer than its file would find nothing to score.
+  resource lifecycle 'managementPolicies' = {
+    name: 'default'
+    properties: {
+      policy: {
+        rules: [
+          {
+            name: 'delete-old-blobs'
+            type: 'Lifecycle'
+            enabled: true
+            definition: {
+              filters: {
+                blobTypes: ['blockBlob', 'appendBlob']
+                prefixMatch: ['incoming/', 'uploads/', 'scores/', 'dead-letters/']
+              }
+              actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: retentionDays } } }
+            }
+          }
+        ]
+      }
+    }
+    dependsOn: [blobService]
+  }
+}
+
+resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' = [for queue in queueNames: {
+  parent: account::queueService
+  name: queue
+}]
+
+resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = [for container in containerNames: {
+  parent: account::blobService
+  name: container
+  properties: { publicAccess: 'None' }
+}]
+
+// The alert on poisoned messages reads these.
+resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: account::queueService
+  name: 'queue-writes'
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'StorageWrite', enabled: true }]
+  }
+}
+
+@description('Name of the account.')
+output name string = account.name

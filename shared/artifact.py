@@ -1,0 +1,209 @@
+"""Loads the artifact that training wrote: hashes before parsing, golden records after.
+
+An artifact is a directory: `manifest.json`, `model.onnx` (or, for runtime `sklearn`, only
+`model.joblib`). ONNX Runtime has its home here. Whatever does not hold raises `StartupError` with
+one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field as Setting
+
+from shared.errors import RecordRejected, StartupError
+from shared.fields import FieldTable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from shared.ports import Matrix, Model, Vector
+
+MANIFEST = "manifest.json"
+GOLDEN_TOLERANCE = 1e-6
+"""Largest difference to a golden probability: float32 rounding of another processor."""
+
+
+class Golden(BaseModel):
+    """A record and the probability that the model gave it when it was trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    record: dict[str, float | str | None] = Setting(repr=False)
+    probability: float
+
+
+class Manifest(BaseModel):
+    """What the artifact is and what it came from; `model.onnx` alone says nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    name: str
+    version: str
+    title: str = ""
+    """What the probability is of, for people."""
+    notice: str = ""
+    """What must stand wherever a score is shown."""
+    runtime: Literal["onnx", "sklearn"] = "onnx"
+    files: dict[str, str]
+    """SHA-256 of each file of the artifact."""
+    data_sha256: str
+    threshold: float = Setting(gt=0, lt=1)
+    fields: FieldTable
+    figures: dict[str, Any] = {}
+    libraries: dict[str, str] = {}
+    golden: tuple[Golden, ...] = Setting(min_length=1)
+
+
+class Artifact:
+    """A loaded and checked model with its manifest."""
+
+    def __init__(self, manifest: Manifest, sha256: str, model: Model) -> None:
+        self.manifest = manifest
+        self.sha256 = sha256
+        """SHA-256 of `manifest.json`, which holds those of all other files."""
+        self.model = model
+
+    def golden_holds(self) -> bool:
+        """Whether the model still gives its own golden answers."""
+        try:
+            check_golden(self.manifest, self.model)
+        except StartupError:
+            return False
+        return True
+
+
+def read_manifest(directory: Path, expected_sha256: str | None = None) -> tuple[Manifest, str]:
+    """The manifest and its SHA-256, compared with the expected one. Raises `StartupError`."""
+    path = directory / MANIFEST
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StartupError(
+            f"no model in {directory}: {error.strerror}; run `heart-scorer train`"
+        ) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if expected_sha256 and sha256 != expected_sha256.lower():
+        raise StartupError(
+            f"{path} has SHA-256 {sha256}, SCORER_MODEL_SHA256 asks for {expected_sha256}"
+        )
+    try:
+        return Manifest.model_validate_json(content), sha256
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise StartupError(f"{path} is not a manifest: {where}: {fault['msg']}") from error
+
+
+def load_artifact(directory: Path, expected_sha256: str | None = None) -> Artifact:
+    """Load and check the artifact in `directory`. Raises `StartupError`."""
+    manifest, sha256 = read_manifest(directory, expected_sha256)
+    name = "model.onnx" if manifest.runtime == "onnx" else "model.joblib"
+    path = directory / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StartupError(f"no {name} in {directory}: {error.strerror}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != manifest.files.get(name):
+        raise StartupError(
+            f"{path} has SHA-256 {found}, its manifest says {manifest.files.get(name)}; "
+            "the artifact was changed or mixed: run `heart-scorer train` again"
+        )
+    loader = OnnxModel if manifest.runtime == "onnx" else SklearnModel
+    try:
+        model: Model = loader(content, manifest)
+    except ImportError as error:
+        raise StartupError(f"runtime {manifest.runtime} needs {error.name}: install it") from error
+    except Exception as error:  # the libraries' own errors have no common root
+        raise StartupError(f"{path} does not load: {type(error).__name__}") from error
+    check_golden(manifest, model)
+    return Artifact(manifest, sha256, model)
+
+
+def check_golden(manifest: Manifest, model: Model) -> None:
+    """Score the golden records and compare. Raises `StartupError`."""
+    import numpy as np
+
+    table = manifest.fields
+    try:
+        records = [table.read(golden.record) for golden in manifest.golden]
+    except RecordRejected as error:
+        raise StartupError(f"a golden record of the manifest is refused: {error}") from error
+    rows = np.array([[r.values[i] for i in table.used] for r in records], np.float32)
+    try:
+        found = model.probabilities(rows)
+    except Exception as error:  # whatever the runtime raises, the model is not fit to serve
+        raise StartupError(f"the model fails on its golden records: {type(error).__name__}") from (
+            error
+        )
+    for number, (golden, probability) in enumerate(zip(manifest.golden, found, strict=True), 1):
+        difference = abs(float(probability) - golden.probability)
+        if math.isnan(difference) or difference > GOLDEN_TOLERANCE:
+            raise StartupError(
+                f"golden record {number} scores {difference:.2g} away from its manifest; "
+                "this machine or library does not run the model as it was trained"
+            )
+
+
+class OnnxModel:
+    """A model.onnx under ONNX Runtime: input `fields`, output `probability`.
+
+    One thread: a block is scored in milliseconds, and the cores belong to the other slots.
+    """
+
+    def __init__(self, content: bytes, manifest: Manifest) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # The arena keeps the largest block's memory for ever; without it memory stays flat.
+        options.enable_cpu_mem_arena = False
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+        self.version = manifest.version
+        self.outputs = frozenset(output.name for output in self._session.get_outputs())
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        found: Vector = self._session.run(["probability"], {"fields": rows})[0]
+        return found
+
+    def explain(self, rows: Matrix) -> tuple[Vector, Matrix, Vector]:
+        """Probability [n], contributions in log-odds [n, fields used] and intercept [n].
+
+        Contributions and intercept sum to the logit of the probability, to float32 rounding.
+        Raises `KeyError` when the model has no such outputs.
+        """
+        names = ["probability", "contributions", "intercept"]
+        if not self.outputs.issuperset(names):
+            raise KeyError("the model explains nothing")
+        probability, contributions, intercept = self._session.run(names, {"fields": rows})
+        return probability, contributions, intercept
+
+
+class SklearnModel:
+    """A pickled scikit-learn estimator, for estimators that do not convert to ONNX."""
+
+    def __init__(self, content: bytes, manifest: Manifest) -> None:
+        import io
+
+        import joblib
+
+        # Another version may load and score wrongly: that warning is an error.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self._estimator: Any = joblib.load(io.BytesIO(content))
+        self.version = manifest.version
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        found: np.ndarray[Any, Any] = self._estimator.predict_proba(rows)[:, 1]
+        return found.astype("float32")

@@ -1,0 +1,155 @@
+"""How far a batch has come, told by the names of its staged blocks: there is no other bookkeeping.
+
+A plan says what a result's bytes depend on. Each block's name carries the plan, its sequence,
+where the next block starts and what happened to its rows, so the list of staged blocks alone tells
+how far a batch has come. Marker blocks beside them tell of deliveries that began. A name has 64
+characters, the most that storage takes:
+
+    kind  what the other 63 characters say
+    d     plan 10, sequence 5 hex, next offset 10 hex, counts 38
+    b, x  message 12, nonce 12, data blocks seen 5 hex, zeros: a delivery begun, or excused
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shared.ports import Staged
+from shared.tables import OUTPUT_FORMAT, Counts, Limits
+
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
+"""In ASCII order, so that names sort like the numbers in them."""
+COUNT_BITS = 15
+COUNTS = 15
+_COUNT_DIGITS = -(-COUNT_BITS * COUNTS // 6)
+
+
+def _to_text(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 64)
+        digits.append(DIGITS[digit])
+    return "".join(reversed(digits))
+
+
+def _to_number(text: str) -> int:
+    number = 0
+    for character in text:
+        number = number * 64 + DIGITS.index(character)
+    return number
+
+
+def plan_of(identity: dict[str, object], kind: str, manifest_sha256: str, limits: Limits) -> str:
+    """Ten characters (60 bits of SHA-256) of all that a result's bytes depend on."""
+    parts = [identity, kind, manifest_sha256, limits.rows, limits.size, OUTPUT_FORMAT]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+    return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class DataBlock:
+    """A staged block of scored rows."""
+
+    plan: str
+    sequence: int
+    """From 0."""
+    next_offset: int
+    counts: Counts
+    size: int = 0
+    """Bytes staged; 0 when not known."""
+
+    @property
+    def name(self) -> str:
+        packed = 0
+        for number in self.counts.numbers:
+            packed = packed << COUNT_BITS | number
+        counts = _to_text(packed, _COUNT_DIGITS)
+        return f"d{self.plan}{self.sequence:05x}{self.next_offset:010x}{counts}"
+
+    @classmethod
+    def parse(cls, staged: Staged) -> DataBlock | None:
+        name = staged.name
+        if len(name) != 64 or name[0] != "d":
+            return None
+        packed = _to_number(name[26:])
+        numbers = [packed >> COUNT_BITS * place & (1 << COUNT_BITS) - 1 for place in range(COUNTS)]
+        return cls(
+            plan=name[1:11],
+            sequence=int(name[11:16], 16),
+            next_offset=int(name[16:26], 16),
+            counts=Counts.of(reversed(numbers)),
+            size=staged.size,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A delivery of a message that began, or ended with an excuse."""
+
+    excused: bool
+    message: str
+    nonce: str
+    blocks: int
+    """Data blocks of the plan that stood when it began."""
+
+    @classmethod
+    def begin(cls, message_id: str, blocks: int) -> Marker:
+        digest = hashlib.sha256(message_id.encode()).hexdigest()[:12]
+        return cls(excused=False, message=digest, nonce=secrets.token_hex(6), blocks=blocks)
+
+    def excuse(self) -> Marker:
+        return Marker(excused=True, message=self.message, nonce=self.nonce, blocks=self.blocks)
+
+    @property
+    def name(self) -> str:
+        kind = "x" if self.excused else "b"
+        return f"{kind}{self.message}{self.nonce}{self.blocks:05x}".ljust(64, "0")
+
+    @classmethod
+    def parse(cls, staged: Staged) -> Marker | None:
+        name = staged.name
+        if len(name) != 64 or name[0] not in "bx":
+            return None
+        return cls(name[0] == "x", name[1:13], name[13:25], int(name[25:30], 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the staged blocks of one scores file say."""
+
+    done: tuple[DataBlock, ...]
+    """The longest gap-free run of our plan's blocks."""
+    unexplained: int
+    """Deliveries of this message that began, were not excused, and made no progress since."""
+
+    @property
+    def offset(self) -> int:
+        return self.done[-1].next_offset if self.done else 0
+
+
+NO_PROGRESS = Progress((), 0)
+
+
+def read_progress(staged: Iterable[Staged], plan: str, message_id: str) -> Progress:
+    """Read the list of staged blocks, in any order."""
+    listed = list(staged)
+    by_sequence = {
+        block.sequence: block
+        for entry in listed
+        if (block := DataBlock.parse(entry)) is not None and block.plan == plan
+    }
+    done: list[DataBlock] = []
+    while (block := by_sequence.get(len(done))) is not None:
+        done.append(block)
+
+    ours = Marker.begin(message_id, 0).message
+    markers = [m for entry in listed if (m := Marker.parse(entry)) and m.message == ours]
+    excused = {marker.nonce for marker in markers if marker.excused}
+    begun = [m for m in markers if not m.excused and m.nonce not in excused]
+    # Progress since a delivery began explains it: it was cut short, not stuck.
+    stuck = [marker for marker in begun if marker.blocks >= len(done)]
+    return Progress(tuple(done), len(stuck))

@@ -1,0 +1,90 @@
+"""Checks and scores a block of rows all at once, field by field, for every format.
+
+The formats turn text into numbers. Here the numbers are compared with the field table, scored, and
+given their warnings and counts. What is said of a rejected row comes from the reference reader in
+`fields.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.fields import Field, FieldTable, Rejection
+from shared.ports import Vector
+from shared.tables import Counts
+
+if TYPE_CHECKING:
+    from shared.scoring import Scorer
+
+Values = NDArray[np.float64]
+"""[fields of the table, rows]; NaN is missing."""
+Mask = NDArray[np.bool_]
+Rejected = dict[int, tuple[Rejection, ...]]
+"""Rejections by place in the block, from 0."""
+
+UNREADABLE = math.inf
+"""Stands for text that is no number and no word: no field accepts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a block's rows; texts stand under the places of the rows that have some."""
+
+    probabilities: Vector
+    """NaN where a row is rejected."""
+    predictions: NDArray[np.int8]
+    warnings: dict[int, str]
+    errors: dict[int, str]
+    counts: Counts
+
+
+def faults(values: NDArray[np.float64], field: Field) -> Mask:
+    """Rows whose value of this field is not accepted, or missing though required."""
+    missing = np.isnan(values)
+    if field.kind == "category":
+        wrong = ~np.isin(values, list(field.codes)) & ~missing
+    else:
+        wrong = (values < field.accept[0]) | (values > field.accept[1])
+    return wrong | missing if field.required else wrong
+
+
+def score_rows(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome:
+    """Score the rows that are not rejected. Rows that the model cannot answer join the rejected."""
+    count = values.shape[1]
+    scored = np.ones(count, np.bool_)
+    scored[list(rejected)] = False
+    used = values[list(scorer.table.used)]
+    probabilities = np.full(count, np.nan, np.float32)
+    rows = np.ascontiguousarray(used[:, scored].T, np.float32)
+    probabilities[scored] = scorer.probabilities_each(rows)
+    for place in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
+        rejected[place] = (Rejection("model_error"),)
+        scored[place] = False
+
+    counts = Counts(count)
+    for rejections in rejected.values():
+        counts.reject(rejections)
+    warnings = _warnings(used, scored, scorer.table)
+    counts.warned = len(warnings)
+    return Outcome(
+        probabilities,
+        scorer.predictions(probabilities),
+        warnings,
+        {place: "; ".join(map(str, rejections)) for place, rejections in rejected.items()},
+        counts,
+    )
+
+
+def _warnings(used: Values, scored: Mask, table: FieldTable) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for values, place in zip(used, table.used, strict=True):
+        low, high = table.fields[place].training
+        text = table.fields[place].warning_text
+        for row in np.flatnonzero(((values < low) | (values > high)) & scored).tolist():
+            found[row] = f"{found[row]}; {text}" if row in found else text
+    return found

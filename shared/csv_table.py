@@ -1,0 +1,243 @@
+"""CSV in and out.
+
+`csv_header` reads the first line, `csv_cells` turns lines into columns of text, and here these
+become numbers and the scores become CSV. A cell that Polars casts to a finite number is taken as it
+is; every other one goes to the reference reader, `Field.read_text`, so both give the same answer.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shared.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_rows
+from shared.csv_cells import read_cells
+from shared.csv_header import Header, find_header
+from shared.errors import RecordRejected
+from shared.fields import (
+    NOT_TEXT,
+    RECORD_ID,
+    RECORD_ID_LENGTH,
+    Field,
+    Rejection,
+    id_fault,
+)
+from shared.lines import LineSplitter
+from shared.scoring import Scorer
+from shared.tables import OUTPUT_COLUMNS, ROW_BYTES, Block, Limits, Options, Scored
+
+# First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
+FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
+
+TOO_LONG = (Rejection("too_long", limit=f"{ROW_BYTES} bytes"),)
+
+
+class CsvTable:
+    """A CSV file, comma or semicolon separated, with a header line."""
+
+    def __init__(self, scorer: Scorer, options: Options, limits: Limits) -> None:
+        self._scorer = scorer
+        self._include_input = options.include_input
+        self._limits = limits
+        self._head = b""
+        self._opened: tuple[Header, LineSplitter] | None = None
+
+    @property
+    def ignored_columns(self) -> tuple[str, ...]:
+        return self._opened[0].ignored if self._opened else ()
+
+    @property
+    def absent_fields(self) -> tuple[str, ...]:
+        return self._opened[0].absent if self._opened else ()
+
+    @property
+    def ready(self) -> bool:
+        return self._opened is not None
+
+    def jump(self, offset: int) -> None:
+        self._parts()[1].jump(offset)
+
+    def feed(self, chunk: bytes) -> Iterator[Block]:
+        if self._opened is None:
+            self._head += chunk
+            chunk = self._open(whole=False)
+        if self._opened is not None:
+            yield from self._opened[1].feed(chunk)
+
+    def finish(self) -> Iterator[Block]:
+        if self._opened is None:
+            rest = self._open(whole=True)
+            yield from self._parts()[1].feed(rest)
+        yield from self._parts()[1].finish()
+
+    def _open(self, *, whole: bool) -> bytes:
+        """Read the header if it is all there; return what stands behind it."""
+        header = find_header(self._head, self._scorer.table, whole=whole)
+        if header is None:
+            return b""
+        self._opened = header, LineSplitter(self._limits, header.length, header.separator)
+        rest, self._head = self._head[header.length :], b""
+        return rest
+
+    def _parts(self) -> tuple[Header, LineSplitter]:
+        if self._opened is None:
+            raise RuntimeError("the header was not read yet")
+        return self._opened
+
+    def score(self, block: Block, first_row: int) -> Scored:
+        header, _ = self._parts()
+        frame, rejected = self._read(block, header)
+        values = self._values(frame, header, rejected)
+        outcome = score_rows(self._scorer, values, rejected)
+        ids = _ids(frame, header, rejected)
+        columns = _output(outcome, ids, first_row)
+        names = list(OUTPUT_COLUMNS)
+        if self._include_input:
+            columns += [_escape(frame[f"c{i}"]) for i in range(len(header.columns))]
+            names += [f"input_{name}" for name in header.columns]
+        buffer = io.BytesIO()
+        if block.first:
+            buffer.write(_header_line(names))
+        output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
+        output.write_csv(buffer, include_header=False, quote_style="necessary")
+        return Scored(buffer.getvalue(), outcome.counts)
+
+    def _read(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
+        """Text of the columns that are needed, and the rows that have no cells to speak of."""
+        needed = {*header.places.values()} | ({header.record_id} - {None})
+        wanted = range(len(header.columns)) if self._include_input else sorted(needed)
+        if block.lines.too_long:
+            return pl.DataFrame({f"c{i}": pl.Series([None], dtype=pl.String) for i in wanted}), {
+                0: TOO_LONG
+            }
+        frame, ragged = read_cells(block, header, wanted)
+        count = Rejection(
+            "wrong_field_count", limit=f"{len(header.columns)} cells, like the header"
+        )
+        return frame, dict.fromkeys(ragged, (count,))
+
+    def _values(self, frame: pl.DataFrame, header: Header, rejected: Rejected) -> Values:
+        """Values of all fields; faulty rows join `rejected` unless they stand there already."""
+        table = self._scorer.table
+        values = np.full((len(table.fields), frame.height), np.nan)
+        found: dict[int, list[Rejection]] = {}
+        if header.record_id is not None:
+            for row, text in _faulty_ids(frame[f"c{header.record_id}"]):
+                found[row] = [id_fault(text)]
+        for place, field in enumerate(table.fields):
+            cells = None
+            if field.name in header.places:
+                cells = frame[f"c{header.places[field.name]}"]
+                values[place] = _numbers(cells, field, decimal_comma=header.decimal_comma)
+            rows = np.flatnonzero(faults(values[place], field))
+            if cells is not None and len(rows):
+                for row, fault in zip(
+                    rows.tolist(),
+                    _faults(cells.gather(rows), field, decimal_comma=header.decimal_comma),
+                    strict=True,
+                ):
+                    found.setdefault(row, []).append(fault)
+        for row, rejections in found.items():
+            rejected.setdefault(row, tuple(rejections))
+        return values
+
+
+def _numbers(cells: pl.Series, field: Field, *, decimal_comma: bool) -> NDArray[np.float64]:
+    """One field's values: NaN for missing, `UNREADABLE` for what is neither number nor word."""
+    numbers = cells.str.replace(",", ".", literal=True) if decimal_comma else cells
+    values = numbers.cast(pl.Float64, strict=False).to_numpy(writable=True)
+    odd = np.flatnonzero(~np.isfinite(values))
+    if len(odd) > cells.null_count():
+        # Words, texts for "missing", blanks around, and all that is no number.
+        texts = cells.gather(odd)
+        distinct = texts.unique()
+        read = [_read(field, text, decimal_comma=decimal_comma) for text in distinct.to_list()]
+        numbers = texts.replace_strict(distinct, pl.Series(read, dtype=pl.Float64))
+        values[odd] = numbers.to_numpy()
+    return values
+
+
+def _read(field: Field, text: str | None, *, decimal_comma: bool) -> float:
+    try:
+        return field.read_text(text or "", decimal_comma=decimal_comma)
+    except RecordRejected:
+        return UNREADABLE
+
+
+def _faults(cells: pl.Series, field: Field, *, decimal_comma: bool) -> Iterator[Rejection]:
+    """What is wrong with each of these cells, of which none is accepted."""
+    known: dict[str | None, Rejection] = {}
+    for text in cells.to_list():
+        if text not in known:
+            try:
+                field.read_text(text or "", decimal_comma=decimal_comma)
+            except RecordRejected as error:
+                known[text] = error.rejections[0]
+            else:
+                known[text] = field.rejection("missing_required")
+        yield known[text]
+
+
+def _faulty_ids(ids: pl.Series) -> Iterator[tuple[int, str]]:
+    faulty = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
+    for row in faulty.arg_true():
+        yield row, ids[row]
+
+
+def _ids(frame: pl.DataFrame, header: Header, rejected: Rejected) -> pl.Series:
+    """Ids to show: none where the id is at fault, or the cells may be another column's."""
+    if header.record_id is None:
+        return pl.repeat(None, frame.height, dtype=pl.String, eager=True)
+    hidden = [
+        row
+        for row, rejections in rejected.items()
+        if any(r.field == RECORD_ID or r.code == "wrong_field_count" for r in rejections)
+    ]
+    ids = _escape(frame[f"c{header.record_id}"])
+    return ids.clone().scatter(hidden, None) if hidden else ids
+
+
+def _output(outcome: Outcome, ids: pl.Series, first_row: int) -> list[pl.Series]:
+    """The columns that every result has, `OUTPUT_COLUMNS`."""
+    count = len(ids)
+    predictions = pl.Series(outcome.predictions)
+    return [
+        pl.int_range(first_row, first_row + count, dtype=pl.Int64, eager=True),
+        ids,
+        pl.Series(outcome.probabilities).fill_nan(None),
+        predictions.scatter(list(outcome.errors), None) if outcome.errors else predictions,
+        _texts(outcome.warnings, count),
+        _texts(outcome.errors, count),
+    ]
+
+
+def _texts(texts: dict[int, str], count: int) -> pl.Series:
+    if not texts:
+        return pl.repeat(None, count, dtype=pl.String, eager=True)
+    column: list[str | None] = [None] * count
+    for row, text in texts.items():
+        column[row] = text
+    return pl.Series(column, dtype=pl.String)
+
+
+def _escape(cells: pl.Series) -> pl.Series:
+    """Text that a spreadsheet would run gets an apostrophe; numbers stay."""
+    risky = cells.str.contains(FORMULA)
+    if not risky.any():
+        return cells
+    risky &= ~cells.str.contains(PLAIN_NUMBER)
+    return pl.select(pl.when(risky).then("'" + cells).otherwise(cells)).to_series()
+
+
+def _header_line(names: Iterable[str]) -> bytes:
+    """Output is comma separated, whatever the input was."""
+    cells = (
+        '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\r\n') else name
+        for name in names
+    )
+    return (",".join(cells) + "\n").encode()

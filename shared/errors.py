@@ -1,0 +1,121 @@
+"""The errors of heart-scorer. A type stands here only when some caller treats it differently.
+
+    ScorerError
+    +-- BadInput                 the sender's fault; sending it again will not help
+    |   +-- RecordRejected       one record, with a rejection for each fault
+    |   +-- BadMessage           a queue message that names no batch we can read
+    |   +-- BadFile              a file that cannot be read as patient records
+    |   +-- InputUnreadable      storage will never hand out this blob (archived, wrong key)
+    |   +-- InputChanged         the blob is not the version that the message or the plan names
+    |   +-- BatchIdUsed          the batch id belongs to another input
+    |   +-- GaveUp               delivered again and again without progress
+    +-- InputMissing             the blob is not there (yet)
+    +-- StorageError             what queue and blobs answer
+    |   +-- StorageUnavailable   429, 5xx, time-out, 401, 403: may pass
+    |   +-- NotFound             no such blob or container
+    |   +-- AlreadyExists        a create-only write found something there
+    |   +-- BlocksGone           a commit named blocks that are no longer staged
+    |   +-- OwnershipLost        the message belongs to another worker now
+    +-- Interrupted              this process was asked to stop
+    +-- ModelBroken              the model no longer gives its own golden answers
+    +-- StartupError             wrong settings or artifact: exit 3
+
+Messages may be shown to users: they name fields, limits and places, never a value of a record.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.fields import Rejection
+
+
+class ScorerError(Exception):
+    """Root of all errors that this product raises on purpose."""
+
+    @property
+    def reason(self) -> str:
+        """What happened, in a sentence for the user."""
+        return str(self)
+
+
+class BadInput(ScorerError):
+    """The sender's fault; the same input will fail again."""
+
+
+class RecordRejected(BadInput):
+    """One record with faults; `rejections` has an entry for each."""
+
+    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+        super().__init__("; ".join(str(rejection) for rejection in rejections))
+        self.rejections = rejections
+
+
+class BadMessage(BadInput):
+    """A queue message that names no batch we can read."""
+
+
+class BadFile(BadInput):
+    """A file that cannot be read as patient records."""
+
+
+class InputUnreadable(BadInput):
+    """Storage will never hand out this blob: archived, encrypted by another key, …"""
+
+
+class InputChanged(BadInput):
+    """The blob is not the version that the message names or the batch was begun with."""
+
+
+class BatchIdUsed(BadInput):
+    """The batch id already belongs to another input."""
+
+
+class GaveUp(BadInput):
+    """Delivered again and again without progress."""
+
+
+class InputMissing(ScorerError):
+    """The blob that the message names is not there (yet)."""
+
+
+class StorageError(ScorerError):
+    """What queue and blobs answer."""
+
+
+class StorageUnavailable(StorageError):
+    """Storage did not answer, is busy, or does not permit the call yet. May pass by itself."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+        """Seconds that the service asks callers to wait, if it said so."""
+
+
+class NotFound(StorageError):
+    """No such blob, container or queue."""
+
+
+class AlreadyExists(StorageError):
+    """A create-only write found something there. May be our own earlier write: look."""
+
+
+class BlocksGone(StorageError):
+    """A commit named blocks that are no longer staged: someone else committed. Look."""
+
+
+class OwnershipLost(StorageError):
+    """The message was handed to another worker, or is gone."""
+
+
+class Interrupted(ScorerError):
+    """This process was asked to stop; the work goes back to the queue."""
+
+
+class ModelBroken(ScorerError):
+    """The model no longer gives its own golden answers; this process must end."""
+
+
+class StartupError(ScorerError):
+    """Wrong settings or artifact. The process says so in one line and exits with 3."""

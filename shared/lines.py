@@ -1,0 +1,226 @@
+"""Cuts a stream of bytes into blocks of whole lines, wherever the stream's own pieces end.
+
+In CSV a line may hold line ends between quotes. Where quotes stand as the standard has them (around
+a whole cell, doubled inside), their parity tells inside from outside, and numpy finds all line ends
+at once; elsewhere a small state machine reads as Python's `csv` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import BadFile
+from shared.tables import NO_LINES, ROW_BYTES, TOO_LONG, Block, Limits, Lines
+
+Places = NDArray[np.int64]
+
+QUOTE, NEWLINE, RETURN = ord('"'), ord("\n"), ord("\r")
+
+
+class LineSplitter:
+    """Bytes in, blocks of whole lines out. A line over `ROW_BYTES` is a block of its own."""
+
+    def __init__(self, limits: Limits, position: int, separator: str | None) -> None:
+        """`separator` of cells: quotes then hide line ends; None: every line end counts."""
+        self._limits = limits
+        self._separator = ord(separator) if separator else None
+        self._buffer = bytearray()
+        self._position = position
+        """Offset of the buffer's first byte, which starts a line."""
+        self._first = True
+        self._enough = limits.size
+        """Bytes in the buffer before another look is worth it."""
+        self._skipping: LineScanner | None = None
+        self._skipped = 0
+        self._file_end: int | None = None
+
+    def jump(self, offset: int) -> None:
+        """Start anew at the end of a block."""
+        self._buffer.clear()
+        self._position = offset
+        self._first = False
+        self._skipping = None
+        self._enough = self._limits.size
+
+    def feed(self, chunk: bytes) -> Iterator[Block]:
+        """Take bytes, hand out complete blocks."""
+        if self._skipping is not None:
+            end = self._skipping.find_end(chunk)
+            if end is None:
+                self._skipped += len(chunk)
+                return
+            yield self._block(self._skipped + end, TOO_LONG)
+            self._skipping = None
+            chunk = chunk[end:]
+        self._buffer += chunk
+        if len(self._buffer) >= self._enough:
+            yield from self._cut(last=False)
+
+    def finish(self) -> Iterator[Block]:
+        """Hand out the rest; at least one block in all. Raises `BadFile` for an open quote."""
+        if self._skipping is not None:
+            if self._skipping.state == "quoted":
+                raise self._unclosed()
+            yield self._block(self._skipped, TOO_LONG)
+            self._skipping = None
+        if self._buffer:
+            if self._buffer[-1] != NEWLINE:
+                self._file_end = self._position + len(self._buffer)
+                self._buffer += b"\n"  # the last line may go without its end
+            yield from self._cut(last=True)
+        if self._buffer or self._skipping is not None:
+            raise self._unclosed()
+        if self._first:
+            yield self._block(0, NO_LINES)
+
+    def _cut(self, *, last: bool) -> Iterator[Block]:
+        content = bytes(self._buffer)
+        ends = line_ends(content, self._separator)
+        lengths = np.diff(ends, prepend=0)
+        long_lines = np.flatnonzero(lengths > ROW_BYTES)
+        tail = len(content) - (int(ends[-1]) if len(ends) else 0)
+        start = used = 0
+        while used < len(ends):
+            stop = min(
+                used + self._limits.rows,
+                int(np.searchsorted(ends, start + self._limits.size)) + 1,
+            )
+            next_long = np.searchsorted(long_lines, used)
+            if next_long < len(long_lines):
+                place = int(long_lines[next_long])
+                stop = used + 1 if place == used else min(stop, place)
+            if stop > len(ends):
+                if not last and tail <= ROW_BYTES:
+                    break
+                stop = len(ends)
+            end = int(ends[stop - 1])
+            if stop == used + 1 and lengths[used] > ROW_BYTES:
+                lines = TOO_LONG
+            else:
+                lines = Lines(content[start:end], ends[used:stop] - start)
+            yield self._block(end - start, lines)
+            start, used = end, stop
+        del self._buffer[:start]
+        if used == len(ends) and tail > ROW_BYTES:
+            self._skipping = LineScanner(self._separator)
+            self._skipping.find_end(bytes(self._buffer))
+            self._skipped = len(self._buffer)
+            self._buffer.clear()
+        self._enough = max(self._limits.size, len(self._buffer) + (self._limits.size >> 2))
+
+    def _block(self, length: int, lines: Lines) -> Block:
+        end = self._position + length
+        if self._file_end is not None:
+            end = min(end, self._file_end)
+        block = Block(self._position, end, self._first, lines)
+        self._position = end
+        self._first = False
+        return block
+
+    def _unclosed(self) -> BadFile:
+        return BadFile(
+            f"the row that starts at byte {self._position} opens a quote that is never closed"
+        )
+
+
+def line_ends(content: bytes, separator: int | None) -> Places:
+    """Places after each line end that stands outside quotes; content starts a line."""
+    bytes_ = np.frombuffer(content, np.uint8)
+    newlines = np.flatnonzero(bytes_ == NEWLINE)
+    if separator is None or QUOTE not in content:
+        return newlines + 1
+    quotes = np.flatnonzero(bytes_ == QUOTE)
+    if quotes_are_regular(bytes_, quotes, separator):
+        outside = np.searchsorted(quotes, newlines) % 2 == 0
+        found: Places = newlines[outside] + 1
+        return found
+    scanner = LineScanner(separator)
+    ends: list[int] = []
+    start = 0
+    while (end := scanner.find_end(content, start)) is not None:
+        ends.append(end)
+        start = end
+    return np.array(ends, np.int64)
+
+
+def quotes_are_regular(content: NDArray[np.uint8], quotes: Places, separator: int) -> bool:
+    """Whether each quote opens or closes a whole cell or is doubled inside one."""
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = content[opening[opening > 0] - 1]
+    after = content[closing[closing < len(content) - 1] + 1]
+    opens = (before == separator) | (before == NEWLINE) | (before == QUOTE)
+    closes = (after == separator) | (after == NEWLINE) | (after == RETURN) | (after == QUOTE)
+    if not (opens.all() and closes.all()):
+        return False
+    # A quote before an opening one must be the doubled pair's first, the closing one before it.
+    pairs = np.flatnonzero(before == QUOTE)
+    skipped = len(opening) - len(before)
+    return bool((closing[pairs + skipped - 1] == opening[pairs + skipped] - 1).all())
+
+
+class LineScanner:
+    """Finds the end of a line as Python's `csv` does; keeps its state between pieces."""
+
+    def __init__(self, separator: int | None) -> None:
+        self.state: Literal["start", "plain", "quoted", "closing"] = "start"
+        self._separator = separator
+        sep = re.escape(bytes([separator])) if separator is not None else b""
+        self._edge = re.compile(b"[" + sep + b"\n]")
+
+    def find_end(self, content: bytes, place: int = 0) -> int | None:
+        """Place after the line's end, at or after `place`; None when it is not in `content`."""
+        size = len(content)
+        if self._separator is None:
+            end = content.find(b"\n", place)
+            return None if end < 0 else end + 1
+        while place < size:
+            byte = content[place]
+            if self.state == "quoted":
+                place = content.find(b'"', place) + 1
+                if place == 0:
+                    return None
+                self.state = "closing"
+            elif byte == QUOTE and self.state in ("start", "closing"):
+                self.state = "quoted"
+                place += 1
+            else:
+                edge = self._edge.search(content, place)
+                if edge is None:
+                    self.state = "plain"
+                    return None
+                self.state = "start"
+                place = edge.end()
+                if content[place - 1] == NEWLINE:
+                    return place
+        return None
+
+
+def split_cells(line: str, separator: str) -> list[str]:
+    """Cells of one line without its end, as Python's `csv` reads them."""
+    cells: list[str] = []
+    place = 0
+    while True:
+        parts: list[str] = []
+        if line.startswith('"', place):
+            place += 1
+            while True:
+                close = line.find('"', place)
+                if close < 0:
+                    close = len(line)
+                parts.append(line[place:close])
+                place = close + 1
+                if not line.startswith('"', place):
+                    break
+                parts.append('"')
+                place += 1
+        end = line.find(separator, place)
+        parts.append(line[place : end if end >= 0 else len(line)])
+        cells.append("".join(parts))
+        if end < 0:
+            return cells
+        place = end + 1

@@ -1,0 +1,266 @@
+"""What a queue message says: which batch, where its input is, or that it is none of ours.
+
+Text is UTF-8, plain or base64. Four forms are read: our envelope, bare JSON, bare CSV, and Event
+Grid's `BlobCreated` in both of its schemas. Container and blob are taken by name and compared with
+the input containers; a URL in a message is never fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic import Field as Setting
+
+from shared.errors import BadMessage
+from shared.strict_json import parse_json
+
+SCHEMA = "heart-scorer/1"
+BATCH_ID = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$"
+
+Format = Literal["csv", "json", "jsonl"]
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInput:
+    """Records in a blob."""
+
+    container: str
+    blob: str
+    etag: str | None
+    """The version that is meant, without quotes; None: the one that stands there."""
+    format: Format
+    gzip: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class InlineInput:
+    """Records in the message itself."""
+
+    format: Format
+    content: bytes
+    items: tuple[object, ...] | None
+    """JSON records, parsed already."""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Batch:
+    """Records that came together: one batch id, one outcome."""
+
+    batch_id: str
+    input: BlobInput | InlineInput
+    include_input: bool = False
+    from_event: bool = False
+    traceparent: str | None = None
+    replay_of: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Batch({self.batch_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An event that is none of ours; there is no batch."""
+
+    reason: str
+
+
+class UnreadableMessage(BadMessage):
+    """A bad message, with the batch id it was meant for, if that could be read."""
+
+    def __init__(self, reason: str, batch_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.batch_id = batch_id
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class EnvelopeInput(_Strict):
+    """Names a blob."""
+
+    container: str
+    blob: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    etag: str | None = None
+    format: Format | None = None
+
+
+class EnvelopeOptions(_Strict):
+    """What the sender asks of the output."""
+
+    include_input: bool = False
+
+
+class Envelope(_Strict):
+    """Our own message: a batch by name of its blob, or inline as records or CSV text."""
+
+    schema_: Literal["heart-scorer/1"] = Setting(default="heart-scorer/1", alias="schema")
+    batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID)] | None = None
+    input: EnvelopeInput | None = None
+    records: list[Any] | None = Setting(default=None, repr=False)
+    csv: str | None = Setting(default=None, repr=False)
+    options: EnvelopeOptions = EnvelopeOptions()
+    traceparent: str | None = None
+    replay_of: str | None = None
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Envelope:
+        given = [self.input, self.records, self.csv]
+        if sum(part is not None for part in given) != 1:
+            raise ValueError("give one of input, records and csv")
+        return self
+
+    def text(self) -> str:
+        """The message as it is sent."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def parse_message(body: str, message_id: str, containers: Collection[str]) -> Batch | Ignored:
+    """Read a message. Raises `UnreadableMessage`, whose text never holds a value."""
+    text = _decode(body)
+    if not text.startswith(("{", "[")):
+        if "\n" not in text.strip() and "," not in text and ";" not in text:
+            raise UnreadableMessage(
+                "the message is neither JSON nor CSV with a header line, plain or base64"
+            )
+        return Batch(message_id, InlineInput("csv", text.encode(), None))
+    try:
+        value = parse_json(text)
+    except ValueError as error:
+        raise UnreadableMessage(f"the message is not JSON: {error}") from error
+    event = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if isinstance(event, dict) and _is_event(event):
+        return _read_event(event, containers)
+    if isinstance(value, dict) and "schema" in value:
+        return _read_envelope(value, message_id, containers)
+    items = tuple(value) if isinstance(value, list) else (value,)
+    return Batch(message_id, InlineInput("json", text.encode(), items))
+
+
+def _decode(body: str) -> str:
+    text = body.strip().removeprefix("\ufeff")
+    if text.startswith(("{", "[")) or not re.fullmatch(r"[A-Za-z0-9+/\s]+=*", text):
+        return text
+    try:
+        decoded = base64.b64decode("".join(text.split()), validate=True)
+    except binascii.Error:
+        return text
+    try:
+        return decoded.decode().strip().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UnreadableMessage("the message is base64, but not of UTF-8 text") from error
+
+
+def _read_envelope(value: dict[str, Any], message_id: str, containers: Collection[str]) -> Batch:
+    named = value.get("batch_id")
+    batch_id = named if isinstance(named, str) and re.fullmatch(BATCH_ID, named) else None
+    try:
+        envelope = Envelope.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "envelope"
+        raise UnreadableMessage(
+            f"the envelope is not {SCHEMA}: {where}: {fault['msg']}", batch_id
+        ) from error
+    return Batch(
+        envelope.batch_id or message_id,
+        _envelope_input(envelope, value, batch_id, containers),
+        include_input=envelope.options.include_input,
+        traceparent=envelope.traceparent,
+        replay_of=envelope.replay_of,
+    )
+
+
+def _envelope_input(
+    envelope: Envelope, value: dict[str, Any], batch_id: str | None, containers: Collection[str]
+) -> BlobInput | InlineInput:
+    if envelope.csv is not None:
+        return InlineInput("csv", envelope.csv.encode("utf-8", "replace"), None)
+    if envelope.input is None:
+        # The value as parsed: its items still know of keys that stood twice.
+        items = tuple(value["records"])
+        return InlineInput("json", json.dumps(items, sort_keys=True).encode(), items)
+    asked = envelope.input
+    if asked.container not in containers:
+        allowed = " and ".join(sorted(containers))
+        raise UnreadableMessage(f"the container is not an input container: {allowed}", batch_id)
+    return _blob_input(asked.container, asked.blob, asked.etag, asked.format, batch_id)
+
+
+def _is_event(value: dict[str, Any]) -> bool:
+    kind = value.get("eventType", value.get("type"))
+    return isinstance(value.get("subject"), str) and isinstance(kind, str) and "id" in value
+
+
+_SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
+
+
+def _read_event(event: dict[str, Any], containers: Collection[str]) -> Batch | Ignored:
+    if event.get("eventType", event.get("type")) != "Microsoft.Storage.BlobCreated":
+        return Ignored("event type")
+    named = _SUBJECT.fullmatch(event["subject"])
+    if named is None or named[1] not in containers:
+        return Ignored("container")
+    container, blob = named.groups()
+    data = event.get("data")
+    etag = data.get("eTag", data.get("etag")) if isinstance(data, dict) else None
+    etag = bare_etag(etag) if isinstance(etag, str) else None
+    batch_id = event_batch_id(container, blob, etag or "")
+    return Batch(batch_id, _blob_input(container, blob, etag, None, batch_id), from_event=True)
+
+
+def event_batch_id(container: str, blob: str, etag: str) -> str:
+    """One batch for each version of a blob, however often its event comes."""
+    digest = hashlib.sha256(f"{container}\n{blob}\n{etag}".encode()).hexdigest()[:12]
+    stem = blob.rsplit("/", 1)[-1].split(".", 1)[0]
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", stem)[:40].strip("._-")
+    return f"{stem}-{digest}" if stem else digest
+
+
+def bare_etag(etag: str) -> str:
+    """Without surrounding quotes: services and SDKs disagree about them."""
+    return etag.strip().removeprefix("W/").strip('"')
+
+
+def _blob_input(
+    container: str, blob: str, etag: str | None, asked: Format | None, batch_id: str | None
+) -> BlobInput:
+    parts = blob.split("/")
+    if any(part in (".", "..") for part in parts) or re.search(r"[\x00-\x1f\x7f\\]", blob):
+        raise UnreadableMessage("the blob's name is not plain", batch_id)
+    format_, gzip = format_of(blob)
+    if asked is None and format_ is None:
+        known = ", ".join(SUFFIXES)
+        raise UnreadableMessage(
+            f"unknown format: the blob's name must end in one of {known}, each also with .gz",
+            batch_id,
+        )
+    kind = asked or format_
+    assert kind is not None  # noqa: S101  # one of the two stands
+    return BlobInput(container, blob, bare_etag(etag) if etag else None, kind, gzip)
+
+
+def format_of(name: str) -> tuple[Format | None, bool]:
+    """Format by a file's name, and whether it is gzip."""
+    lower = name.lower()
+    plain = lower.removesuffix(".gz")
+    suffix = "." + plain.rsplit(".", 1)[-1] if "." in plain else ""
+    return SUFFIXES.get(suffix), plain != lower

@@ -1,0 +1,145 @@
+"""The seams: what the two doors need of a queue, of blobs and of a model, and no more.
+
+Adapters and fakes share no base class; the type checker compares both with these protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+Vector = NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A trained model, loaded and checked."""
+
+    @property
+    def version(self) -> str: ...
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        """Probabilities, float32 [n], of float32 rows [n, fields used]; NaN means missing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One delivery of a queue message. The body hides itself: it may hold patients."""
+
+    id: str
+    receipt: str
+    body: str
+    dequeue_count: int
+    inserted: datetime
+    expires: datetime
+
+    def __repr__(self) -> str:
+        return f"Message({self.id!r}, dequeue_count={self.dequeue_count})"
+
+
+class Queue(Protocol):
+    """A queue with visibility time-outs. All calls may raise `StorageUnavailable`."""
+
+    async def send(self, body: str) -> str:
+        """Append a message that never expires; returns its id."""
+        ...
+
+    async def receive(self, limit: int, visibility: float) -> list[Message]:
+        """Take up to `limit` messages, hidden from others for `visibility` seconds."""
+        ...
+
+    async def renew(self, message: Message, visibility: float) -> Message:
+        """Hide a received message for `visibility` more seconds, from now; 0 gives it back.
+
+        One try, at most 5 s. Returns the message with its new receipt. Raises `OwnershipLost`.
+        """
+        ...
+
+    async def delete(self, message: Message) -> None:
+        """End a message. Raises `OwnershipLost` when another worker has it by now."""
+        ...
+
+    async def peek(self, limit: int) -> list[Message]:
+        """Look at up to `limit` (32 at most) visible messages without taking them."""
+        ...
+
+    async def length(self) -> int:
+        """Approximate number of messages, hidden ones included."""
+        ...
+
+    async def create(self) -> None:
+        """Create the queue unless it exists."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFacts:
+    """What storage says of a blob, without its content."""
+
+    etag: str
+    """Without surrounding quotes."""
+    size: int
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The name of a staged block and its size in bytes."""
+
+    name: str
+    size: int
+
+
+class Blobs(Protocol):
+    """Blobs by container and name. All calls may raise `StorageUnavailable`."""
+
+    async def facts(self, container: str, name: str) -> BlobFacts:
+        """Raises `NotFound`."""
+        ...
+
+    async def read(self, container: str, name: str) -> bytes:
+        """The whole of a small blob. Raises `NotFound`."""
+        ...
+
+    def chunks(self, container: str, name: str, etag: str, offset: int = 0) -> AsyncIterator[bytes]:
+        """Content from `offset` on, in pieces of a few MiB, all of the version `etag`.
+
+        Raises `NotFound`, `InputChanged`, `InputUnreadable`.
+        """
+        ...
+
+    async def create(self, container: str, name: str, content: bytes, content_type: str) -> None:
+        """Write a blob that must not exist yet. Raises `AlreadyExists`."""
+        ...
+
+    async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
+        """Stage a block of a blob to be; nothing is seen of it before a commit."""
+        ...
+
+    async def staged(self, container: str, name: str) -> list[Staged]:
+        """Blocks staged and not committed, in any order."""
+        ...
+
+    async def commit(
+        self,
+        container: str,
+        name: str,
+        blocks: Sequence[str],
+        content_type: str,
+        metadata: Mapping[str, str],
+    ) -> BlobFacts:
+        """Make the blob appear from its staged blocks. Create-only.
+
+        Raises `AlreadyExists` or `BlocksGone`.
+        """
+        ...
+
+    async def create_container(self, container: str) -> None:
+        """Create the container unless it exists."""
+        ...

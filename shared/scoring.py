@@ -1,0 +1,94 @@
+"""The one scoring path. Every door ends here with a float32 matrix.
+
+The same record gives the same bits alone or among a million others: rows are scored in float32 by
+one graph, and no row's result depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.fields import FieldTable, Record
+from shared.ports import Matrix, Model, Vector
+
+
+class ModelFault(Exception):
+    """The model raised, or answered with something that is no probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Probability and what goes with it."""
+
+    probability: float
+    """The model's float32 output; prints in the shortest form that round-trips."""
+    prediction: int
+    model_version: str
+    warnings: tuple[str, ...]
+
+
+class Scorer:
+    """The model with its field table and threshold."""
+
+    def __init__(self, model: Model, table: FieldTable, threshold: float) -> None:
+        self.model = model
+        self.table = table
+        self.threshold = threshold
+
+    def score(self, record: Record) -> Score:
+        """Score one record. Raises `ModelFault`."""
+        return self.score_many([record])[0]
+
+    def score_many(self, records: Sequence[Record]) -> list[Score]:
+        """Score records, in order. Raises `ModelFault`."""
+        used = self.table.used
+        rows = np.array([[r.values[i] for i in used] for r in records], np.float32)
+        probabilities = self.probabilities(rows.reshape(len(records), len(used)))
+        return [
+            Score(
+                shortest(probability),
+                int(probability >= self.threshold),
+                self.model.version,
+                record.warnings,
+            )
+            for record, probability in zip(records, probabilities, strict=True)
+        ]
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        """Probabilities, float32 [n], of rows [n, fields used]. Raises `ModelFault`."""
+        if len(rows) == 0:
+            return np.empty(0, np.float32)
+        try:
+            found = self.model.probabilities(rows)
+        except Exception as error:  # the runtime's own errors have no common root
+            raise ModelFault(type(error).__name__) from error
+        # NaN compares as false, so this also refuses NaN.
+        if found.shape != (len(rows),) or not bool(((found >= 0) & (found <= 1)).all()):
+            raise ModelFault("answered with something that is no probability")
+        return found
+
+    def probabilities_each(self, rows: Matrix) -> Vector:
+        """As `probabilities`, but rows on which the model fails get NaN.
+
+        Looks for them by halving, since one bad row in a block is the likely case.
+        """
+        try:
+            return self.probabilities(rows)
+        except ModelFault:
+            if len(rows) == 1:
+                return np.full(1, np.nan, np.float32)
+            half = len(rows) // 2
+            parts = [self.probabilities_each(rows[:half]), self.probabilities_each(rows[half:])]
+            return np.concatenate(parts)
+
+    def predictions(self, probabilities: Vector) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+        """1 where the probability reaches the threshold, else 0."""
+        return (probabilities >= self.threshold).astype(np.int8)
+
+
+def shortest(probability: np.float32) -> float:
+    """A float32 as the float that prints with the fewest digits that give it back."""
+    return float(str(probability))

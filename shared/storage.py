@@ -1,0 +1,331 @@
+"""Azure Storage behind the ports: queue and blobs, and what their errors mean to us.
+
+The only module that imports the Azure SDKs. `Storage` holds the clients of one process; the SDKs'
+exceptions become ours in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob import BlobBlock, BlobType, ContentSettings
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+from shared.errors import (
+    AlreadyExists,
+    BlocksGone,
+    InputChanged,
+    InputUnreadable,
+    NotFound,
+    OwnershipLost,
+    ScorerError,
+    StartupError,
+    StorageError,
+    StorageUnavailable,
+)
+from shared.message import bare_etag
+from shared.ports import BlobFacts, Message, Staged
+from shared.settings import StorageSettings
+
+CHUNK = 2 << 20
+"""Bytes of one ranged download."""
+RENEWAL_LIMIT = 5
+"""Seconds that a renewal may take; it is tried again by the lease, not by the SDK."""
+
+# The SDKs' own waits of 15, 18 and 24 s between tries are longer than a short lease.
+_OPTIONS: dict[str, Any] = {
+    "initial_backoff": 1,
+    "increment_base": 2,
+    "retry_total": 2,
+    "random_jitter_range": 1,
+    "connection_timeout": 5,
+    "read_timeout": 30,
+}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _meaning(error: AzureError) -> ScorerError:
+    """What an SDK error means to us."""
+    if not isinstance(error, HttpResponseError) or error.status_code is None:
+        return StorageUnavailable(f"storage does not answer: {type(error).__name__}")
+    status = error.status_code
+    code = getattr(error, "error_code", None) or error.reason or ""
+    code = str(getattr(code, "value", code))
+    if status in (401, 403):
+        return StorageUnavailable(f"storage does not permit this: {status} {code}")
+    if status in (408, 429) or status >= 500:
+        after = getattr(error.response, "headers", {}).get("Retry-After")
+        return StorageUnavailable(
+            f"storage is busy or down: {status} {code}", float(after) if after else None
+        )
+    if code in ("InvalidBlockList", "InvalidBlobOrBlock"):
+        return BlocksGone(code)
+    if isinstance(error, ResourceNotFoundError) or status == 404:
+        return NotFound(code)
+    if code in ("BlobAlreadyExists", "ContainerAlreadyExists", "QueueAlreadyExists"):
+        return AlreadyExists(code)
+    if status == 412:
+        return InputChanged("the blob was replaced while it was read")
+    if isinstance(error, ResourceExistsError) and code != "BlobArchived":
+        return AlreadyExists(code)
+    return InputUnreadable(f"storage refuses this blob: {status} {code}")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except AzureError as error:
+        raise _meaning(error) from error
+    except (TimeoutError, OSError) as error:
+        raise StorageUnavailable(f"storage does not answer: {type(error).__name__}") from error
+
+
+def _answers(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Turn the SDKs' exceptions into ours."""
+
+    @wraps(call)
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _translated():
+            return await call(*args, **kwargs)
+
+    return wrapped
+
+
+class Storage:
+    """Clients of one storage account, opened and closed together."""
+
+    def __init__(self, blobs: BlobServiceClient, queues: QueueServiceClient, credential: Any):
+        self._blobs = blobs
+        self._queues = queues
+        self._credential = credential
+
+    def queue(self, name: str) -> StorageQueue:
+        return StorageQueue(self._queues.get_queue_client(name))
+
+    def blobs(self) -> StorageBlobs:
+        return StorageBlobs(self._blobs)
+
+    async def close(self) -> None:
+        await self._blobs.close()
+        await self._queues.close()
+        if self._credential is not None:
+            await self._credential.close()
+
+
+@asynccontextmanager
+async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
+    """Storage by connection string, or by account name with an identity. No call is made yet."""
+    storage = connect(settings)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def connect(settings: StorageSettings) -> Storage:
+    """As `open_storage`, for callers that close it themselves."""
+    blob_options = _OPTIONS | {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
+    if settings.connection_string is not None:
+        text = settings.connection_string.get_secret_value()
+        try:
+            return Storage(
+                BlobServiceClient.from_connection_string(text, **blob_options),
+                QueueServiceClient.from_connection_string(text, **_OPTIONS),
+                None,
+            )
+        except ValueError as error:
+            raise StartupError("AZURE_STORAGE_CONNECTION_STRING is not one") from error
+    if settings.storage_account is None:
+        raise StartupError(
+            "no storage: set SCORER_STORAGE_ACCOUNT, or AZURE_STORAGE_CONNECTION_STRING for Azurite"
+        )
+    from azure.identity.aio import DefaultAzureCredential
+
+    credential = DefaultAzureCredential(managed_identity_client_id=settings.client_id)
+    account = settings.storage_account
+    return Storage(
+        BlobServiceClient(f"https://{account}.blob.core.windows.net", credential, **blob_options),
+        QueueServiceClient(f"https://{account}.queue.core.windows.net", credential, **_OPTIONS),
+        credential,
+    )
+
+
+def _message(received: Any) -> Message:
+    now = datetime.now(UTC)
+    return Message(
+        id=received.id,
+        receipt=received.pop_receipt or "",
+        body=received.content,
+        dequeue_count=received.dequeue_count or 0,
+        inserted=received.inserted_on or now,
+        expires=received.expires_on or datetime.max.replace(tzinfo=UTC),
+    )
+
+
+class StorageQueue:
+    """`Queue` over Azure Storage."""
+
+    def __init__(self, client: QueueClient) -> None:
+        self._client = client
+
+    @_answers
+    async def send(self, body: str) -> str:
+        sent = await self._client.send_message(body, time_to_live=-1)
+        return str(sent.id)
+
+    @_answers
+    async def receive(self, limit: int, visibility: float) -> list[Message]:
+        # One request: iterating further would fetch more while these are worked on.
+        pages = self._client.receive_messages(
+            max_messages=limit, messages_per_page=limit, visibility_timeout=round(visibility)
+        )
+        return [_message(received) async for received in pages]
+
+    async def renew(self, message: Message, visibility: float) -> Message:
+        with _translated(), _lost_when_gone():
+            async with asyncio.timeout(RENEWAL_LIMIT):
+                # Without content the service keeps the body.
+                updated = await self._client.update_message(
+                    message.id,
+                    message.receipt,
+                    visibility_timeout=round(visibility),
+                    retry_total=0,
+                )
+        return replace(message, receipt=str(updated.pop_receipt))
+
+    async def delete(self, message: Message) -> None:
+        with _translated(), _lost_when_gone():
+            await self._client.delete_message(message.id, message.receipt)
+
+    @_answers
+    async def peek(self, limit: int) -> list[Message]:
+        return [_message(m) for m in await self._client.peek_messages(max_messages=limit)]
+
+    @_answers
+    async def length(self) -> int:
+        properties = await self._client.get_queue_properties()
+        return int(properties.approximate_message_count or 0)
+
+    async def create(self) -> None:
+        try:
+            with _translated():
+                await self._client.create_queue()
+        except AlreadyExists:
+            pass
+
+
+@contextmanager
+def _lost_when_gone() -> Iterator[None]:
+    """A stale receipt: 404 live, 400 PopReceiptMismatch on Azurite and by some documents."""
+    try:
+        yield
+    except HttpResponseError as error:
+        if error.status_code in (400, 404):
+            raise OwnershipLost("the message belongs to another worker, or is gone") from error
+        raise
+
+
+class StorageBlobs:
+    """`Blobs` over Azure Storage."""
+
+    def __init__(self, client: BlobServiceClient) -> None:
+        self._client = client
+
+    @_answers
+    async def facts(self, container: str, name: str) -> BlobFacts:
+        properties = await self._client.get_blob_client(container, name).get_blob_properties()
+        # A blob that only has staged blocks answers 404.
+        return BlobFacts(
+            bare_etag(properties.etag), int(properties.size), dict(properties.metadata or {})
+        )
+
+    @_answers
+    async def read(self, container: str, name: str) -> bytes:
+        stream = await self._client.get_blob_client(container, name).download_blob()
+        return bytes(await stream.readall())
+
+    async def chunks(
+        self, container: str, name: str, etag: str, offset: int = 0
+    ) -> AsyncIterator[bytes]:
+        with _translated():
+            stream = await self._client.get_blob_client(container, name).download_blob(
+                offset=offset or None,
+                etag=f'"{etag}"',
+                match_condition=MatchConditions.IfNotModified,
+            )
+            async for chunk in stream.chunks():
+                yield chunk
+
+    @_answers
+    async def create(self, container: str, name: str, content: bytes, content_type: str) -> None:
+        await self._client.get_blob_client(container, name).upload_blob(
+            content,
+            blob_type=BlobType.BLOCKBLOB,
+            overwrite=False,
+            content_settings=ContentSettings(content_type=content_type),
+        )
+
+    @_answers
+    async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
+        client = self._client.get_blob_client(container, name)
+        # aiohttp warns of large bodies that are bytes: it would send them in one piece.
+        await client.stage_block(block, io.BytesIO(content), length=len(content))
+
+    async def staged(self, container: str, name: str) -> list[Staged]:
+        try:
+            with _translated():
+                client = self._client.get_blob_client(container, name)
+                _, uncommitted = await client.get_block_list("uncommitted")
+        except NotFound:
+            return []
+        return [Staged(block.id, int(block.size or 0)) for block in uncommitted]
+
+    @_answers
+    async def commit(
+        self,
+        container: str,
+        name: str,
+        blocks: Sequence[str],
+        content_type: str,
+        metadata: Mapping[str, str],
+    ) -> BlobFacts:
+        try:
+            answer = await self._client.get_blob_client(container, name).commit_block_list(
+                [BlobBlock(block_id=block) for block in blocks],
+                content_settings=ContentSettings(content_type=content_type),
+                metadata=dict(metadata),
+                match_condition=MatchConditions.IfMissing,
+            )
+        except HttpResponseError as error:
+            if error.status_code == 412:
+                raise AlreadyExists("the blob was committed before") from error
+            raise
+        return BlobFacts(bare_etag(str(answer["etag"])), 0, dict(metadata))
+
+    async def create_container(self, container: str) -> None:
+        try:
+            with _translated():
+                await self._client.create_container(container)
+        except AlreadyExists:
+            pass
+
+
+__all__ = ["Storage", "StorageBlobs", "StorageError", "StorageQueue", "connect", "open_storage"]

@@ -1,0 +1,220 @@
+"""Files of records in, files of scores out, block by block: what both formats share.
+
+A table reads one file. It is fed bytes as they come and hands out blocks; where a block ends
+depends on the file's content and the plan's limits alone, never on how the bytes arrived, so a
+block made again after a crash is the same bytes. `csv_table` and `json_table` do the work;
+`columns` checks and scores what they read.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import BadFile
+from shared.fields import CODES, Rejection
+from shared.message import Format
+
+if TYPE_CHECKING:
+    from shared.scoring import Scorer
+
+OUTPUT_FORMAT = 1
+"""Rises with any change of the bytes that a block gives, so that versions are never mixed."""
+
+ROW_BYTES = 1 << 20
+"""A longer row is rejected; it stands in a block of its own."""
+
+MAX_BLOCK_ROWS = 32_767
+"""What a block's name can count."""
+
+OUTPUT_COLUMNS = ("row", "patient_id", "probability", "prediction", "warnings", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A block ends at `rows` lines or `size` bytes, whichever comes first."""
+
+    rows: int = 30_000
+    size: int = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the sender asked of the output."""
+
+    include_input: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to the rows of a block or a batch."""
+
+    rows: int = 0
+    rejected: int = 0
+    warned: int = 0
+    other_coding: int = 0
+    """Rows with a value that only another coding of the data has."""
+    codes: dict[str, int] = field(default_factory=dict)
+    """Rejected rows by code; a row with faults of two codes counts under both."""
+
+    def reject(self, rejections: Iterable[Rejection]) -> None:
+        """Count one rejected row."""
+        self.rejected += 1
+        found = tuple(rejections)
+        self.other_coding += any(rejection.coding for rejection in found)
+        for code in {rejection.code for rejection in found}:
+            self.codes[code] = self.codes.get(code, 0) + 1
+
+    def add(self, other: Counts) -> None:
+        self.rows += other.rows
+        self.rejected += other.rejected
+        self.warned += other.warned
+        self.other_coding += other.other_coding
+        for code, number in other.codes.items():
+            self.codes[code] = self.codes.get(code, 0) + number
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All counts in a fixed order, for a block's name."""
+        return (
+            self.rows,
+            self.rejected,
+            self.warned,
+            self.other_coding,
+            *(self.codes.get(code, 0) for code in CODES),
+        )
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> Counts:
+        """The reverse of `numbers`."""
+        rows, rejected, warned, other_coding, *codes = numbers
+        by_code: dict[str, int] = {code: n for code, n in zip(CODES, codes, strict=False) if n}
+        return cls(rows, rejected, warned, other_coding, by_code)
+
+
+class Lines(NamedTuple):
+    """Whole lines (records, where quotes may hold line ends) and where each of them ends."""
+
+    content: bytes
+    ends: NDArray[np.int64]
+    """Place after each line's end in `content`."""
+    too_long: bool = False
+    """Instead: one line over `ROW_BYTES`, whose content was not kept."""
+
+
+NO_LINES = Lines(b"", np.zeros(0, np.int64))
+TOO_LONG = Lines(b"", np.zeros(0, np.int64), too_long=True)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Block:
+    """Rows that are scored and staged together, not read yet."""
+
+    start: int
+    end: int
+    """Where the next block starts, in unpacked bytes (in a JSON array: characters)."""
+    first: bool
+    """The file's first block carries the output's header line."""
+    lines: Lines
+    items: tuple[object, ...] = ()
+    """Of a JSON array, instead of lines: its parsed items."""
+
+    def __repr__(self) -> str:
+        return f"Block({self.start}, {self.end})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Scored:
+    """A block's output."""
+
+    content: bytes
+    counts: Counts
+
+    def __repr__(self) -> str:
+        return f"Scored({self.counts})"
+
+
+class Table(Protocol):
+    """One file being read. Methods raise `BadFile` where it cannot be read as records."""
+
+    @property
+    def ignored_columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def absent_fields(self) -> tuple[str, ...]: ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough was fed to `jump` ahead; never, where a file must be read whole."""
+        ...
+
+    def jump(self, offset: int) -> None:
+        """Go on from a block's `end`: what is fed next stands there."""
+        ...
+
+    def feed(self, chunk: bytes) -> Iterator[Block]:
+        """Take the next bytes; hand out the blocks that are complete."""
+        ...
+
+    def finish(self) -> Iterator[Block]:
+        """Hand out what is left. A file has at least one block, if only for its header."""
+        ...
+
+    def score(self, block: Block, first_row: int) -> Scored:
+        """Check, score and write a block whose first row has this number (from 1)."""
+        ...
+
+
+def open_table(
+    kind: Format,
+    scorer: Scorer,
+    options: Options,
+    limits: Limits,
+    items: tuple[object, ...] | None = None,
+) -> Table:
+    """A table for a file of this format; `items` are records that were parsed already."""
+    # Polars takes longer to import than the rest together: a worker without CSV does without.
+    if kind == "csv":
+        from shared.csv_table import CsvTable
+
+        return CsvTable(scorer, options, limits)
+    from shared.json_table import JsonArrayTable, JsonLinesTable
+
+    if kind == "json":
+        return JsonArrayTable(scorer, options, limits, items)
+    return JsonLinesTable(scorer, options, limits)
+
+
+def output_format(kind: Format) -> Literal["csv", "jsonl"]:
+    """CSV for CSV, JSON lines for both forms of JSON."""
+    return "csv" if kind == "csv" else "jsonl"
+
+
+def strip_bom(head: bytes) -> bytes:
+    """The file's first bytes without a UTF-8 mark. Raises `BadFile` for other encodings."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadFile("the file is UTF-16, not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)")
+    if head.startswith(b"\x1f\x8b"):
+        raise BadFile("the file is gzip: give it a name that ends in .gz")
+    return head.removeprefix(codecs.BOM_UTF8)
+
+
+def decode(content: bytes | bytearray, offset: int) -> str:
+    """UTF-8 to text. Raises `BadFile` that names the place."""
+    nul = content.find(0)
+    if nul >= 0:
+        raise BadFile(
+            f"byte {offset + nul} is NUL: the file is damaged, or UTF-16; save it as UTF-8"
+        )
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadFile(
+            f"byte {offset + error.start} is not UTF-8: save the file as UTF-8 "
+            "(Latin-1 and Windows-1252 are not read)"
+        ) from error

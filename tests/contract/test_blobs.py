@@ -1,0 +1,133 @@
+"""What we rely on of blobs: the same tests over the fake and over Azurite."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound
+from shared.ports import Blobs
+from tests.conftest import open_azurite
+from tests.fakes import FakeBlobs
+
+
+@pytest.fixture(params=["fake", pytest.param("azurite", marks=pytest.mark.azurite)])
+async def blobs(request: pytest.FixtureRequest) -> AsyncIterator[Blobs]:
+    if request.param == "fake":
+        yield FakeBlobs()
+        return
+    async with open_azurite(request.getfixturevalue("connection_string")) as storage:
+        await storage.blobs().create_container("scores")
+        yield storage.blobs()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"{uuid.uuid4()}/scores.csv"
+
+
+def block(number: int) -> str:
+    return f"{number:064d}"
+
+
+async def content(blobs: Blobs, name: str, offset: int = 0) -> bytes:
+    etag = (await blobs.facts("scores", name)).etag
+    return b"".join([chunk async for chunk in blobs.chunks("scores", name, etag, offset)])
+
+
+async def test_staged_blocks_appear_only_by_a_commit(blobs: Blobs, name: str) -> None:
+    await blobs.stage("scores", name, block(0), b"one ")
+    await blobs.stage("scores", name, block(1), b"two")
+
+    staged = {entry.name: entry.size for entry in await blobs.staged("scores", name)}
+    with pytest.raises(NotFound):
+        await blobs.facts("scores", name)
+    committed = await blobs.commit(
+        "scores", name, [block(0), block(1)], "text/csv", {"identity": '{"a": 1}'}
+    )
+
+    assert staged == {block(0): 4, block(1): 3}
+    facts = await blobs.facts("scores", name)
+    assert facts.etag == committed.etag
+    assert facts.metadata == {"identity": '{"a": 1}'}
+    assert await content(blobs, name) == b"one two"
+
+
+async def test_the_second_commit_changes_nothing(blobs: Blobs, name: str) -> None:
+    await blobs.stage("scores", name, block(0), b"first")
+    await blobs.commit("scores", name, [block(0)], "text/csv", {})
+    await blobs.stage("scores", name, block(1), b"second")
+
+    with pytest.raises(AlreadyExists):
+        await blobs.commit("scores", name, [block(1)], "text/csv", {})
+
+    assert await content(blobs, name) == b"first"
+
+
+async def test_a_commit_of_blocks_that_are_not_there_says_so(blobs: Blobs, name: str) -> None:
+    await blobs.stage("scores", name, block(0), b"first")
+
+    with pytest.raises(BlocksGone):
+        await blobs.commit("scores", name, [block(0), block(7)], "text/csv", {})
+
+
+async def test_two_commits_at_once_give_one_result(blobs: Blobs, name: str) -> None:
+    await blobs.stage("scores", name, block(0), b"first")
+
+    outcomes = await asyncio.gather(
+        *(blobs.commit("scores", name, [block(0)], "text/csv", {}) for _ in range(4)),
+        return_exceptions=True,
+    )
+
+    assert sum(not isinstance(outcome, Exception) for outcome in outcomes) == 1
+    assert await content(blobs, name) == b"first"
+
+
+async def test_blocks_of_a_blob_that_never_was_are_none(blobs: Blobs, name: str) -> None:
+    assert await blobs.staged("scores", name) == []
+
+
+async def test_a_created_blob_is_not_overwritten(blobs: Blobs, name: str) -> None:
+    await blobs.create("scores", name, b"first", "application/json")
+
+    with pytest.raises(AlreadyExists):
+        await blobs.create("scores", name, b"second", "application/json")
+
+    assert await blobs.read("scores", name) == b"first"
+
+
+async def test_what_is_not_there_is_not_found(blobs: Blobs, name: str) -> None:
+    with pytest.raises(NotFound):
+        await blobs.read("scores", name)
+    with pytest.raises(NotFound):
+        await blobs.facts("scores", name)
+    with pytest.raises(NotFound):
+        await blobs.facts("no-such-container", name)
+
+
+async def test_a_download_goes_on_from_an_offset_and_in_pieces(blobs: Blobs, name: str) -> None:
+    body = bytes(range(256)) * (5 << 12)
+    await blobs.stage("scores", name, block(0), body)
+    await blobs.commit("scores", name, [block(0)], "text/csv", {})
+
+    assert await content(blobs, name, 3_000_001) == body[3_000_001:]
+
+
+async def test_a_download_of_another_version_is_refused(blobs: Blobs, name: str) -> None:
+    await blobs.create("scores", name, b"first", "text/csv")
+
+    with pytest.raises(InputChanged):
+        [chunk async for chunk in blobs.chunks("scores", name, "0x8DEADBEEF")]
+
+
+async def test_an_empty_blob_has_no_pieces(blobs: Blobs, name: str) -> None:
+    await blobs.create("scores", name, b"", "text/csv")
+
+    assert await content(blobs, name) == b""
+
+
+async def test_creating_a_container_twice_is_no_error(blobs: Blobs) -> None:
+    await blobs.create_container("scores")

@@ -1,0 +1,215 @@
+"""A queue and blobs in memory that hide, count, expire and conflict as the live services do.
+
+Where Azurite differs from the documents (a stale pop receipt: 404 live, 400 there), these follow
+the documents. Time is a clock that the test moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound, OwnershipLost
+from shared.ports import BlobFacts, Message, Staged
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+class FakeClock:
+    """Seconds that pass only when the test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.seconds)
+
+    async def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+@dataclass(slots=True)
+class _Entry:
+    message: Message
+    visible_at: float
+
+
+class FakeQueue:
+    """A storage queue."""
+
+    def __init__(self, clock: FakeClock, lifetime: float | None = None) -> None:
+        self._clock = clock
+        self._lifetime = lifetime
+        self._entries: dict[str, _Entry] = {}
+        self._receipts = itertools.count(1)
+
+    async def send(self, body: str) -> str:
+        now = self._clock.now
+        expires = NEVER if self._lifetime is None else now + timedelta(seconds=self._lifetime)
+        message = Message(str(uuid.uuid4()), "", body, 0, now, expires)
+        self._entries[message.id] = _Entry(message, self._clock())
+        return message.id
+
+    async def receive(self, limit: int, visibility: float) -> list[Message]:
+        taken: list[Message] = []
+        for entry in self._visible()[:limit]:
+            entry.message = replace(
+                entry.message,
+                receipt=str(next(self._receipts)),
+                dequeue_count=entry.message.dequeue_count + 1,
+            )
+            entry.visible_at = self._clock() + visibility
+            taken.append(entry.message)
+        return taken
+
+    async def renew(self, message: Message, visibility: float) -> Message:
+        entry = self._owned(message)
+        entry.message = replace(entry.message, receipt=str(next(self._receipts)))
+        entry.visible_at = self._clock() + visibility
+        return entry.message
+
+    async def delete(self, message: Message) -> None:
+        del self._entries[self._owned(message).message.id]
+
+    async def peek(self, limit: int) -> list[Message]:
+        return [replace(entry.message, receipt="") for entry in self._visible()[:limit]]
+
+    async def length(self) -> int:
+        self._expire()
+        return len(self._entries)
+
+    async def create(self) -> None:
+        return
+
+    def bodies(self) -> list[str]:
+        """All messages, hidden ones included."""
+        self._expire()
+        return [entry.message.body for entry in self._entries.values()]
+
+    def _visible(self) -> list[_Entry]:
+        self._expire()
+        return [e for e in self._entries.values() if e.visible_at <= self._clock()]
+
+    def _expire(self) -> None:
+        for key, entry in list(self._entries.items()):
+            if entry.message.expires <= self._clock.now:
+                del self._entries[key]
+
+    def _owned(self, message: Message) -> _Entry:
+        self._expire()
+        entry = self._entries.get(message.id)
+        if entry is None or entry.message.receipt != message.receipt:
+            raise OwnershipLost("404 MessageNotFound")
+        return entry
+
+
+@dataclass(slots=True)
+class _Blob:
+    content: bytes
+    etag: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class FakeBlobs:
+    """Blob containers."""
+
+    def __init__(self, containers: Sequence[str] = ("incoming", "uploads", "scores")) -> None:
+        self._containers: dict[str, dict[str, _Blob]] = {name: {} for name in containers}
+        self._staged: dict[tuple[str, str], dict[str, bytes]] = {}
+        self._etags = itertools.count(1)
+
+    def put(self, container: str, name: str, content: bytes) -> str:
+        """Write or overwrite a blob, as anybody could; returns its etag."""
+        blob = _Blob(content, f"0x{next(self._etags):X}")
+        self._containers[container][name] = blob
+        return blob.etag
+
+    def names(self, container: str) -> list[str]:
+        return sorted(self._containers[container])
+
+    def content(self, container: str, name: str) -> bytes:
+        return self._blob(container, name).content
+
+    def _blob(self, container: str, name: str) -> _Blob:
+        if container not in self._containers:
+            raise NotFound("ContainerNotFound")
+        blob = self._containers[container].get(name)
+        if blob is None:
+            raise NotFound("BlobNotFound")
+        return blob
+
+    async def facts(self, container: str, name: str) -> BlobFacts:
+        blob = self._blob(container, name)
+        return BlobFacts(blob.etag, len(blob.content), dict(blob.metadata))
+
+    async def read(self, container: str, name: str) -> bytes:
+        return self._blob(container, name).content
+
+    async def chunks(
+        self, container: str, name: str, etag: str, offset: int = 0
+    ) -> AsyncIterator[bytes]:
+        size = 2 << 20
+        while True:
+            blob = self._blob(container, name)
+            if blob.etag != etag:
+                raise InputChanged("the blob was replaced while it was read")
+            if offset >= len(blob.content):
+                return
+            yield blob.content[offset : offset + size]
+            offset += size
+
+    async def create(
+        self, container: str, name: str, content: bytes, content_type: str
+    ) -> None:
+        blobs = self._containers.get(container)
+        if blobs is None:
+            raise NotFound("ContainerNotFound")
+        if name in blobs:
+            raise AlreadyExists("BlobAlreadyExists")
+        self.put(container, name, content)
+
+    async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
+        if container not in self._containers:
+            raise NotFound("ContainerNotFound")
+        staged = self._staged.setdefault((container, name), {})
+        if any(len(other) != len(block) for other in staged):
+            raise AssertionError("400 InvalidBlobOrBlock: names of different length")
+        staged[block] = content
+
+    async def staged(self, container: str, name: str) -> list[Staged]:
+        staged = self._staged.get((container, name), {})
+        # Live lists them by name.
+        return [Staged(block, len(staged[block])) for block in sorted(staged)]
+
+    async def commit(
+        self,
+        container: str,
+        name: str,
+        blocks: Sequence[str],
+        content_type: str,
+        metadata: Mapping[str, str],
+    ) -> BlobFacts:
+        if name in self._containers[container]:
+            raise AlreadyExists("BlobAlreadyExists")
+        staged = self._staged.get((container, name), {})
+        if any(block not in staged for block in blocks):
+            raise BlocksGone("InvalidBlockList")
+        self.put(container, name, b"".join(staged[block] for block in blocks))
+        self._staged.pop((container, name), None)
+        self._containers[container][name].metadata = dict(metadata)
+        return await self.facts(container, name)
+
+    async def create_container(self, container: str) -> None:
+        self._containers.setdefault(container, {})
+
+

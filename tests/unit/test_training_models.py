@@ -1,0 +1,196 @@
+"""Models of one's own: the examples, and the conversions that go wrong without a word."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from shared.artifact import load_artifact
+from shared.scoring import Scorer
+from training.dataset import read_heart
+from training.errors import TrainingError
+from training.examples import heart_boosting
+from training.export import check_loads_elsewhere, check_parity, parity_rows, pickled, stock_graph
+from training.fields import TABLE
+from training.recipe import Dataset, Recipe
+from training.train import read_model_file, run, train
+
+EXAMPLES = Path(__file__).parents[2] / "training" / "examples"
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+@pytest.mark.parametrize("name", ["heart_boosting", "heart_histogram", "breast_cancer"])
+def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_path: Path) -> None:
+    path = EXAMPLES / f"{name}.py"
+    recipe = read_model_file(path)
+
+    manifest = train(output=tmp_path / "model", model=path, progress=quiet)
+
+    artifact = load_artifact(tmp_path / "model")
+    data = recipe.load(None)
+    fitted = recipe.estimator().fit(data.rows, data.outcome)
+    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
+    found = scorer.probabilities(data.rows.astype(np.float32))
+    assert np.abs(found - fitted.predict_proba(data.rows)[:, 1]).max() < 1e-6
+    assert manifest.figures["cross_validated"]["auc"] > 0.87
+    served = "model.joblib" if recipe.runtime == "sklearn" else "model.onnx"
+    assert {served, "model_card.html"} <= manifest.files.keys()
+
+
+def test_a_stock_model_twice_gives_the_same_bytes() -> None:
+    data = heart_boosting.MODEL.load(None)
+
+    first, second = (
+        stock_graph(heart_boosting.estimator().fit(data.rows, data.outcome), TABLE)
+        for _ in range(2)
+    )
+
+    assert first == second
+
+
+def filled_line() -> Any:
+    return make_pipeline(SimpleImputer(), LogisticRegression(max_iter=2000))
+
+
+WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "a forest with missing values": (
+        lambda: RandomForestClassifier(n_estimators=20, random_state=0),
+        "all with missing fields: .* put a SimpleImputer before it",
+    ),
+    "calibration around a pipeline": (
+        lambda: CalibratedClassifierCV(filled_line(), method="sigmoid"),
+        "rightly only inside a Pipeline",
+    ),
+    "steps in place of a line": (
+        lambda: make_pipeline(
+            SimpleImputer(),
+            CalibratedClassifierCV(LogisticRegression(max_iter=2000), method="isotonic"),
+        ),
+        "method='sigmoid'",
+    ),
+    "histogram boosting": (
+        lambda: HistGradientBoostingClassifier(max_iter=10),
+        "runtime='sklearn'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_conversion_that_goes_wrong_is_refused_with_the_mend(name: str) -> None:
+    estimator, mend = WRONG[name]
+    recipe = dataclasses.replace(heart_boosting.MODEL, estimator=estimator)
+
+    with pytest.raises(TrainingError, match=mend):
+        run(recipe, None, 1, quiet)
+
+
+def test_a_linear_model_gives_a_row_the_same_bits_among_others() -> None:
+    data = read_heart()
+    recipe = dataclasses.replace(heart_boosting.MODEL, estimator=filled_line)
+
+    trained = run(recipe, None, 1, quiet)
+
+    assert trained.manifest.figures["parity"]["largest_difference"] < 1e-6
+    assert len(trained.manifest.golden) == 5
+    assert trained.manifest.data_sha256 == data.sha256
+
+
+class OfThisFile(LogisticRegression):  # type: ignore[misc]
+    """An estimator that no server can unpickle."""
+
+
+def test_an_estimator_of_the_model_file_itself_is_not_served_pickled() -> None:
+    data = read_heart()
+    filled = np.nan_to_num(data.rows)
+    estimator = OfThisFile(max_iter=2000).fit(filled, data.outcome)
+
+    with pytest.raises(TrainingError, match="from scikit-learn's own classes"):
+        check_loads_elsewhere(pickled(estimator))
+
+
+def test_a_table_of_many_optional_fields_still_gets_its_patterns() -> None:
+    fields = tuple(
+        TABLE.by_name["chol"].model_copy(update={"name": f"chol{place}"}) for place in range(20)
+    )
+    rows = parity_rows(TABLE.model_copy(update={"fields": fields}), np.full((3, 20), 200.0))
+
+    missing = np.isnan(rows).sum(axis=1)
+    assert len(rows) >= 100_000
+    assert missing.min() == 0
+    assert missing.max() >= 18
+
+
+def test_a_model_that_cannot_miss_a_field_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "line.py"
+    path.write_text(
+        "import dataclasses\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from training.examples import heart_boosting\n"
+        "MODEL = dataclasses.replace(heart_boosting.MODEL, estimator=LogisticRegression)\n"
+    )
+
+    with pytest.raises(TrainingError, match="contains NaN.*impute them"):
+        train(output=tmp_path / "model", model=path, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "defines no MODEL"), ("MODEL = 1", "defines no MODEL"), (None, "not a Python file")],
+)
+def test_a_file_that_is_no_model_file_is_named(
+    text: str | None, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(TrainingError, match=reason):
+        read_model_file(path)
+
+
+def test_parity_compares_what_is_served(tmp_path: Path) -> None:
+    train(output=tmp_path / "model", model=EXAMPLES / "heart_boosting.py", progress=quiet)
+    data = read_heart()
+    other = heart_boosting.estimator().set_params(trees__n_estimators=61)
+    other.fit(data.rows, data.outcome)
+    model = load_artifact(tmp_path / "model").model
+
+    with pytest.raises(TrainingError, match="differs from scikit-learn"):
+        check_parity(model, other, parity_rows(TABLE, data.rows))
+
+
+def test_a_recipe_without_prose_or_groups_still_has_a_card() -> None:
+    def load(path: Path | None) -> Dataset:
+        data = read_heart(path)
+        return dataclasses.replace(data, rows=data.rows[:, :2])
+
+    used = tuple(
+        field.model_copy(update={"used": field.name in ("age", "sex")}) for field in TABLE.fields
+    )
+    recipe = Recipe(
+        name="small",
+        version="1",
+        title="",
+        table=TABLE.model_copy(update={"fields": used}),
+        load=load,
+        estimator=lambda: LogisticRegression(max_iter=2000),
+    )
+
+    trained = run(recipe, None, 1, quiet)
+
+    assert trained.card.startswith("# small\n")
+    assert "## Subgroups" not in trained.card
+    assert "`LogisticRegression`" in trained.card

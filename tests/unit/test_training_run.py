@@ -1,0 +1,247 @@
+"""A training run: the artifact, its bytes, its figures, and what stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import joblib
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from shared.artifact import MANIFEST, Manifest, OnnxModel, load_artifact
+from training.errors import TrainingError
+from training.evaluation import check_figures
+from training.export import check_parity, parity_rows, pattern_graph, write_artifact
+from training.figures import calibration_error, figures
+from training.heart import MODEL
+from training.train import run, train
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def trained() -> tuple[TemporaryDirectory[str], Path, tuple[str, ...]]:
+    """One artifact for all tests here, and what its run said."""
+    directory = TemporaryDirectory()
+    output = Path(directory.name, "artifact")
+    lines: list[str] = []
+    train(output=output, progress=lines.append)
+    return directory, output, tuple(lines)
+
+
+@pytest.fixture(name="output")
+def _output() -> Path:
+    return trained()[1]
+
+
+@pytest.fixture(name="estimator")
+def _estimator(output: Path) -> Any:
+    return joblib.load(output / "model.joblib")
+
+
+@pytest.fixture(name="manifest")
+def _manifest(output: Path) -> Manifest:
+    return load_artifact(output).manifest
+
+
+def test_what_a_run_writes_loads_and_answers(output: Path) -> None:
+    artifact = load_artifact(output)
+
+    assert artifact.golden_holds()
+    assert artifact.manifest.version.startswith("1.0.0-")
+    assert len(artifact.manifest.golden) == len(MODEL.golden)
+
+
+def test_the_manifest_holds_the_hash_of_every_other_file(output: Path, manifest: Manifest) -> None:
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in output.iterdir()
+        if path.name != MANIFEST
+    }
+
+    assert found == manifest.files
+
+
+def test_twice_gives_the_same_bytes(output: Path, tmp_path: Path) -> None:
+    # A process of its own: another hash seed, another order of whatever has none.
+    command = [sys.executable, "-m", "training", "--output", str(tmp_path / "again")]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+
+    for path in output.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_artifact_names_no_place_and_no_time(output: Path) -> None:
+    for path in output.iterdir():
+        content = path.read_bytes()
+        assert str(ROOT).encode() not in content
+        assert str(output).encode() not in content
+
+
+def test_onnx_and_scikit_learn_agree_on_every_patient(output: Path, estimator: Any) -> None:
+    rows = MODEL.load(None).rows.astype(np.float32)
+
+    found = load_artifact(output).model.probabilities(rows)
+
+    assert np.abs(found - estimator.predict_proba(rows)[:, 1]).max() <= 1e-6
+
+
+def test_the_graph_uses_standard_operators_only(output: Path) -> None:
+    model = onnx.load(output / "model.onnx")
+
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert model.ir_version == 8
+    assert {node.domain for node in model.graph.node} == {""}
+
+
+def test_parity_covers_every_set_of_missing_fields_and_the_edges() -> None:
+    rows = parity_rows(MODEL.table, MODEL.load(None).rows)
+
+    missing = np.isnan(rows)
+    assert len(rows) >= 100_000
+    assert len(np.unique(missing, axis=0)) == 512
+    assert not missing[:, :2].any()
+    chol = MODEL.table.used_names.index("chol")
+    for edge in (126, 564, 50, 700):
+        assert (rows[:, chol] == edge).any()
+    assert (rows[:, chol] == np.nextafter(np.float32(126), np.float32(0))).any()
+
+
+def test_a_graph_that_differs_from_scikit_learn_is_refused(
+    output: Path, estimator: Any, manifest: Manifest
+) -> None:
+    model = onnx.load(output / "model.onnx")
+    [table] = [c for c in model.graph.initializer if c.name == "coefficients"]
+    changed = numpy_helper.to_array(table).copy()
+    changed[511, 0] += 1e-4  # one field set of 512
+    table.CopyFrom(numpy_helper.from_array(changed, "coefficients"))
+    rows = parity_rows(MODEL.table, MODEL.load(None).rows)
+
+    with pytest.raises(
+        TrainingError,
+        match=r"would be served differs from scikit-learn by up to .* 19[56] of 100352",
+    ):
+        check_parity(OnnxModel(model.SerializeToString(), manifest), estimator, rows)
+
+
+def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(
+    output: Path, estimator: Any, manifest: Manifest
+) -> None:
+    model = onnx.load(output / "model.onnx")
+    [total] = [node for node in model.graph.node if node.name == "total"]
+    total.CopyFrom(
+        helper.make_node(
+            "ReduceSum", ["contributions", "last_axis"], ["total"], "total", keepdims=0
+        )
+    )
+    rows = parity_rows(MODEL.table, MODEL.load(None).rows)
+
+    with pytest.raises(TrainingError, match="alone and among others differently"):
+        check_parity(OnnxModel(model.SerializeToString(), manifest), estimator, rows)
+
+
+def test_a_figure_outside_its_tolerance_stops_the_run() -> None:
+    expected = {1: dict(MODEL.expected[1]) | {"auc": 0.95}}
+    recipe = dataclasses.replace(MODEL, expected=expected)
+
+    with pytest.raises(TrainingError, match=r"auc 0\.918\d \(expected 0\.947 to 0\.953\)"):
+        run(recipe, None, 1, lambda _: None)
+
+
+@pytest.mark.parametrize(("repeats", "nearest"), [(1, 1), (2, 1), (4, 5), (9, 5), (30, 20)])
+def test_figures_are_compared_with_those_of_the_nearest_number_of_repeats(
+    repeats: int, nearest: int
+) -> None:
+    found = dict(MODEL.expected[nearest]) | {
+        "calibration_slope": 1.0,
+        "calibration_intercept": 0.0,
+        "ece": 0.04,
+    }
+    others = {known: dict.fromkeys(one, -1.0) for known, one in MODEL.expected.items()}
+
+    check_figures(found, others | {nearest: MODEL.expected[nearest]}, repeats)
+
+    with pytest.raises(TrainingError, match="ece"):
+        check_figures(found | {"ece": 0.08}, MODEL.expected, repeats)
+
+
+def test_another_sample_is_not_compared_with_the_demonstration(tmp_path: Path) -> None:
+    source = ROOT / "training" / "data" / "heart_cleveland.csv"
+    lines = source.read_text().splitlines()
+    sample = tmp_path / "sample.csv"
+    sample.write_text("\n".join([lines[0], *lines[1::2]]) + "\n")
+
+    manifest = train(sample, tmp_path / "artifact", progress=lambda _: None)
+
+    assert manifest.figures["rows"] == 152
+    assert manifest.data_sha256 == hashlib.sha256(sample.read_bytes()).hexdigest()
+
+
+def test_a_run_replaces_an_artifact_and_nothing_else(
+    output: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    files = {name: (output / name).read_bytes() for name in manifest.files}
+    old, other = tmp_path / "old", tmp_path / "other"
+    old.mkdir()
+    (old / MANIFEST).write_text("{}")
+    (old / "stale").write_text("")
+    other.mkdir()
+    (other / "thesis.txt").write_text("")
+
+    write_artifact(old, manifest, files)
+    with pytest.raises(TrainingError, match="holds something else"):
+        write_artifact(other, manifest, files)
+
+    assert {path.name for path in old.iterdir()} == {*files, MANIFEST}
+    assert [path.name for path in other.iterdir()] == ["thesis.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "other"]
+
+
+def test_a_refusal_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training", "--data", str(tmp_path / "nowhere.csv")]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_manifest_is_written_with_sorted_keys(output: Path) -> None:
+    text = (output / MANIFEST).read_text()
+
+    assert text == json.dumps(json.loads(text), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def test_calibration_error_is_the_mean_gap_of_equal_groups() -> None:
+    outcome = np.array([0, 1] * 50)
+
+    assert calibration_error(outcome, np.full(100, 0.5)) == pytest.approx(0.0)
+    assert calibration_error(outcome, np.full(100, 0.8)) == pytest.approx(0.3)
+
+
+def test_figures_of_a_perfect_and_of_a_useless_prediction() -> None:
+    outcome = np.array([0, 1] * 50)
+    rng = np.random.default_rng(0)
+
+    perfect = figures(outcome, np.where(outcome, 0.999, 0.001)[None])
+    useless = figures(outcome, rng.uniform(0.499, 0.501, (1, 100)))
+
+    assert (perfect["auc"], perfect["accuracy"]) == (1, 1)
+    assert useless["brier"] == pytest.approx(0.25, abs=1e-3)
+    assert useless["auc"] == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_graph_is_a_function_of_the_estimator_alone(output: Path, estimator: Any) -> None:
+    assert pattern_graph(estimator, MODEL.table) == (output / "model.onnx").read_bytes()

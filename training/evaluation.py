@@ -1,0 +1,253 @@
+"""Cross-validation: what the model is worth for patients that it has not seen.
+
+Ten stratified folds, repeated with seeds 0, 1, …. The fitted model is asked about the left-out
+patients as they are, with fields withheld, and with one field's values shuffled among them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import brier_score_loss, roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+
+from training.errors import TrainingError
+from training.figures import (
+    at_threshold,
+    bands,
+    calibration_groups,
+    figures,
+    histogram,
+    intervals,
+    net_benefit,
+    roc,
+)
+from training.pipeline import PatternLogisticRegression
+from training.recipe import Dataset, Recipe
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Progress = Callable[[str], None]
+
+FOLDS = 10
+SHUFFLES = 5
+"""Shuffles of each field for its importance."""
+ALL_SETS_FROM = 5
+"""Repeats from which every field set of a pattern model is evaluated; takes a while."""
+BENEFITS = tuple(round(0.05 * step, 2) for step in range(1, 17))
+"""Thresholds of the decision curve."""
+
+TOLERANCE = {
+    "auc": 0.003,
+    "log_loss": 0.005,
+    "brier": 0.002,
+    "accuracy": 0.01,
+    "sensitivity": 0.01,
+    "specificity": 0.01,
+}
+"""How far a figure may be from the expected one of as many repeats."""
+
+BOUNDS = {
+    "calibration_slope": (0.9, 1.25),
+    "calibration_intercept": (-0.1, 0.1),
+    "ece": (0.0, 0.075),
+}
+"""What the other figures must stay within."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the cross-validation found."""
+
+    figures: dict[str, Any]
+    """For the manifest."""
+    plots: dict[str, Any]
+    """For the curves of the model card alone."""
+
+
+def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) -> Evaluation:
+    """Cross-validate. Raises `TrainingError` when known data give other figures than expected."""
+    withheld, shuffled = _withheld(recipe, data), _shuffled(recipe, data)
+    predicted = out_of_fold(recipe, data, repeats, withheld | shuffled, progress)
+    sets = {title: figures(data.outcome, predicted[title], recipe.threshold) for title in withheld}
+    title, main = next(iter(sets.items()))
+    if data.demonstration:
+        check_figures(main, recipe.expected, repeats)
+    unseen, outcome = predicted[title], data.outcome
+    found = {
+        "repeats": repeats,
+        "rows": len(outcome),
+        "complete": int((~np.isnan(data.rows).any(axis=1)).sum()),
+        "positive": int(outcome.sum()),
+        "cross_validated": main,
+        "intervals": intervals(outcome, unseen, recipe.threshold),
+        "field_sets": sets,
+        "subgroups": _subgroups(recipe, data, unseen),
+        "thresholds": [at_threshold(outcome, unseen, t) for t in _thresholds(recipe)],
+        "bands": {
+            name: bands(outcome, predicted[name], recipe.bands) for name in withheld if recipe.bands
+        },
+        "importance": _importance(outcome, unseen, predicted, shuffled),
+        "net_benefit": [net_benefit(outcome, unseen, t) for t in BENEFITS],
+    }
+    if repeats >= ALL_SETS_FROM:
+        found |= _all_field_sets(recipe, data, progress)
+    plots = {
+        "roc": roc(outcome, unseen),
+        "calibration": calibration_groups(outcome, unseen),
+        "histogram": histogram(outcome, unseen),
+    }
+    return Evaluation(rounded(found), rounded(plots))
+
+
+def out_of_fold(
+    recipe: Recipe,
+    data: Dataset,
+    repeats: int,
+    asked: Mapping[str, Floats],
+    progress: Progress = lambda _: None,
+) -> dict[str, Floats]:
+    """Predictions [repeats, n] for each way to ask about the patients, rows [n, fields used].
+
+    Who answers about a patient was fitted without that patient, on the data as they are.
+    """
+    found = {name: np.full((repeats, len(data.outcome)), np.nan) for name in asked}
+    for repeat in range(repeats):
+        progress(f"cross-validation, repeat {repeat + 1} of {repeats}")
+        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat)
+        for train, test in folds.split(data.rows, data.outcome):
+            questions = np.concatenate([rows[test] for rows in asked.values()])
+            estimator = _fit(recipe.estimator(), data.rows[train], data.outcome[train], questions)
+            answers = estimator.predict_proba(questions)[:, 1].reshape(len(asked), len(test))
+            for name, answer in zip(asked, answers, strict=True):
+                found[name][repeat, test] = answer
+    return found
+
+
+def _fit(estimator: Any, rows: Floats, outcome: Ints, questions: Floats) -> Any:
+    """Fit, but of the many fits of a pattern model only those that will be asked."""
+    if isinstance(estimator, PatternLogisticRegression):
+        sets = np.unique(estimator.field_sets(questions))
+        return estimator.fit(rows, outcome, sets=sets.tolist())
+    return estimator.fit(rows, outcome)
+
+
+def _withheld(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
+    """The rows with all but the fields of each set taken away; the first set has them all."""
+    names = recipe.table.used_names
+    sets = recipe.field_sets or {"all fields": names}
+    return {
+        title: np.where([name in present for name in names], data.rows, np.nan)
+        for title, present in sets.items()
+    }
+
+
+def _shuffled(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
+    """The rows with one field's values shuffled among the patients, `SHUFFLES` times each."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for place, name in enumerate(recipe.table.used_names):
+        for number in range(SHUFFLES):
+            rows = data.rows.copy()
+            rows[:, place] = rng.permutation(rows[:, place])
+            found[f"{name} shuffled {number}"] = rows
+    return found
+
+
+def _importance(
+    outcome: Ints, unseen: Floats, predicted: Mapping[str, Floats], shuffled: Mapping[str, Floats]
+) -> dict[str, float]:
+    """How much the Brier score rises when a field says nothing any more, by field."""
+    base = ((unseen - outcome) ** 2).mean()
+    rises: dict[str, list[float]] = {}
+    for title in shuffled:
+        rise = ((predicted[title] - outcome) ** 2).mean() - base
+        rises.setdefault(title.split()[0], []).append(float(rise))
+    return {name: float(np.mean(each)) for name, each in rises.items()}
+
+
+def _thresholds(recipe: Recipe) -> list[float]:
+    return sorted({recipe.threshold, *recipe.bands})
+
+
+def _subgroups(recipe: Recipe, data: Dataset, unseen: Floats) -> dict[str, dict[str, Any]]:
+    columns = dict(zip(recipe.table.used_names, data.rows.T, strict=True))
+    return {
+        title: _subgroup(data.outcome[inside], unseen[:, inside], recipe.threshold)
+        for title, inside in (
+            (title, belongs(columns)) for title, belongs in recipe.subgroups.items()
+        )
+    }
+
+
+def _subgroup(outcome: Ints, unseen: Floats, threshold: float) -> dict[str, Any]:
+    found = {"n": len(outcome), "observed": float(outcome.mean())}
+    found |= {"predicted": float(unseen.mean())}
+    main = figures(outcome, unseen, threshold)
+    found |= {name: main[name] for name in ("auc", "brier", "sensitivity", "specificity")}
+    return found | {"auc_interval": intervals(outcome, unseen, threshold)["auc"]}
+
+
+def _all_field_sets(recipe: Recipe, data: Dataset, progress: Progress) -> dict[str, Any]:
+    """Range of the figures over all field sets of a pattern model, by the first repeat."""
+    model = recipe.estimator()
+    if not isinstance(model, PatternLogisticRegression):
+        return {}
+    progress(f"cross-validation of all {model.set_count} field sets")
+    asked = {
+        str(number): np.where(model.present(number), data.rows, np.nan)
+        for number in range(model.set_count)
+    }
+    predicted = out_of_fold(recipe, data, 1, asked)
+    each = {
+        "auc": [roc_auc_score(data.outcome, one[0]) for one in predicted.values()],
+        "brier": [brier_score_loss(data.outcome, one[0]) for one in predicted.values()],
+    }
+    return {
+        "all_field_sets": {"count": model.set_count}
+        | {
+            name: [float(f(values)) for f in (np.min, np.median, np.max)]
+            for name, values in each.items()
+        }
+    }
+
+
+def check_figures(
+    found: Mapping[str, float], expected: Mapping[int, Mapping[str, float]], repeats: int
+) -> None:
+    """Compare with the expected figures of as many repeats, or the nearest number known.
+
+    Raises `TrainingError` that names every figure outside its tolerance.
+    """
+    if not expected:
+        return
+    nearest = min(expected, key=lambda known: abs(math.log(known / repeats)))
+    limits = {
+        name: (value - TOLERANCE[name], value + TOLERANCE[name])
+        for name, value in expected[nearest].items()
+    } | BOUNDS
+    outside = [
+        f"{name} {found[name]:.4f} (expected {low:.4g} to {high:.4g})"
+        for name, (low, high) in limits.items()
+        if not low <= found[name] <= high
+    ]
+    if outside:
+        raise TrainingError(f"cross-validated figures outside tolerance: {'; '.join(outside)}")
+
+
+def rounded(value: Any) -> Any:
+    """Every float to six places; a figure that does not exist is null, as JSON knows no NaN."""
+    match value:
+        case float():
+            return None if math.isnan(value) else round(value, 6)
+        case dict():
+            return {name: rounded(one) for name, one in value.items()}
+        case list() | tuple():
+            return [rounded(one) for one in value]
+        case _:
+            return value

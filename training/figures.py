@@ -1,0 +1,202 @@
+"""Figures of predictions: discrimination, calibration, thresholds, benefit.
+
+Predictions are [repeats, n], one row a repeat of the cross-validation; a figure is the mean over
+the repeats. Intervals are over patients (2.5th to 97.5th percentile of `RESAMPLES` bootstrap
+samples), since repeats of the same patients say nothing about other patients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score, roc_curve
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RESAMPLES = 2000
+GROUPS = 10
+"""Groups of equal size for calibration."""
+Z = 1.959964
+"""Standard errors to either side of a 95 % interval."""
+
+
+def figures(outcome: Ints, predicted: Floats, threshold: float = 0.5) -> dict[str, float]:
+    """The main figures of predictions [repeats, n]."""
+    each = [_figures(outcome, probability, threshold) for probability in predicted]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def _figures(outcome: Ints, probability: Floats, threshold: float) -> dict[str, float]:
+    label = probability >= threshold
+    slope, intercept = calibration(outcome, probability)
+    return {
+        "auc": float(roc_auc_score(outcome, probability)),
+        "log_loss": float(log_loss(outcome, probability)),
+        "brier": float(brier_score_loss(outcome, probability)),
+        "accuracy": float((label == outcome).mean()),
+        "sensitivity": float(label[outcome == 1].mean()),
+        "specificity": float((~label[outcome == 0]).mean()),
+        "calibration_slope": slope,
+        "calibration_intercept": intercept,
+        "ece": calibration_error(outcome, probability),
+    }
+
+
+def calibration(outcome: Ints, probability: Floats) -> tuple[float, float]:
+    """Slope and intercept of the outcome's logistic regression on the predicted logit."""
+    clipped = np.clip(probability, 1e-9, 1 - 1e-9)
+    logit = np.log(clipped / (1 - clipped))[:, None]
+    line = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(logit, outcome)
+    return float(line.coef_[0, 0]), float(line.intercept_[0])
+
+
+def calibration_error(outcome: Ints, probability: Floats) -> float:
+    """Expected calibration error over groups of equal size."""
+    gaps = [
+        len(group) * abs(outcome[group].mean() - probability[group].mean())
+        for group in _equal_groups(probability)
+    ]
+    return float(sum(gaps) / len(outcome))
+
+
+def _equal_groups(probability: Floats) -> list[Ints]:
+    order = np.argsort(probability, kind="stable")
+    return [group for group in np.array_split(order, GROUPS) if len(group)]
+
+
+def calibration_groups(outcome: Ints, predicted: Floats) -> list[dict[str, float]]:
+    """Mean prediction and share of the outcome with its interval, in ten groups of patients.
+
+    Patients are grouped by their mean prediction over the repeats.
+    """
+    probability = predicted.mean(axis=0)
+    found = []
+    for group in _equal_groups(probability):
+        low, high = wilson(int(outcome[group].sum()), len(group))
+        found.append(
+            {
+                "n": len(group),
+                "predicted": float(probability[group].mean()),
+                "observed": float(outcome[group].mean()),
+                "low": low,
+                "high": high,
+            }
+        )
+    return found
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    share, z2 = successes / n, Z * Z
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return centre - half, centre + half
+
+
+def intervals(
+    outcome: Ints, predicted: Floats, threshold: float = 0.5
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals over patients of those figures that are means over patients or pairs."""
+    rng = np.random.default_rng(0)
+    n = len(outcome)
+    drawn = rng.integers(0, n, (RESAMPLES, n))
+    weights = np.stack([np.bincount(one, minlength=n) for one in drawn]).astype(float)
+    ill = outcome == 1
+    clipped = np.clip(predicted, 1e-15, 1 - 1e-15)
+    right = ((predicted >= threshold) == ill).mean(axis=0)
+    loss = -np.log(np.where(ill, clipped, 1 - clipped)).mean(axis=0)
+    of_ill, of_healthy = weights[:, ill], weights[:, ~ill]
+    # A sample without one of the outcomes has no such figure.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        resampled = {
+            "auc": ((of_ill @ _wins(predicted, ill)) * of_healthy).sum(axis=1)
+            / (of_ill.sum(axis=1) * of_healthy.sum(axis=1)),
+            "log_loss": weights @ loss / n,
+            "brier": weights @ ((predicted - outcome) ** 2).mean(axis=0) / n,
+            "accuracy": weights @ right / n,
+            "sensitivity": of_ill @ right[ill] / of_ill.sum(axis=1),
+            "specificity": of_healthy @ right[~ill] / of_healthy.sum(axis=1),
+        }
+    return {
+        name: (float(np.nanpercentile(one, 2.5)), float(np.nanpercentile(one, 97.5)))
+        for name, one in resampled.items()
+    }
+
+
+def _wins(predicted: Floats, ill: NDArray[np.bool_]) -> Floats:
+    """How often each ill patient stands above each healthy one; a tie is half. [ill, healthy]."""
+    wins = np.zeros((int(ill.sum()), int((~ill).sum())))
+    for probability in predicted:
+        first, second = probability[ill][:, None], probability[~ill]
+        wins += (first > second) + 0.5 * (first == second)
+    return wins / len(predicted)
+
+
+def at_threshold(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, float]:
+    """Sensitivity, specificity and predictive values of "probability reaches the threshold"."""
+    positive, ill = predicted >= threshold, np.broadcast_to(outcome == 1, predicted.shape)
+    return {
+        "threshold": threshold,
+        "sensitivity": _share(positive[ill]),
+        "specificity": _share(~positive[~ill]),
+        "ppv": _share(ill[positive]),
+        "npv": _share(~ill[~positive]),
+        "positive": _share(positive),
+    }
+
+
+def bands(outcome: Ints, predicted: Floats, edges: Iterable[float]) -> list[dict[str, float]]:
+    """Share of patients and share of the outcome between neighbouring probabilities."""
+    ill = np.broadcast_to(outcome == 1, predicted.shape)
+    ends = [0.0, *sorted(edges), 1.0]
+    found = []
+    for low, high in pairwise(ends):
+        inside = (predicted >= low) & ((predicted < high) | (high == 1.0))
+        found.append(
+            {"low": low, "high": high, "share": _share(inside), "observed": _share(ill[inside])}
+        )
+    return found
+
+
+def net_benefit(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, float]:
+    """Net benefit of acting on the model and of acting on everyone (Vickers and Elkin 2006)."""
+    positive, ill = predicted >= threshold, np.broadcast_to(outcome == 1, predicted.shape)
+    odds = threshold / (1 - threshold)
+    share = float(outcome.mean())
+    return {
+        "threshold": threshold,
+        "model": _share(positive & ill) - odds * _share(positive & ~ill),
+        "everyone": share - odds * (1 - share),
+    }
+
+
+def roc(outcome: Ints, predicted: Floats, points: int = 101) -> list[tuple[float, float]]:
+    """False and true positive rates: the mean curve over the repeats."""
+    grid = np.linspace(0, 1, points)
+    curves = [np.interp(grid, *roc_curve(outcome, one)[:2]) for one in predicted]
+    mean = np.mean(curves, axis=0)
+    mean[0] = 0
+    return [(float(x), float(y)) for x, y in zip(grid, mean, strict=True)]
+
+
+def histogram(outcome: Ints, predicted: Floats, bins: int = 20) -> dict[str, list[float]]:
+    """Patients in bins of probability, by outcome; means over the repeats."""
+    edges = np.linspace(0, 1, bins + 1)
+    return {
+        name: [
+            float(count) / len(predicted)
+            for count in np.histogram(predicted[:, outcome == value], edges)[0]
+        ]
+        for name, value in (("0", 0), ("1", 1))
+    }
+
+
+def _share(flags: Any) -> float:
+    return float(flags.mean()) if flags.size else math.nan

@@ -1,0 +1,197 @@
+"""Penalised logistic regression with one fit for every set of present fields.
+
+A missing field is never filled in: the model that answers is the one that was fitted without that
+field (pattern submodels, Fletcher Mercaldo and Blume, Biostatistics 2020,
+doi:10.1093/biostatistics/kxy040). All fits stand in one table with a row for each field set.
+Where medicine says which way a field points, its coefficients may not say the opposite. Which
+fields there are is none of this module's business: `Term` describes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DECIMALS = 8
+"""Places kept of every fitted number: far below what a score shows, far above what another
+processor's linear algebra changes, so that both write the same model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """How one field enters the model."""
+
+    field: str
+    shape: Literal["line", "levels", "steps"]
+    """A standardised number, an indicator for each level, or one for each level reached."""
+    low: float
+    high: float
+    """Values are clipped to this range."""
+    levels: tuple[float, ...] = ()
+    sign: Literal[-1, 0, 1] = 0
+    """1: more never means less risk; -1: more never means more risk; 0: free."""
+    optional: bool = True
+
+    @property
+    def width(self) -> int:
+        """Columns that the term takes."""
+        return 1 if self.shape == "line" else len(self.levels)
+
+    def columns(self, values: Floats) -> Floats:
+        """Columns [n, width] of clipped values [n]; a line's is not yet standardised."""
+        if self.shape == "line":
+            return values[:, None]
+        levels = np.array(self.levels)
+        compare = np.equal if self.shape == "levels" else np.greater_equal
+        reached: NDArray[np.bool_] = compare(values[:, None], levels)
+        return reached.astype(float)
+
+
+class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Logistic regression over `terms`, fitted once for each of the 2^k sets of present fields.
+
+    Rows are [n, len(terms)] in the order of `terms`; NaN means missing. The number of a field set
+    is the sum of 2^i over the missing ones among the optional terms: 0 when all are there. A row
+    without a required field gets NaN.
+
+    After `fit`: `mean_` and `scale_` of the columns, `coefficients_` [2^k, columns] and
+    `intercepts_` [2^k].
+    """
+
+    def __init__(self, terms: tuple[Term, ...], C: float = 0.3) -> None:
+        self.terms = terms
+        self.C = C
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sets: Iterable[int] | None = None) -> Self:
+        """Fit all field sets, or only `sets`; rows of a set not fitted get NaN.
+
+        A value missing in a training row stands at the mean (lines) or the most frequent value:
+        that row still tells something about its other fields.
+        """
+        rows, outcome = np.asarray(X, float), np.asarray(y)
+        self.classes_ = np.unique(outcome)
+        self.n_features_in_ = rows.shape[1]
+        if self.n_features_in_ != len(self.terms):
+            raise ValueError(f"rows have {self.n_features_in_} fields, not {len(self.terms)}")
+        filled = np.column_stack(
+            [_filled(term, rows[:, place]) for place, term in enumerate(self.terms)]
+        )
+        columns = self._columns(filled)
+        lines = np.repeat([term.shape == "line" for term in self.terms], self.widths)
+        self.mean_ = np.where(lines, columns.mean(axis=0), 0).round(DECIMALS)
+        spread = columns.std(axis=0)
+        self.scale_ = np.where(lines & (spread > 0), spread, 1).round(DECIMALS)
+        design = (columns - self.mean_) / self.scale_
+        self.coefficients_ = np.full((self.set_count, design.shape[1]), np.nan)
+        self.intercepts_ = np.full(self.set_count, np.nan)
+        # The matrices are small: more threads cost time and could change the last bit.
+        with (
+            threadpool_limits(1),
+            config_context(assume_finite=True, skip_parameter_validation=True),
+        ):
+            for number in range(self.set_count) if sets is None else sets:
+                self._fit_set(number, design, outcome)
+        return self
+
+    def _fit_set(self, number: int, design: Floats, outcome: NDArray[Any]) -> None:
+        signs = np.repeat([term.sign for term in self.terms], self.widths)
+        use = np.flatnonzero(np.repeat(self.present(number), self.widths))
+        while True:
+            model = LogisticRegression(C=self.C, solver="newton-cholesky", tol=1e-8)
+            model.fit(design[:, use], outcome)
+            weights = model.coef_[0].round(DECIMALS)
+            contradiction = weights * signs[use]
+            if contradiction.min(initial=0) >= 0:
+                break
+            use = np.delete(use, contradiction.argmin())
+        self.coefficients_[number] = 0
+        self.coefficients_[number, use] = weights
+        self.intercepts_[number] = model.intercept_[0].round(DECIMALS)
+
+    @property
+    def widths(self) -> list[int]:
+        """Columns of each term."""
+        return [term.width for term in self.terms]
+
+    @property
+    def powers(self) -> Ints:
+        """What each missing field adds to the number of its field set; 0 if it is required."""
+        optional = np.array([term.optional for term in self.terms])
+        return np.where(optional, (1 << np.cumsum(optional)) >> 1, 0)
+
+    @property
+    def set_count(self) -> int:
+        """How many field sets there are."""
+        return 1 << sum(term.optional for term in self.terms)
+
+    def present(self, number: int) -> NDArray[np.bool_]:
+        """Which terms a field set has."""
+        found: NDArray[np.bool_] = (self.powers & number) == 0
+        return found
+
+    def field_sets(self, X: ArrayLike) -> Ints:
+        """The number of each row's field set, [n]."""
+        found: Ints = np.isnan(np.asarray(X, float)) @ self.powers
+        return found
+
+    def _columns(self, rows: Floats) -> Floats:
+        """Columns of rows without gaps, not yet standardised."""
+        return np.hstack(
+            [
+                term.columns(np.clip(rows[:, place], term.low, term.high))
+                for place, term in enumerate(self.terms)
+            ]
+        )
+
+    def contributions(self, X: ArrayLike) -> tuple[Floats, Floats]:
+        """Contribution of each field [n, terms] and intercept [n], in log-odds.
+
+        Their sum is the logit. The contribution of a missing field is 0.
+        """
+        rows = np.asarray(X, float)
+        sets = self.field_sets(rows)
+        known = np.where(np.isnan(rows) & (self.powers > 0), 0, rows)
+        design = (self._columns(known) - self.mean_) / self.scale_
+        starts = np.cumsum([0, *self.widths[:-1]])
+        return (
+            # Adding 0 makes a 0 of every -0.
+            np.add.reduceat(design * self.coefficients_[sets], starts, axis=1) + 0.0,
+            self.intercepts_[sets],
+        )
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """The logit of each row, [n]."""
+        contributions, intercept = self.contributions(X)
+        total: Floats = contributions.sum(axis=1) + intercept
+        return total
+
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """Probabilities of both classes, [n, 2]."""
+        probability = 1 / (1 + np.exp(-self.decision_function(X)))
+        return np.column_stack([1 - probability, probability])
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The more probable class of each row, [n]."""
+        found: NDArray[Any] = self.classes_[(self.decision_function(X) >= 0).astype(int)]
+        return found
+
+
+def _filled(term: Term, values: Floats) -> Floats:
+    known = np.clip(values[~np.isnan(values)], term.low, term.high)
+    if term.shape == "line":
+        stand_in = known.mean()
+    else:
+        levels, counts = np.unique(known, return_counts=True)
+        stand_in = levels[counts.argmax()]
+    return np.where(np.isnan(values), stand_in, values)

@@ -1,0 +1,206 @@
+"""One training run: guard, cross-validate, fit, export, compare, write.
+
+Nothing is written unless everything held.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.artifact import Golden, Manifest, OnnxModel, SklearnModel
+from shared.errors import RecordRejected
+from shared.ports import Model
+from training.errors import TrainingError
+from training.evaluation import Evaluation, evaluate, rounded
+from training.export import (
+    check_loads_elsewhere,
+    check_parity,
+    libraries,
+    parity_rows,
+    pickled,
+    sha256,
+    stock_graph,
+    write_artifact,
+)
+from training.figures import figures
+from training.heart import MODEL
+from training.recipe import Dataset, Recipe
+from training.report import markdown, page, sections
+
+DEFAULT_OUTPUT = Path(__file__).parents[1] / "artifact"
+GOLDEN_ROWS = 5
+"""First rows of the data that become golden records when the recipe names none."""
+
+
+def say(line: str) -> None:
+    """Tell the terminal; data would go to stdout."""
+    sys.stderr.write(line + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """An artifact before it is written."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    card: str
+    """The model card as Markdown."""
+
+
+def train(
+    data: Path | None = None,
+    output: Path = DEFAULT_OUTPUT,
+    repeats: int = 1,
+    progress: Callable[[str], None] = say,
+    model: Path | None = None,
+    card: Path | None = None,
+) -> Manifest:
+    """Train the demonstration model, or that of a model file, and write its artifact.
+
+    `data` takes the place of the model's own data; `card` is where the model card goes as
+    Markdown. Returns the manifest of the artifact in `output`. Raises `TrainingError`.
+    """
+    recipe = read_model_file(model) if model else MODEL
+    try:
+        trained = run(recipe, data, repeats, progress)
+    except ValueError as error:  # what scikit-learn says of data that an estimator cannot take
+        reason = (str(error).splitlines() or ["no reason"])[0]
+        raise TrainingError(
+            f"{recipe.name}: {reason} (fields that are not required may be missing: impute them, "
+            "or take an estimator that can miss them)"
+        ) from error
+    write_artifact(output, trained.manifest, trained.files)
+    if card:
+        card.write_text(trained.card, encoding="utf-8", newline="\n")
+    progress(f"{trained.manifest.name} {trained.manifest.version} in {output}")
+    return trained.manifest
+
+
+def read_model_file(path: Path) -> Recipe:
+    """Run a model file and take its `MODEL`. Raises `TrainingError`."""
+    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise TrainingError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # joblib looks there for classes of the file
+    spec.loader.exec_module(module)
+    recipe = getattr(module, "MODEL", None)
+    if not isinstance(recipe, Recipe):
+        raise TrainingError(f"{path} defines no MODEL = Recipe(...)")
+    return recipe
+
+
+def run(
+    recipe: Recipe,
+    data: Path | None,
+    repeats: int,
+    progress: Callable[[str], None] = say,
+) -> Trained:
+    """Train any recipe; writes nothing. Raises `TrainingError`."""
+    dataset = recipe.load(data)
+    progress(f"data: {len(dataset.outcome)} rows, {dataset.outcome.sum()} with the outcome")
+    evaluation = evaluate(recipe, dataset, repeats, progress)
+    progress("fitting")
+    estimator = recipe.estimator().fit(dataset.rows, dataset.outcome)
+    return export(recipe, dataset, estimator, evaluation, progress)
+
+
+def export(
+    recipe: Recipe,
+    data: Dataset,
+    estimator: Any,
+    evaluation: Evaluation,
+    progress: Callable[[str], None] = say,
+) -> Trained:
+    """The artifact of a fitted estimator, compared with scikit-learn. Raises `TrainingError`."""
+    progress("exporting and comparing with scikit-learn")
+    files = _model_files(recipe, estimator)
+    manifest = _manifest(recipe, data, files)
+    model = _served(manifest, files)
+    rows = parity_rows(recipe.table, data.rows)
+    apparent = figures(data.outcome, estimator.predict_proba(data.rows)[None, :, 1])
+    found = evaluation.figures | {
+        "apparent": rounded(apparent),
+        "parity": {
+            "rows": len(rows),
+            "largest_difference": check_parity(model, estimator, rows),
+        },
+    }
+    golden = _golden(manifest, model)
+    manifest = manifest.model_copy(update={"golden": golden, "figures": found})
+    card = sections(recipe, manifest, evaluation.plots, estimator)
+    files["model_card.html"] = page(manifest, card).encode()
+    hashes = {name: sha256(content) for name, content in files.items()}
+    return Trained(manifest.model_copy(update={"files": hashes}), files, markdown(manifest, card))
+
+
+def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
+    files = {"model.joblib": pickled(estimator)}
+    if recipe.runtime == "onnx":
+        files["model.onnx"] = (recipe.convert or stock_graph)(estimator, recipe.table)
+    else:
+        check_loads_elsewhere(files["model.joblib"])
+    return files
+
+
+def _manifest(recipe: Recipe, data: Dataset, files: dict[str, bytes]) -> Manifest:
+    """The manifest, still without figures and golden answers."""
+    hashes = {name: sha256(content) for name, content in files.items()}
+    served = hashes.get("model.onnx", hashes["model.joblib"])
+    return Manifest(
+        name=recipe.name,
+        version=f"{recipe.version}-{served[:8]}",
+        title=recipe.title,
+        notice=recipe.notice,
+        runtime=recipe.runtime,
+        files=hashes,
+        data_sha256=data.sha256,
+        threshold=recipe.threshold,
+        fields=recipe.table,
+        libraries=libraries(),
+        golden=tuple(
+            Golden(record=dict(record), probability=0)
+            for record in recipe.golden or _first_records(recipe, data)
+        ),
+    )
+
+
+def _first_records(recipe: Recipe, data: Dataset) -> list[dict[str, float]]:
+    names = recipe.table.used_names
+    return [
+        {
+            name: float(value)
+            for name, value in zip(names, row, strict=True)
+            if not math.isnan(value)
+        }
+        for row in data.rows[:GOLDEN_ROWS]
+    ]
+
+
+def _served(manifest: Manifest, files: dict[str, bytes]) -> Model:
+    if manifest.runtime == "onnx":
+        return OnnxModel(files["model.onnx"], manifest)
+    return SklearnModel(files["model.joblib"], manifest)
+
+
+def _golden(manifest: Manifest, model: Model) -> tuple[Golden, ...]:
+    """The golden records with the model's own answers."""
+    table = manifest.fields
+    try:
+        records = [table.read(golden.record).values for golden in manifest.golden]
+    except RecordRejected as error:
+        raise TrainingError(f"a golden record is no record of the field table: {error}") from error
+    rows = np.array(records, np.float32)[:, list(table.used)]
+    return tuple(
+        # By way of str: the shortest form that gives the float32 back.
+        golden.model_copy(update={"probability": float(str(probability))})
+        for golden, probability in zip(manifest.golden, model.probabilities(rows), strict=True)
+    )

@@ -1,0 +1,134 @@
+"""Builds the worker and runs it: `python -m worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+
+# One thread reads a block; more would only take the cores from other slots, and memory.
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
+from shared import metrics
+from shared.artifact import Artifact, load_artifact
+from shared.errors import StartupError, StorageError
+from shared.logs import configure_logging
+from shared.settings import WorkerSettings, load_settings
+from shared.storage import Storage, open_storage
+from shared.tables import Limits
+from worker.consumer import Consumer, Gate
+from worker.health import StorageCheck, start_health
+from worker.processor import INPUT_CONTAINERS, SCORES, Processor
+
+log = logging.getLogger("worker")
+
+
+def main() -> int:
+    """Run until asked to stop. Exit code 3: wrong settings or artifact; 1: the model broke."""
+    begun = time.monotonic()
+    try:
+        settings = load_settings(WorkerSettings)
+        configure_logging(settings.log_level)
+        artifact = load_artifact(settings.model_dir, settings.model_sha256)
+        return asyncio.run(run(settings, artifact, begun))
+    except StartupError as error:
+        sys.stderr.write(f"heart-scorer worker: {error}\n")
+        return 3
+
+
+async def run(settings: WorkerSettings, artifact: Artifact, begun: float) -> int:
+    """Connect the parts, then consume until SIGTERM or SIGINT."""
+    async with open_storage(settings) as storage:
+        queue, poison = storage.queue(settings.queue), storage.queue(settings.poison_queue)
+        blobs = storage.blobs()
+        check = StorageCheck(queue, poison, blobs)
+        gate = Gate()
+        processor = Processor(
+            artifact,
+            queue,
+            poison,
+            blobs,
+            Limits(settings.block_rows, settings.block_bytes),
+            stopping=lambda: consumer.stopping,
+            alone=gate.alone,
+        )
+        consumer = Consumer(
+            queue,
+            processor,
+            gate,
+            check,
+            slots=settings.slots,
+            visibility=settings.visibility_seconds,
+            renew_every=settings.renew_seconds,
+            idle=settings.idle_seconds,
+        )
+        health, port = await start_health(
+            settings.host, settings.health_port, lambda: consumer.turned, lambda: check.faults
+        )
+        _stop_on_signals(consumer, settings.grace_seconds)
+        await _prepare(settings, storage, check, consumer)
+        metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
+        metrics.STARTUP.set(time.monotonic() - begun)
+        log.info(
+            "worker_started",
+            extra={"port": port, "model": artifact.manifest.version, "slots": settings.slots},
+        )
+        await consumer.run()
+        await health.cleanup()
+        log.info("worker_stopped")
+        return 1 if consumer.model_broken else 0
+
+
+async def _prepare(
+    settings: WorkerSettings, storage: Storage, check: StorageCheck, consumer: Consumer
+) -> None:
+    """Wait until storage answers and permits all that is needed. Never gives up."""
+    wait = 0.2
+    while not consumer.stopping:
+        try:
+            if settings.connection_string is not None:
+                await create_all(settings, storage)
+        except StorageError as error:
+            check.faults = [error.reason]
+        else:
+            if not [fault async for fault in check()]:
+                return
+        log.warning("storage_not_ready", extra={"faults": check.faults})
+        consumer.turned = time.monotonic()
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, settings.idle_seconds)
+
+
+async def create_all(settings: WorkerSettings, storage: Storage) -> None:
+    """Create queues and containers, for Azurite; on Azure the templates do."""
+    await storage.queue(settings.queue).create()
+    await storage.queue(settings.poison_queue).create()
+    for container in (*INPUT_CONTAINERS, SCORES):
+        await storage.blobs().create_container(container)
+
+
+def _stop_on_signals(consumer: Consumer, grace: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        # Kept by the loop's own reference until done.
+        tasks.add(loop.create_task(consumer.interrupt()))
+
+    def stop() -> None:
+        if consumer.stopping:
+            interrupt()
+        else:
+            log.info("stop_asked")
+            consumer.stop()
+            loop.call_later(grace, interrupt)
+
+    tasks: set[asyncio.Task[None]] = set()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
