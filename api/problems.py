@@ -75,9 +75,7 @@ KINDS: dict[Code, Kind] = {
         401, "A key is needed", "Send one of the operator's keys in the header X-API-Key."
     ),
     "not_found": Kind(404, "There is nothing here", "The paths are listed in /docs."),
-    "method_not_allowed": Kind(
-        405, "This path has other methods", "The header Allow names them."
-    ),
+    "method_not_allowed": Kind(405, "This path has other methods", "The header Allow names them."),
     "not_acceptable": Kind(
         406, "The answer has another media type", "Let the header Accept include it."
     ),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
-from cli.local import LOCAL, STATE, LocalError, everything, remember
+from cli.local import LOCAL, STATE, LocalError, everything, remember, remembered
 from cli.output import Exit, say
 
 
@@ -22,8 +24,12 @@ def up() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        logs = LOCAL / "logs"
-        with everything(logs, LOCAL / "data", usual_ports=True) as running:
+        logs: Path = LOCAL / "logs"
+        data: Path | None = LOCAL / "data"
+        if remembered() is not None:
+            say("another `heart-scorer up` runs here: this one keeps its data in memory")
+            logs, data = Path(tempfile.mkdtemp(prefix="heart-scorer-")), None
+        with everything(logs, data, usual_ports=True) as running:
             remember(running)
             say(f"api      {running.api_url}  (docs: {running.api_url}/docs)")
             say(f"worker   {running.worker_url}/readyz")

@@ -1,4 +1,4 @@
-"""The header line of a CSV file: where it ends, what separates cells, which column is which field."""
+"""The header line of a CSV file: where it ends, what separates cells, which column is which."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from shared.errors import BadFile
 from shared.fields import RECORD_ID, FieldTable, printable
 from shared.lines import LineScanner, split_cells
+from shared.message import SEPARATORS
 from shared.tables import ROW_BYTES, decode, strip_bom
-
-SEPARATORS = ",;"
 
 MAX_COLUMNS = 16_384
 """As many as a sheet of Excel has."""
@@ -32,6 +31,12 @@ class Header:
     record_id: int | None
     ignored: tuple[str, ...]
     absent: tuple[str, ...]
+
+    @property
+    def needed(self) -> list[int]:
+        """Columns that hold fields or the record's id."""
+        ids = [] if self.record_id is None else [self.record_id]
+        return sorted([*self.places.values(), *ids])
 
     @property
     def decimal_comma(self) -> bool:

@@ -8,7 +8,8 @@ is; every other one goes to the reference reader, `Field.read_text`, so both giv
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -22,9 +23,8 @@ from shared.fields import (
     NOT_TEXT,
     RECORD_ID,
     RECORD_ID_LENGTH,
-    Field,
     Rejection,
-    id_fault,
+    read_id,
 )
 from shared.lines import LineSplitter
 from shared.scoring import Scorer
@@ -109,8 +109,7 @@ class CsvTable:
 
     def _read(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
         """Text of the columns that are needed, and the rows that have no cells to speak of."""
-        needed = {*header.places.values()} | ({header.record_id} - {None})
-        wanted = range(len(header.columns)) if self._include_input else sorted(needed)
+        wanted = range(len(header.columns)) if self._include_input else header.needed
         if block.lines.too_long:
             return pl.DataFrame({f"c{i}": pl.Series([None], dtype=pl.String) for i in wanted}), {
                 0: TOO_LONG
@@ -127,27 +126,38 @@ class CsvTable:
         values = np.full((len(table.fields), frame.height), np.nan)
         found: dict[int, list[Rejection]] = {}
         if header.record_id is not None:
-            for row, text in _faulty_ids(frame[f"c{header.record_id}"]):
-                found[row] = [id_fault(text)]
+            ids = frame[f"c{header.record_id}"]
+            for row in _suspect_ids(ids):
+                found[row] = _faults(read_id, ids[row])
         for place, field in enumerate(table.fields):
-            cells = None
-            if field.name in header.places:
-                cells = frame[f"c{header.places[field.name]}"]
-                values[place] = _numbers(cells, field, decimal_comma=header.decimal_comma)
+            if field.name not in header.places:
+                continue
+            cells = frame[f"c{header.places[field.name]}"]
+            read = partial(field.read_text, decimal_comma=header.decimal_comma)
+            values[place] = _numbers(cells, read, decimal_comma=header.decimal_comma)
+            known: dict[str, list[Rejection]] = {}
             rows = np.flatnonzero(faults(values[place], field))
-            if cells is not None and len(rows):
-                for row, fault in zip(
-                    rows.tolist(),
-                    _faults(cells.gather(rows), field, decimal_comma=header.decimal_comma),
-                    strict=True,
-                ):
-                    found.setdefault(row, []).append(fault)
+            for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
+                text = cell or ""
+                if text not in known:
+                    known[text] = _faults(read, text) or [field.rejection("missing_required")]
+                found.setdefault(row, []).extend(known[text])
         for row, rejections in found.items():
             rejected.setdefault(row, tuple(rejections))
         return values
 
 
-def _numbers(cells: pl.Series, field: Field, *, decimal_comma: bool) -> NDArray[np.float64]:
+def _faults(read: Callable[[str], object], text: str) -> list[Rejection]:
+    try:
+        read(text)
+    except RecordRejected as error:
+        return list(error.rejections)
+    return []
+
+
+def _numbers(
+    cells: pl.Series, read: Callable[[str], float], *, decimal_comma: bool
+) -> NDArray[np.float64]:
     """One field's values: NaN for missing, `UNREADABLE` for what is neither number nor word."""
     numbers = cells.str.replace(",", ".", literal=True) if decimal_comma else cells
     values = numbers.cast(pl.Float64, strict=False).to_numpy(writable=True)
@@ -156,37 +166,14 @@ def _numbers(cells: pl.Series, field: Field, *, decimal_comma: bool) -> NDArray[
         # Words, texts for "missing", blanks around, and all that is no number.
         texts = cells.gather(odd)
         distinct = texts.unique()
-        read = [_read(field, text, decimal_comma=decimal_comma) for text in distinct.to_list()]
-        numbers = texts.replace_strict(distinct, pl.Series(read, dtype=pl.Float64))
-        values[odd] = numbers.to_numpy()
+        known = [UNREADABLE if _faults(read, t or "") else read(t or "") for t in distinct]
+        values[odd] = texts.replace_strict(distinct, pl.Series(known, dtype=pl.Float64)).to_numpy()
     return values
 
 
-def _read(field: Field, text: str | None, *, decimal_comma: bool) -> float:
-    try:
-        return field.read_text(text or "", decimal_comma=decimal_comma)
-    except RecordRejected:
-        return UNREADABLE
-
-
-def _faults(cells: pl.Series, field: Field, *, decimal_comma: bool) -> Iterator[Rejection]:
-    """What is wrong with each of these cells, of which none is accepted."""
-    known: dict[str | None, Rejection] = {}
-    for text in cells.to_list():
-        if text not in known:
-            try:
-                field.read_text(text or "", decimal_comma=decimal_comma)
-            except RecordRejected as error:
-                known[text] = error.rejections[0]
-            else:
-                known[text] = field.rejection("missing_required")
-        yield known[text]
-
-
-def _faulty_ids(ids: pl.Series) -> Iterator[tuple[int, str]]:
-    faulty = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
-    for row in faulty.arg_true():
-        yield row, ids[row]
+def _suspect_ids(ids: pl.Series) -> list[int]:
+    suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
+    return suspect.arg_true().to_list()
 
 
 def _ids(frame: pl.DataFrame, header: Header, rejected: Rejected) -> pl.Series:

@@ -2,7 +2,7 @@
 
 Everything that reads records is built from it: the API's record, the validation of batch files,
 the OpenAPI schema, errors. No other module knows a field by name. The reader of one value here
-(`Field.read`, `Field.read_text`) is the reference; `columns.py`, which checks a whole block at once,
+(`Field.read`, `Field.read_text`) is the reference; the tables, which check a whole block at once,
 may only take shortcuts that give the same answer.
 """
 

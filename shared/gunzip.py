@@ -1,4 +1,4 @@
-"""Unpacks gzip as a stream. (First form; limits follow.)"""
+"""Unpacks gzip as a stream: never more than a piece of what is unpacked is in memory."""
 
 from __future__ import annotations
 
@@ -7,25 +7,61 @@ from collections.abc import Iterator
 
 from shared.errors import BadFile
 
+PIECE = 1 << 20
+"""Most bytes unpacked at once."""
+
+UNPACKED_BYTES = 16 << 30
+"""Default limit of a file. Memory does not need it; the time that a bomb may take does."""
+
+_STEP = 64 << 10
+"""Packed bytes given to zlib at once: it copies what it leaves over."""
+
 
 class Gunzip:
-    """Feed packed bytes, get unpacked pieces."""
+    """Packed bytes in, unpacked bytes out. Several members are one file, as for `gzip -d`."""
 
-    def __init__(self) -> None:
-        self._inflater = zlib.decompressobj(wbits=31)
+    def __init__(self, limit: int = UNPACKED_BYTES) -> None:
+        self._limit = limit
+        self._left = limit
+        self._member = _new_member()
+        self._members = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        try:
-            while chunk:
-                piece = self._inflater.decompress(chunk, 1 << 20)
-                chunk = self._inflater.unconsumed_tail
-                if piece:
-                    yield piece
-                elif not chunk:
+        """Take packed bytes; hand out pieces of at most `PIECE`. Raises `BadFile`."""
+        for start in range(0, len(chunk), _STEP):
+            yield from self._feed(chunk[start : start + _STEP])
+
+    def _feed(self, packed: bytes) -> Iterator[bytes]:
+        while packed:
+            if self._member.eof:
+                packed = packed.lstrip(b"\0")  # tapes pad with zeros
+                if not packed:
                     return
-        except zlib.error as error:
-            raise BadFile("the file is not gzip, or damaged") from error
+                self._member = _new_member()
+            try:
+                piece = self._member.decompress(packed, PIECE)
+            except zlib.error as error:
+                raise BadFile(self._fault()) from error
+            packed = self._member.unconsumed_tail
+            if self._member.eof:
+                self._members += 1
+                packed = self._member.unused_data
+            self._left -= len(piece)
+            if self._left < 0:
+                raise BadFile(f"the file has more than {self._limit} bytes when unpacked")
+            if piece:
+                yield piece
+
+    def _fault(self) -> str:
+        if self._members:
+            return "the gzip data is damaged, or something stands behind it"
+        return "the file is not gzip, or damaged"
 
     def finish(self) -> None:
-        if not self._inflater.eof:
-            raise BadFile("the gzip file is cut off")
+        """Say that all was fed. Raises `BadFile` when the file was cut off."""
+        if not self._member.eof:
+            raise BadFile("the gzip data ends too early: the file is empty or was cut off")
+
+
+def _new_member() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=31)

@@ -1,27 +1,31 @@
 """JSON arrays and JSON lines in, JSON lines out.
 
 Read strictly: NaN and Infinity are no JSON, and a key that stands twice in a record is a fault, not
-a choice. Each record goes to the reference reader, `FieldTable.read`.
+a choice. Values are checked field by field for a whole block; a record that does not pass goes to
+the reference reader, `FieldTable.read`, which says why.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
+from shared.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_rows
 from shared.errors import BadFile, RecordRejected
-from shared.fields import RECORD_ID, Record, Rejection, printable
+from shared.fields import RECORD_ID, Field, FieldTable, Rejection, printable, read_id
 from shared.lines import LineSplitter
 from shared.scoring import Scorer, shortest
-from shared.strict_json import DuplicateKeys, decoder, harmless, parse_json
+from shared.strict_json import BLANK, DuplicateKeys, parse_item, parse_json
 from shared.tables import (
     NO_LINES,
     ROW_BYTES,
     Block,
-    Counts,
     Limits,
     Options,
     Scored,
@@ -32,7 +36,11 @@ from shared.tables import (
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
 
-BLANK = " \t\r\n"
+TOO_LONG = Rejection("too_long", limit=f"{ROW_BYTES} bytes")
+
+_NUMBERS = {int, float, type(None)}
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class _JsonTable:
@@ -46,76 +54,115 @@ class _JsonTable:
         self._include_input = options.include_input
         self._limits = limits
 
-    def _items(self, block: Block) -> Iterable[object]:
+    def _items(self, block: Block) -> Sequence[object]:
+        """Parsed records; a `Rejection` stands where there is none."""
         raise NotImplementedError
 
     def score(self, block: Block, first_row: int) -> Scored:
-        items = list(self._items(block))
-        read = [self._read(item) for item in items]
-        records = [r for r in read if isinstance(r, Record)]
-        used = self._scorer.table.used
-        rows = np.array([[r.values[i] for i in used] for r in records], np.float32)
-        found = iter(self._scorer.probabilities_each(rows.reshape(len(records), len(used))))
-        counts = Counts(len(items))
-        lines: list[str] = []
-        for row, (item, result) in enumerate(zip(items, read, strict=True), first_row):
-            rejections: Sequence[Rejection] = () if isinstance(result, Record) else result
-            probability = next(found) if isinstance(result, Record) else np.float32(np.nan)
-            if isinstance(result, Record) and probability != probability:
-                rejections = (Rejection("model_error"),)
-            warnings = result.warnings if isinstance(result, Record) and not rejections else ()
-            counts.warned += bool(warnings)
-            if rejections:
-                counts.reject(rejections)
-            line: dict[str, object] = {
-                "row": row,
-                "patient_id": _shown_id(item, result),
-                "probability": None if rejections else shortest(probability),
-                "prediction": None if rejections else int(probability >= self._scorer.threshold),
-                "warnings": "; ".join(warnings) or None,
-                "error": "; ".join(map(str, rejections)) or None,
-            }
-            if self._include_input and isinstance(item, dict):
-                line |= {f"input_{key}": value for key, value in item.items()}
-            lines.append(_dump(line))
-        lines.append("")
-        return Scored("\n".join(lines).encode(), counts)
+        items = self._items(block)
+        values, rejected = _read(items, self._scorer.table)
+        outcome = score_rows(self._scorer, values, rejected)
+        lines = [
+            _dump(self._line(item, place, first_row + place, outcome))
+            for place, item in enumerate(items)
+        ]
+        return Scored("".join(lines).encode(), outcome.counts)
 
-    def _read(self, item: object) -> Record | Sequence[Rejection]:
-        if isinstance(item, Rejection):
-            return (item,)
-        if isinstance(item, DuplicateKeys):
-            return tuple(
-                Rejection("duplicate_field", printable(name)) for name in dict.fromkeys(item.names)
-            )
-        if not isinstance(item, dict):
-            return (Rejection("malformed", limit="a record must be a JSON object"),)
-        try:
-            return self._scorer.table.read(item)
-        except RecordRejected as error:
-            return error.rejections
+    def _line(self, item: object, place: int, row: int, outcome: Outcome) -> dict[str, object]:
+        error = outcome.errors.get(place)
+        line: dict[str, object] = {
+            "row": row,
+            "patient_id": _shown_id(item),
+            "probability": shortest(outcome.probabilities[place]) if error is None else None,
+            "prediction": int(outcome.predictions[place]) if error is None else None,
+            "warnings": outcome.warnings.get(place),
+            "error": error,
+        }
+        if self._include_input and isinstance(item, dict):
+            line |= {f"input_{key}": value for key, value in item.items()}
+        return line
+
+
+def _read(items: Sequence[object], table: FieldTable) -> tuple[Values, Rejected]:
+    """Values of all fields, and the rejected records by place."""
+    records = [item if type(item) is dict else {} for item in items]
+    suspect = np.array([type(item) is not dict for item in items], np.bool_)
+    suspect |= [not record.keys() <= table.known_keys for record in records]
+    ids = [record.get(RECORD_ID) for record in records]
+    suspect |= [value is not None and _faults_of_id(value) != () for value in ids]
+    values = np.empty((len(table.fields), len(items)))
+    for place, field in enumerate(table.fields):
+        values[place] = _numbers([record.get(field.name) for record in records], field)
+        suspect |= faults(values[place], field)
+    return values, {
+        place: _rejections(items[place], table) for place in np.flatnonzero(suspect).tolist()
+    }
+
+
+def _numbers(column: list[object], field: Field) -> NDArray[np.float64]:
+    """One field's values: NaN for missing, `UNREADABLE` for what is neither number nor word."""
+    if set(map(type, column)) <= _NUMBERS:
+        with suppress(OverflowError):  # an integer beyond the floats
+            return np.array(column, np.float64)
+    return np.array([_number(value, field) for value in column])
+
+
+def _number(value: object, field: Field) -> float:
+    try:
+        return field.read(value)
+    except RecordRejected:
+        return UNREADABLE
+
+
+def _rejections(item: object, table: FieldTable) -> tuple[Rejection, ...]:
+    """Why this item, of which the columns say that something is wrong, is rejected."""
+    if isinstance(item, Rejection):
+        return (item,)
+    if isinstance(item, DuplicateKeys):
+        return tuple(Rejection("duplicate_field", printable(name)) for name in item.names)
+    if not isinstance(item, dict):
+        return (Rejection("malformed", limit="a record must be a JSON object"),)
+    try:
+        table.read(item)
+    except RecordRejected as error:
+        return error.rejections
+    raise AssertionError("the two readers of values differ")
+
+
+def _faults_of_id(value: object) -> tuple[Rejection, ...]:
+    try:
+        read_id(value)
+    except RecordRejected as error:
+        return error.rejections
+    return ()
+
+
+def _shown_id(item: object) -> str | None:
+    """The id of a record, also of a rejected one when the id itself is sound."""
+    if not isinstance(item, dict) or RECORD_ID in getattr(item, "names", ()):
+        return None
+    with suppress(RecordRejected):
+        return read_id(item.get(RECORD_ID))
+    return None
 
 
 def _dump(line: dict[str, object]) -> str:
     try:
-        return json.dumps(line, separators=(",", ":"), allow_nan=False)
+        text = _encode(line)
     except ValueError:  # 1e999 was read as infinity, which JSON cannot say
-        return json.dumps(
-            {k: None if isinstance(v, float) else v for k, v in line.items()},
-            separators=(",", ":"),
-        )
+        text = _encode(_finite(line))
+    if "\\ud" in text:  # half of a pair has no UTF-8: strict readers refuse the whole file
+        whole = json.dumps(_finite(line), ensure_ascii=False).encode(errors="replace")
+        text = _encode(json.loads(whole))
+    return text + "\n"
 
 
-def _shown_id(item: object, result: object) -> str | None:
-    """The id of a record, also of a rejected one when the id itself is sound."""
-    if isinstance(result, Record):
-        return result.patient_id
-    if isinstance(item, dict) and not isinstance(item, DuplicateKeys):
-        value = item.get(RECORD_ID)
-        faulty = isinstance(result, tuple) and any(r.field == RECORD_ID for r in result)
-        if not faulty and isinstance(value, str | int) and not isinstance(value, bool):
-            return str(value) or None
-    return None
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class JsonLinesTable(_JsonTable):
@@ -131,53 +178,49 @@ class JsonLinesTable(_JsonTable):
         return self._splitter is not None
 
     def jump(self, offset: int) -> None:
-        if self._splitter is None:
-            raise RuntimeError("the file's head was not read yet")
-        self._splitter.jump(offset)
+        self._opened().jump(offset)
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
         if self._splitter is None:
             self._head += chunk
-            if len(self._head) < 3:
-                return
-            chunk = self._begin()
+            chunk = self._open()
         if self._splitter is not None:
             yield from self._splitter.feed(chunk)
 
     def finish(self) -> Iterator[Block]:
         if self._splitter is None:
-            if not self._head.strip():
-                raise BadFile("the file is empty: one JSON object a line is needed")
-            rest = self._begin()
-            yield from self._splitter_or_fail().feed(rest)
-        yield from self._splitter_or_fail().finish()
+            raise BadFile("the file is empty: one JSON object a line is needed")
+        yield from self._splitter.finish()
 
-    def _splitter_or_fail(self) -> LineSplitter:
-        if self._splitter is None:
-            raise RuntimeError("the file's head was not read yet")
-        return self._splitter
-
-    def _begin(self) -> bytes:
+    def _open(self) -> bytes:
+        """Begin when something stands there; return it."""
+        seen = self._head[:ROW_BYTES]
+        if not strip_bom(seen).strip() or len(self._head) < len(codecs.BOM_UTF8):
+            if len(self._head) > ROW_BYTES:
+                raise BadFile("the file begins with blanks only")
+            return b""
         rest = strip_bom(self._head)
         self._splitter = LineSplitter(self._limits, len(self._head) - len(rest), None)
         self._head = b""
         return rest
 
-    def _items(self, block: Block) -> Iterator[object]:
+    def _opened(self) -> LineSplitter:
+        if self._splitter is None:
+            raise RuntimeError("the file's head was not read yet")
+        return self._splitter
+
+    def _items(self, block: Block) -> list[object]:
         if block.lines.too_long:
-            yield Rejection("too_long", limit=f"{ROW_BYTES} bytes")
-            return
-        start = 0
-        for end in block.lines.ends.tolist():
-            line = block.lines.content[start:end].strip()
-            if line:
-                text = decode(line, block.start + start)
-                try:
-                    item = parse_json(text)
-                except ValueError as error:
-                    item = Rejection("malformed", limit=f"not a JSON object: {error}")
-                yield item
-            start = end
+            return [TOO_LONG]
+        lines = decode(block.lines.content, block.start).split("\n")
+        return [_parse(line) for line in lines if line.strip(BLANK)]
+
+
+def _parse(line: str) -> object:
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        return Rejection("malformed", limit=f"not a JSON object: {error}")
 
 
 class JsonArrayTable(_JsonTable):
@@ -222,10 +265,9 @@ class JsonArrayTable(_JsonTable):
     def _read_all(self) -> Iterator[tuple[object, int]]:
         if self._parsed is not None:
             return ((item, place) for place, item in enumerate(self._parsed, 1))
-        text = decode(strip_bom(bytes(self._content)), 0)
+        del self._content[: len(self._content) - len(strip_bom(self._content))]
+        text = decode(self._content, 0)
         self._content.clear()
-        if not text.strip(BLANK):
-            raise BadFile("the file is empty: an array of JSON objects is needed")
         return _array_items(text)
 
     def _block(self, start: int, end: int, items: list[object]) -> Block:
@@ -233,57 +275,46 @@ class JsonArrayTable(_JsonTable):
         self._first = False
         return block
 
-    def _items(self, block: Block) -> Iterable[object]:
+    def _items(self, block: Block) -> Sequence[object]:
         return block.items
 
 
 def _array_items(text: str) -> Iterator[tuple[object, int]]:
     """Items of a JSON array with the place after each. Raises `BadFile` with the item's number."""
     place = _skip_blank(text, 0)
-    if text[place] != "[":
+    if place == len(text):
+        raise BadFile("the file is empty: an array of JSON objects is needed")
+    if text[place] == "{":
         item, place = _item(text, place, 1)
         yield item, place
-        _expect_end(text, place)
-        return
-    place = _skip_blank(text, place + 1)
-    number = 0
-    if text.startswith("]", place):
-        _expect_end(text, place + 1)
-        return
-    while True:
-        number += 1
-        item, place = _item(text, place, number)
-        yield item, place
-        place = _skip_blank(text, place)
-        if text.startswith("]", place):
-            _expect_end(text, place + 1)
-            return
-        if not text.startswith(",", place):
-            raise BadFile(f"not a JSON array: a comma or ] is missing after record {number}")
+    elif text[place] == "[":
+        number = 0
         place = _skip_blank(text, place + 1)
+        while not text.startswith("]", place):
+            if number:
+                if not text.startswith(",", place):
+                    raise BadFile(f"not a JSON array: no comma or ] stands after record {number}")
+                place = _skip_blank(text, place + 1)
+            number += 1
+            item, place = _item(text, place, number)
+            yield item, place
+            place = _skip_blank(text, place)
+        place += 1
+    else:
+        raise BadFile("not JSON: an array of objects is needed")
+    if _skip_blank(text, place) < len(text):
+        raise BadFile("something stands behind the JSON: one array, or one record a line (.jsonl)")
 
 
-def _item(text: str, place: int, number: int) -> tuple[object, int]:
+def _item(text: str, start: int, number: int) -> tuple[object, int]:
     try:
-        item: Any
-        item, end = decoder.raw_decode(text, place)
-    except RecursionError as error:
-        raise BadFile(f"record {number} is nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise BadFile(
-            f"record {number} is not JSON: {error.msg} at character {error.pos}"
-        ) from error
+        item, end = parse_item(text, start)
     except ValueError as error:
-        raise BadFile(f"record {number} is not JSON: {harmless(error)}") from error
-    return item, end
+        raise BadFile(f"record {number} is not JSON: {error}") from error
+    return TOO_LONG if end - start > ROW_BYTES else item, end
 
 
 def _skip_blank(text: str, place: int) -> int:
     while place < len(text) and text[place] in BLANK:
         place += 1
     return place
-
-
-def _expect_end(text: str, place: int) -> None:
-    if _skip_blank(text, place) < len(text):
-        raise BadFile("something stands behind the JSON: one array, or one record a line (.jsonl)")

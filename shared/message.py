@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, 
 from pydantic import Field as Setting
 
 from shared.errors import BadMessage
-from shared.strict_json import parse_json
+from shared.fields import printable
+from shared.strict_json import DuplicateKeys, parse_json
 
 SCHEMA = "heart-scorer/1"
 BATCH_ID = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$"
@@ -32,6 +34,15 @@ SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+
+SEPARATORS = ",;"
+
+_AROUND = "\ufeff \t\r\n"
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*")
+_LONE = re.compile("[\ud800-\udfff]")
+_SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
+# An address or its query, a Windows path, control characters, and what no UTF-8 can hold.
+_NOT_PLAIN = re.compile("://|[?#\\\\\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,7 @@ def parse_message(body: str, message_id: str, containers: Collection[str]) -> Ba
     """Read a message. Raises `UnreadableMessage`, whose text never holds a value."""
     text = _decode(body)
     if not text.startswith(("{", "[")):
-        if "\n" not in text.strip() and "," not in text and ";" not in text:
+        if not any(separator in text for separator in SEPARATORS):
             raise UnreadableMessage(
                 "the message is neither JSON nor CSV with a header line, plain or base64"
             )
@@ -146,25 +157,31 @@ def parse_message(body: str, message_id: str, containers: Collection[str]) -> Ba
         value = parse_json(text)
     except ValueError as error:
         raise UnreadableMessage(f"the message is not JSON: {error}") from error
-    event = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if isinstance(event, dict) and _is_event(event):
-        return _read_event(event, containers)
+    items = tuple(value) if isinstance(value, list) else (value,)
+    events = [item for item in items if isinstance(item, dict) and _is_event(item)]
+    if events:
+        if len(items) > 1:
+            raise UnreadableMessage("a message may hold one event, not several")
+        return _read_event(events[0], containers)
     if isinstance(value, dict) and "schema" in value:
         return _read_envelope(value, message_id, containers)
-    items = tuple(value) if isinstance(value, list) else (value,)
     return Batch(message_id, InlineInput("json", text.encode(), items))
 
 
 def _decode(body: str) -> str:
-    text = body.strip().removeprefix("\ufeff")
-    if text.startswith(("{", "[")) or not re.fullmatch(r"[A-Za-z0-9+/\s]+=*", text):
-        return text
+    text = body.strip(_AROUND)
+    if _BASE64.fullmatch(text):
+        # What only looks like base64 stays as it is: its fault is another one.
+        with suppress(binascii.Error):
+            return _decode_utf8(base64.b64decode("".join(text.split()), validate=True))
+    if _LONE.search(text):
+        raise UnreadableMessage("the message is not UTF-8 text")
+    return text
+
+
+def _decode_utf8(content: bytes) -> str:
     try:
-        decoded = base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error:
-        return text
-    try:
-        return decoded.decode().strip().removeprefix("\ufeff")
+        return content.decode().strip(_AROUND)
     except UnicodeDecodeError as error:
         raise UnreadableMessage("the message is base64, but not of UTF-8 text") from error
 
@@ -172,11 +189,15 @@ def _decode(body: str) -> str:
 def _read_envelope(value: dict[str, Any], message_id: str, containers: Collection[str]) -> Batch:
     named = value.get("batch_id")
     batch_id = named if isinstance(named, str) and re.fullmatch(BATCH_ID, named) else None
+    for part in (value, value.get("input"), value.get("options")):
+        if isinstance(part, DuplicateKeys):
+            names = ", ".join(map(printable, part.names))
+            raise UnreadableMessage(f"the envelope is not {SCHEMA}: twice: {names}", batch_id)
     try:
         envelope = Envelope.model_validate(value)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "envelope"
+        where = ".".join(printable(str(part)) for part in fault["loc"]) or "envelope"
         raise UnreadableMessage(
             f"the envelope is not {SCHEMA}: {where}: {fault['msg']}", batch_id
         ) from error
@@ -193,7 +214,7 @@ def _envelope_input(
     envelope: Envelope, value: dict[str, Any], batch_id: str | None, containers: Collection[str]
 ) -> BlobInput | InlineInput:
     if envelope.csv is not None:
-        return InlineInput("csv", envelope.csv.encode("utf-8", "replace"), None)
+        return InlineInput("csv", envelope.csv.encode(), None)
     if envelope.input is None:
         # The value as parsed: its items still know of keys that stood twice.
         items = tuple(value["records"])
@@ -206,17 +227,14 @@ def _envelope_input(
 
 
 def _is_event(value: dict[str, Any]) -> bool:
-    kind = value.get("eventType", value.get("type"))
-    return isinstance(value.get("subject"), str) and isinstance(kind, str) and "id" in value
-
-
-_SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
+    """Whether this is an event of Event Grid's own schema, or a CloudEvent."""
+    return "eventType" in value or "specversion" in value
 
 
 def _read_event(event: dict[str, Any], containers: Collection[str]) -> Batch | Ignored:
     if event.get("eventType", event.get("type")) != "Microsoft.Storage.BlobCreated":
         return Ignored("event type")
-    named = _SUBJECT.fullmatch(event["subject"])
+    named = _SUBJECT.fullmatch(str(event.get("subject")))
     if named is None or named[1] not in containers:
         return Ignored("container")
     container, blob = named.groups()
@@ -229,8 +247,9 @@ def _read_event(event: dict[str, Any], containers: Collection[str]) -> Batch | I
 
 def event_batch_id(container: str, blob: str, etag: str) -> str:
     """One batch for each version of a blob, however often its event comes."""
-    digest = hashlib.sha256(f"{container}\n{blob}\n{etag}".encode()).hexdigest()[:12]
-    stem = blob.rsplit("/", 1)[-1].split(".", 1)[0]
+    identity = f"{container}\n{blob}\n{bare_etag(etag)}".encode(errors="replace")
+    digest = hashlib.sha256(identity).hexdigest()[:12]
+    stem = re.sub(r"\.gz$", "", blob.rsplit("/", 1)[-1], flags=re.IGNORECASE).rsplit(".", 1)[0]
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", stem)[:40].strip("._-")
     return f"{stem}-{digest}" if stem else digest
 
@@ -243,19 +262,20 @@ def bare_etag(etag: str) -> str:
 def _blob_input(
     container: str, blob: str, etag: str | None, asked: Format | None, batch_id: str | None
 ) -> BlobInput:
-    parts = blob.split("/")
-    if any(part in (".", "..") for part in parts) or re.search(r"[\x00-\x1f\x7f\\]", blob):
-        raise UnreadableMessage("the blob's name is not plain", batch_id)
-    format_, gzip = format_of(blob)
-    if asked is None and format_ is None:
+    if any(part in (".", "..") for part in blob.split("/")) or _NOT_PLAIN.search(blob):
+        raise UnreadableMessage(
+            "the blob's name is not plain: give the name alone, without address, query or `..`",
+            batch_id,
+        )
+    by_name, gzip = format_of(blob)
+    format_ = asked or by_name
+    if format_ is None:
         known = ", ".join(SUFFIXES)
         raise UnreadableMessage(
             f"unknown format: the blob's name must end in one of {known}, each also with .gz",
             batch_id,
         )
-    kind = asked or format_
-    assert kind is not None  # noqa: S101  # one of the two stands
-    return BlobInput(container, blob, bare_etag(etag) if etag else None, kind, gzip)
+    return BlobInput(container, blob, bare_etag(etag) if etag else None, format_, gzip)
 
 
 def format_of(name: str) -> tuple[Format | None, bool]:

@@ -13,6 +13,11 @@ REQUESTS = Histogram(
 )
 ROWS = Counter("inference_rows", "Records that were scored or rejected", ["source", "outcome"])
 REJECTIONS = Counter("inference_rejections", "Rejected records by code", ["code"])
+PROBABILITY = Histogram(
+    "inference_probability",
+    "Probabilities that single requests were answered with",
+    buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)
 MODEL_INFO = Gauge("model_info", "The model that is loaded", ["version", "sha256"])
 STARTUP = Gauge("startup_seconds", "Seconds from process start until ready")
 MESSAGES = Histogram(

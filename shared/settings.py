@@ -61,15 +61,48 @@ class ApiSettings(StorageSettings):
     """Port of the API. 0 lets the system choose."""
     api_keys: SecretStr | None = None
     """Keys that open the API, separated by commas, or `none`. Must be set unless on loopback."""
+    api_keys_file: Path | None = None
+    """File with such keys, one a line or separated by commas, in place of SCORER_API_KEYS."""
+    body_bytes: int = Field(default=1 << 20, ge=1 << 10, le=64 << 20)
+    """Largest body of a request that is scored at once, unpacked."""
+    body_seconds: float = Field(default=10, ge=0.1, le=600)
+    """How long such a body may take to arrive, or a piece of an uploaded or fetched file."""
+    request_rows: int = Field(default=1000, ge=1, le=100_000)
+    """Most records of one request that is scored at once."""
+    requests: int = Field(default=256, ge=1, le=10_000)
+    """Requests worked on at once; more are answered 503."""
+    upload_bytes: int = Field(default=1 << 30, ge=1 << 10, le=100 << 30)
+    """Largest file of POST /batches, as it is sent."""
+    transfers: int = Field(default=4, ge=1, le=64)
+    """Files taken in or handed out at once; each holds a few MiB. More are answered 503."""
+    grace_seconds: float = Field(default=25, ge=0, le=600)
+    """How long requests in work may take to end after SIGTERM."""
 
     @model_validator(mode="after")
     def _keys_where_others_can_call(self) -> ApiSettings:
+        if self.api_keys_file is not None:
+            self._take_keys_from(self.api_keys_file)
         if self.api_keys is None and self.host not in LOOPBACK:
             raise ValueError(
                 f"SCORER_API_KEYS must be set when SCORER_HOST is {self.host}: "
                 "keys separated by commas, or `none` to let everyone in"
             )
+        if self.api_keys is not None and self.api_keys.get_secret_value().strip() != "none":
+            if not self.keys:
+                raise ValueError("SCORER_API_KEYS holds no key: set keys, or `none`")
+            if not all(key.isascii() and key.isprintable() for key in self.keys):
+                raise ValueError("SCORER_API_KEYS: a key may hold printable ASCII only")
         return self
+
+    def _take_keys_from(self, path: Path) -> None:
+        if self.api_keys is not None:
+            raise ValueError("set SCORER_API_KEYS or SCORER_API_KEYS_FILE, not both")
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError("SCORER_API_KEYS_FILE cannot be read as text") from error
+        # Frozen for everyone else; a validator is still building.
+        object.__setattr__(self, "api_keys", SecretStr(",".join(text.split())))
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
-__all__ = ["DuplicateKeys", "decoder", "harmless", "parse_json"]
+MAX_DEPTH = 32
+"""Arrays and objects in each other. Records are flat; Python itself would end near 1,000."""
 
 
 class DuplicateKeys(dict[str, object]):
@@ -18,8 +20,8 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(record) == len(pairs):
         return record
     marked = DuplicateKeys(record)
-    keys = [key for key, _ in pairs]
-    marked.names = tuple(key for key in record if keys.count(key) > 1)
+    keys = Counter(key for key, _ in pairs)
+    marked.names = tuple(key for key, number in keys.items() if number > 1)
     return marked
 
 
@@ -27,23 +29,52 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON: use null for missing")
 
 
-decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
 
 
 def parse_json(text: str) -> object:
     """Parse strictly. Raises `ValueError` whose text names the place and never the content."""
+    start = len(text) - len(text.lstrip(BLANK))
+    value, end = parse_item(text, start)
+    if text[end:].strip(BLANK):
+        raise ValueError(f"something stands behind it at character {end}")
+    return value
+
+
+BLANK = " \t\r\n"
+
+
+def parse_item(text: str, start: int) -> tuple[object, int]:
+    """Parse the value that starts at this place; also return the place behind it.
+
+    Raises `ValueError` as `parse_json` does.
+    """
     try:
-        return decoder.decode(text)
+        value, end = _decoder.raw_decode(text, start)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos}") from error
     except ValueError as error:
-        raise ValueError(harmless(error)) from error
+        raise ValueError(_harmless(error)) from error
+    # The interpreter's own limit depends on where it is called from: results may not.
+    brackets = text.count("[", start, end) + text.count("{", start, end)
+    if brackets > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+        raise ValueError("nested too deeply")
+    return value, end
 
 
-def harmless(error: ValueError) -> str:
-    """The message of a `ValueError` of the decoder, without what was decoded."""
+def _deeper(value: object, depth: int) -> bool:
+    if isinstance(value, dict):
+        inner = list(value.values())
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return False
+    return depth == 0 or any(_deeper(item, depth - 1) for item in inner)
+
+
+def _harmless(error: ValueError) -> str:
     # Python's own message about a number of thousands of digits says nothing to our users.
     text = str(error)
     return text if text.endswith("for missing") else "a number has too many digits"

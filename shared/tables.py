@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from shared.message import Format
 
 if TYPE_CHECKING:
     from shared.scoring import Scorer
+
+_Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 OUTPUT_FORMAT = 1
 """Rises with any change of the bytes that a block gives, so that versions are never mixed."""
@@ -195,7 +197,7 @@ def output_format(kind: Format) -> Literal["csv", "jsonl"]:
     return "csv" if kind == "csv" else "jsonl"
 
 
-def strip_bom(head: bytes) -> bytes:
+def strip_bom(head: _Bytes) -> _Bytes:
     """The file's first bytes without a UTF-8 mark. Raises `BadFile` for other encodings."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise BadFile("the file is UTF-16, not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)")

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from cli.local import LocalError, azurite
 from cli.local import artifact as trained
@@ -42,7 +43,7 @@ def connection_string(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 def open_azurite(connection_string: str) -> AbstractAsyncContextManager[Storage]:
-    return open_storage(StorageSettings(AZURE_STORAGE_CONNECTION_STRING=connection_string))
+    return open_storage(StorageSettings(connection_string=SecretStr(connection_string)))
 
 
 @pytest.fixture

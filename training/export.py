@@ -77,13 +77,15 @@ class _PatternGraph:
         number = self._field_set()
         table = self.constant("coefficients", self.estimator.coefficients_)
         weights = self.add("Gather", "weights", table, number, axis=0)
-        weighted = self.add("Mul", "weighted", self._design(), weights)
         intercepts = self.constant("intercepts", self.estimator.intercepts_)
         self.add("Gather", "intercept", intercepts, number, axis=0)
-        parts = self._contributions(weighted)
-        self.add("Concat", "contributions", *parts, axis=1)
-        total = self.add("Squeeze", "total", self.add("Sum", "sum", *parts), "last_axis")
-        self.constant("last_axis", [1], np.int64)
+        parts = self._parts(self.add("Mul", "weighted", self._design(), weights))
+        signed = self.add("Concat", "signed_zeros", *parts, axis=1)
+        # A contribution of nothing is 0, not -0.
+        nothing = self.add("Equal", "nothing", signed, "zero")
+        self.add("Where", "contributions", nothing, "zero", signed)
+        last_axis = self.constant("last_axis", [1], np.int64)
+        total = self.add("Squeeze", "total", self.add("Sum", "sum", *parts), last_axis)
         self.add("Sigmoid", "probability", self.add("Add", "logit", total, "intercept"))
         graph = helper.make_graph(
             self.nodes,
@@ -112,49 +114,54 @@ class _PatternGraph:
         self.add("IsNaN", "missing", "fields")
         bits = self.add("Cast", "missing_bits", "missing", to=TensorProto.FLOAT)
         powers = self.constant("powers", self.estimator.powers)
-        total = self.add("MatMul", "field_set_float", bits, powers)
-        return self.add("Cast", "field_set", total, to=TensorProto.INT64)
+        total = self.add("MatMul", "missing_sum", bits, powers)
+        beyond = self.constant("set_count", self.estimator.set_count)
+        number = self.add("Min", "field_set_float", total, beyond)
+        return self.add("Cast", "field_set", number, to=TensorProto.INT64)
 
     def _design(self) -> str:
         """Standardised columns [n, columns]. What stands for a missing value has weight 0."""
-        terms = self.estimator.terms
-        optional = self.constant("optional", [[t.optional for t in terms]], np.bool_)
-        gap = self.add("And", "gap", "missing", optional)
-        known = self.add("Where", "known", gap, self.constant("zero", 0.0), "fields")
+        terms, widths = self.estimator.terms, self.estimator.widths
+        zero = self.constant("zero", 0.0)
+        known = self.add("Where", "known", "missing", zero, "fields")
         low = self.constant("low", [[term.low for term in terms]])
         high = self.constant("high", [[term.high for term in terms]])
         clipped = self.add("Min", "clipped", self.add("Max", "raised", known, low), high)
-        pieces = [self._columns(place, clipped) for place in range(len(terms))]
-        columns = self.add("Concat", "columns", *pieces, axis=1)
+        owners = self.constant("owners", np.repeat(np.arange(len(terms)), widths), np.int64)
+        values = self.add("Gather", "values", clipped, owners, axis=1)
+        reached = self.add("GreaterOrEqual", "reached", values, self._bounds("levels", 0))
+        passed = self.add("LessOrEqual", "not_passed", values, self._bounds("upper_levels", 1))
+        both = self.add("And", "indicated", reached, passed)
+        indicators = self.add("Cast", "indicators", both, to=TensorProto.FLOAT)
+        lines = np.repeat([[term.shape == "line" for term in terms]], widths, axis=1)
+        is_line = self.constant("is_line", lines, np.bool_)
+        columns = self.add("Where", "columns", is_line, values, indicators)
         centred = self.add("Sub", "centred", columns, self.constant("mean", self.estimator.mean_))
         return self.add("Div", "design", centred, self.constant("scale", self.estimator.scale_))
 
-    def _columns(self, place: int, clipped: str) -> str:
-        term = self.estimator.terms[place]
-        index = self.constant(f"{term.field}_place", [place], np.int64)
-        value = self.add("Gather", f"{term.field}_value", clipped, index, axis=1)
-        if term.shape == "line":
-            return value
-        operator = "Equal" if term.shape == "levels" else "GreaterOrEqual"
-        levels = self.constant(f"{term.field}_levels", [term.levels])
-        reached = self.add(operator, f"{term.field}_reached", value, levels)
-        return self.add("Cast", f"{term.field}_columns", reached, to=TensorProto.FLOAT)
+    def _bounds(self, name: str, end: int) -> str:
+        """Between which values a column's indicator is 1: the level itself, or from it upwards."""
+        bounds = [
+            (level, np.inf if term.shape == "steps" else level)
+            for term in self.estimator.terms
+            for level in term.levels or (0.0,)
+        ]
+        return self.constant(name, [[bound[end] for bound in bounds]])
 
-    def _contributions(self, weighted: str) -> list[str]:
-        """Contribution of each field, [n, 1]; a contribution of nothing is 0, not -0.
+    def _parts(self, weighted: str) -> list[str]:
+        """Contribution of each field, [n, 1].
 
         Sums are made column by column: ReduceSum adds one row in another order than many.
         """
         terms, widths = self.estimator.terms, self.estimator.widths
         columns = [f"weighted_{place}" for place in range(sum(widths))]
         self.nodes.append(helper.make_node("Split", [weighted], columns, "split", axis=1))
-        ends = np.cumsum(widths)
-        found = []
-        for term, end in zip(terms, ends, strict=True):
-            signed = self.add("Sum", f"{term.field}_sum", *columns[end - term.width : end])
-            nothing = self.add("Equal", f"{term.field}_nothing", signed, "zero")
-            found.append(self.add("Where", f"{term.field}_part", nothing, "zero", signed))
-        return found
+        return [
+            columns[end - 1]
+            if term.width == 1
+            else self.add("Sum", f"{term.field}_sum", *columns[end - term.width : end])
+            for term, end in zip(terms, np.cumsum(widths), strict=True)
+        ]
 
 
 def stock_graph(estimator: Any, table: FieldTable) -> bytes:
@@ -292,8 +299,8 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
         complete = wrong[~np.isnan(rows).any(axis=1)].any()
         where = "complete rows among them" if complete else "all with missing fields"
         raise TrainingError(
-            f"what would be served differs from scikit-learn by up to {largest:.2g} in {wrong.sum()} of "
-            f"{len(rows)} rows, {where}: do not serve it; {advice(estimator)}"
+            f"what would be served differs from scikit-learn by up to {largest:.2g} in "
+            f"{wrong.sum()} of {len(rows)} rows, {where}: do not serve it; {advice(estimator)}"
         )
     _check_alone(model, estimator, rows, found)
     return largest

@@ -62,11 +62,10 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
     """Logistic regression over `terms`, fitted once for each of the 2^k sets of present fields.
 
     Rows are [n, len(terms)] in the order of `terms`; NaN means missing. The number of a field set
-    is the sum of 2^i over the missing ones among the optional terms: 0 when all are there. A row
-    without a required field gets NaN.
+    is the sum of 2^i over the missing ones among the optional terms: 0 when all are there.
 
-    After `fit`: `mean_` and `scale_` of the columns, `coefficients_` [2^k, columns] and
-    `intercepts_` [2^k].
+    After `fit`: `mean_` and `scale_` of the columns, `coefficients_` [2^k + 1, columns] and
+    `intercepts_` [2^k + 1]. The last row is NaN: it answers where a required field is missing.
     """
 
     def __init__(self, terms: tuple[Term, ...], C: float = 0.3) -> None:
@@ -93,8 +92,8 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         spread = columns.std(axis=0)
         self.scale_ = np.where(lines & (spread > 0), spread, 1).round(DECIMALS)
         design = (columns - self.mean_) / self.scale_
-        self.coefficients_ = np.full((self.set_count, design.shape[1]), np.nan)
-        self.intercepts_ = np.full(self.set_count, np.nan)
+        self.coefficients_ = np.full((self.set_count + 1, design.shape[1]), np.nan)
+        self.intercepts_ = np.full(self.set_count + 1, np.nan)
         # The matrices are small: more threads cost time and could change the last bit.
         with (
             threadpool_limits(1),
@@ -126,9 +125,9 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
 
     @property
     def powers(self) -> Ints:
-        """What each missing field adds to the number of its field set; 0 if it is required."""
+        """What each missing field adds to the number of its field set; beyond all if required."""
         optional = np.array([term.optional for term in self.terms])
-        return np.where(optional, (1 << np.cumsum(optional)) >> 1, 0)
+        return np.where(optional, (1 << np.cumsum(optional)) >> 1, self.set_count)
 
     @property
     def set_count(self) -> int:
@@ -141,9 +140,9 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         return found
 
     def field_sets(self, X: ArrayLike) -> Ints:
-        """The number of each row's field set, [n]."""
+        """The number of each row's field set, [n]; `set_count` if a required field is missing."""
         found: Ints = np.isnan(np.asarray(X, float)) @ self.powers
-        return found
+        return np.minimum(found, self.set_count)
 
     def _columns(self, rows: Floats) -> Floats:
         """Columns of rows without gaps, not yet standardised."""
@@ -161,7 +160,7 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         """
         rows = np.asarray(X, float)
         sets = self.field_sets(rows)
-        known = np.where(np.isnan(rows) & (self.powers > 0), 0, rows)
+        known = np.where(np.isnan(rows), 0, rows)
         design = (self._columns(known) - self.mean_) / self.scale_
         starts = np.cumsum([0, *self.widths[:-1]])
         return (

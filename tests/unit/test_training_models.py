@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from shared.artifact import load_artifact
+from shared.fields import FieldTable
 from shared.scoring import Scorer
 from training.dataset import read_heart
 from training.errors import TrainingError
+from training.evaluation import Evaluation
 from training.examples import heart_boosting
 from training.export import check_loads_elsewhere, check_parity, parity_rows, pickled, stock_graph
 from training.fields import TABLE
 from training.recipe import Dataset, Recipe
-from training.train import read_model_file, run, train
+from training.train import export, read_model_file, run, train
 
 EXAMPLES = Path(__file__).parents[2] / "training" / "examples"
 
@@ -91,10 +94,11 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_conversion_that_goes_wrong_is_refused_with_the_mend(name: str) -> None:
     estimator, mend = WRONG[name]
-    recipe = dataclasses.replace(heart_boosting.MODEL, estimator=estimator)
+    data = read_heart()
+    fitted = estimator().fit(data.rows, data.outcome)
 
     with pytest.raises(TrainingError, match=mend):
-        run(recipe, None, 1, quiet)
+        export(heart_boosting.MODEL, data, fitted, Evaluation({}, {}), quiet)
 
 
 def test_a_linear_model_gives_a_row_the_same_bits_among_others() -> None:
@@ -125,7 +129,7 @@ def test_a_table_of_many_optional_fields_still_gets_its_patterns() -> None:
     fields = tuple(
         TABLE.by_name["chol"].model_copy(update={"name": f"chol{place}"}) for place in range(20)
     )
-    rows = parity_rows(TABLE.model_copy(update={"fields": fields}), np.full((3, 20), 200.0))
+    rows = parity_rows(FieldTable(fields=fields), np.full((3, 20), 200.0))
 
     missing = np.isnan(rows).sum(axis=1)
     assert len(rows) >= 100_000
@@ -142,7 +146,7 @@ def test_a_model_that_cannot_miss_a_field_says_so(tmp_path: Path) -> None:
         "MODEL = dataclasses.replace(heart_boosting.MODEL, estimator=LogisticRegression)\n"
     )
 
-    with pytest.raises(TrainingError, match="contains NaN.*impute them"):
+    with pytest.raises(TrainingError, match=r"contains NaN.*impute them"):
         train(output=tmp_path / "model", model=path, progress=quiet)
 
 
@@ -184,7 +188,7 @@ def test_a_recipe_without_prose_or_groups_still_has_a_card() -> None:
         name="small",
         version="1",
         title="",
-        table=TABLE.model_copy(update={"fields": used}),
+        table=FieldTable(fields=used),
         load=load,
         estimator=lambda: LogisticRegression(max_iter=2000),
     )
@@ -194,3 +198,27 @@ def test_a_recipe_without_prose_or_groups_still_has_a_card() -> None:
     assert trained.card.startswith("# small\n")
     assert "## Subgroups" not in trained.card
     assert "`LogisticRegression`" in trained.card
+
+
+def test_the_model_file_of_the_page_trains_and_is_served(tmp_path: Path) -> None:
+    page = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "skid.py"
+    path.write_text(code)
+
+    manifest = train(output=tmp_path / "model", model=path, progress=quiet)
+
+    artifact = load_artifact(tmp_path / "model")
+    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
+    assert scorer.score(manifest.fields.read({"speed": 180, "wet": True})).prediction == 1
+    assert scorer.score(manifest.fields.read({"speed": 30})).prediction == 0
+
+
+def test_the_page_names_every_option_and_file() -> None:
+    page = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    source = (EXAMPLES.parent / "__main__.py").read_text(encoding="utf-8")
+
+    for option in re.findall(r'"(--[a-z]+)"', source):
+        assert f"`{option} " in page, option
+    for path in EXAMPLES.parent.glob("*.py"):
+        assert path.name.startswith("__") or path.name == "errors.py" or f"`{path.name}`" in page

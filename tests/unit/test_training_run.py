@@ -19,6 +19,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from shared.artifact import MANIFEST, Manifest, OnnxModel, load_artifact
+from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation import check_figures
 from training.export import check_parity, parity_rows, pattern_graph, write_artifact
@@ -207,15 +208,18 @@ def test_a_run_replaces_an_artifact_and_nothing_else(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "other"]
 
 
-def test_a_refusal_is_one_line_and_exit_1(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training", "--data", str(tmp_path / "nowhere.csv")]
+def test_a_refusal_is_one_line_and_exit_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", "--data", str(tmp_path / "nowhere.csv")])
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    code = main()
 
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
 
 
 def test_the_manifest_is_written_with_sorted_keys(output: Path) -> None:

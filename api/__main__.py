@@ -1,0 +1,53 @@
+"""Builds the API and runs it: `python -m api`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+log = logging.getLogger("api")
+
+
+def main() -> int:
+    """Serve until asked to stop. Exit code 3: wrong settings or artifact, or no port."""
+    begun = time.monotonic()
+    # Imports are most of a start; here, `startup_seconds` counts them.
+    from api.app import create_app
+    from api.server import serve, serve_metrics
+    from shared import metrics
+    from shared.artifact import load_artifact
+    from shared.errors import StartupError
+    from shared.logs import configure_logging
+    from shared.settings import ApiSettings, load_settings
+
+    try:
+        settings = load_settings(ApiSettings)
+        configure_logging(settings.log_level)
+        artifact = load_artifact(settings.model_dir, settings.model_sha256)
+        health_port = serve_metrics(settings.host, settings.health_port)
+
+        def started(port: int) -> None:
+            metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
+            metrics.STARTUP.set(time.monotonic() - begun)
+            log.info(
+                "api_started",
+                extra={
+                    "host": settings.host,
+                    "port": port,
+                    "metrics_port": health_port,
+                    "model": artifact.manifest.version,
+                    "access": "keys" if settings.keys else "open to every caller",
+                },
+            )
+
+        serve(create_app(artifact, settings), settings, started)
+    except StartupError as error:
+        sys.stderr.write(f"heart-scorer api: {error}\n")
+        return 3
+    log.info("api_stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

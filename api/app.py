@@ -1,0 +1,67 @@
+"""Puts the API together from what it is handed."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from api import document, health, model, pages, predict
+from api.door import Door
+from shared.scoring import Scorer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp
+
+    from shared.artifact import Artifact
+    from shared.settings import ApiSettings
+
+
+class Api(FastAPI):
+    """FastAPI with one layer around its routes, where its own would be seven."""
+
+    def __init__(self, door: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
+        super().__init__(**options)
+        self._door = door
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self._door(self.router)
+
+
+def create_app(artifact: Artifact, settings: ApiSettings) -> FastAPI:
+    """The API over a loaded model."""
+    manifest = artifact.manifest
+    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
+    app = Api(
+        partial(
+            Door,
+            keys=settings.keys,
+            requests=settings.requests,
+            model_version=manifest.version,
+        ),
+        title="heart-scorer",
+        description=f"{manifest.title}\n\n{manifest.notice}",
+        version=manifest.version,
+        # Ours need no other host, and our errors are problems.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+
+    @cache
+    def openapi() -> bytes:
+        return document.build(app, manifest, settings)
+
+    for router in (
+        predict.router(scorer, manifest, settings),
+        model.router(artifact, settings.model_dir),
+        health.router(manifest),
+        pages.router(app.title, openapi),
+    ):
+        # Not `include_router`, which would wrap each route in another one.
+        app.router.routes.extend(router.routes)
+    return app

@@ -1,0 +1,100 @@
+"""Swagger UI, ReDoc and the page of problems. Everything a page loads comes from this server.
+
+The bundles are those that the package `fastapi-offline` carries; our part is `static/`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from api import problems
+from api.problems import Problem
+from api.routes import new_router
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi import APIRouter, Request
+
+OURS = Path(__file__).parent / "static"
+TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
+BUNDLES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
+
+# Both viewers draw with styles that they make as they go, and with small pictures inline.
+POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="static/favicon.png">
+<link rel="stylesheet" href="static/{style}">
+</head>
+<body>
+<div id="page"></div>
+<script src="static/{bundle}"></script>
+<script src="static/{start}"></script>
+</body>
+</html>
+"""
+
+
+def router(title: str, openapi: Callable[[], bytes]) -> APIRouter:
+    """`/docs`, `/redoc`, `/problems`, `/openapi.json` and what they load."""
+    routes = new_router("Pages", include_in_schema=False)
+
+    def page(style: str, bundle: str, start: str) -> HTMLResponse:
+        content = PAGE.format(title=escape(title), style=style, bundle=bundle, start=start)
+        return HTMLResponse(content, headers={"Content-Security-Policy": POLICY})
+
+    @routes.get("/docs")
+    async def docs(_: Request) -> HTMLResponse:
+        return page("swagger-ui.css", "swagger-ui-bundle.js", "docs.js")
+
+    @routes.get("/redoc")
+    async def redoc(_: Request) -> HTMLResponse:
+        return page("page.css", "redoc.standalone.js", "redoc.js")
+
+    @routes.get("/problems")
+    async def problem_page(_: Request) -> HTMLResponse:
+        return HTMLResponse(
+            problems.page(), headers={"Content-Security-Policy": "default-src 'self'"}
+        )
+
+    @routes.get("/openapi.json")
+    async def openapi_json(_: Request) -> Response:
+        return Response(openapi(), media_type="application/json")
+
+    @routes.get("/static/{name}")
+    async def static(request: Request) -> FileResponse:
+        name = request.path_params["name"]
+        folder = _bundles() if name in BUNDLES else OURS
+        path = folder / name
+        # One plain name: no way out of the folder.
+        if Path(name).name != name or path.suffix not in TYPES or not path.is_file():
+            raise Problem("not_found")
+        return FileResponse(
+            path,
+            media_type=TYPES[path.suffix],
+            headers={"Cache-Control": "public, max-age=3600"},
+        )
+
+    return routes
+
+
+def _bundles() -> Path:
+    """The package's files, without importing it."""
+    found = importlib.util.find_spec("fastapi_offline")
+    if found is None or not found.submodule_search_locations:
+        raise Problem("not_found", "the package fastapi-offline is not installed")
+    return Path(found.submodule_search_locations[0]) / "static"

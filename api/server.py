@@ -1,0 +1,81 @@
+"""uvicorn, with what it leaves open: the end by a signal, the port it got, limits on headers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from shared.errors import StartupError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from shared.settings import ApiSettings
+
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Ends by SIGTERM or SIGINT with requests in work answered, and then returns."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again at the end, and the process would not exit with 0.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def serve(app: FastAPI, settings: ApiSettings, started: Callable[[int], None]) -> None:
+    """Serve until asked to stop; `started` is told the port. Raises `StartupError`."""
+    with listen(settings.host, settings.port) as listening:
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(settings.grace_seconds),
+        )
+        port = listening.getsockname()[1]
+        Server(config, lambda: started(port)).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `StartupError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise StartupError(f"SCORER_PORT {port} on {host}: {error.strerror}") from error
+
+
+def serve_metrics(host: str, port: int) -> int:
+    """Serve `/metrics` on a port of its own, in a thread. Returns the port."""
+    from prometheus_client import start_http_server
+
+    try:
+        server, _ = start_http_server(port, host)
+    except OSError as error:
+        raise StartupError(f"SCORER_HEALTH_PORT {port} on {host}: {error.strerror}") from error
+    return int(server.server_port)

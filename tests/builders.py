@@ -1,0 +1,97 @@
+"""Makes what tests need, so that each shows only what matters to it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from shared.message import Format
+from shared.ports import Model
+from shared.scoring import Scorer
+from shared.tables import Block, Counts, Limits, Options, Table, open_table
+from tests.fakes_model import FakeModel
+from training.fields import TABLE
+
+NAMES = ("patient_id", *(field.name for field in TABLE.fields))
+
+
+def a_patient(**changes: object) -> dict[str, object]:
+    """A record that is accepted without a warning; `changes` of None take a field away."""
+    record: dict[str, object] = {"age": 54, "sex": 1, "cp": 3, "trestbps": 130, "chol": 250}
+    return {name: value for name, value in (record | changes).items() if value is not None}
+
+
+def a_csv(*records: dict[str, object], columns: Sequence[str] = NAMES) -> bytes:
+    """A CSV file of these records, as the standard library writes it."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue().encode()
+
+
+def json_lines(*records: object) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def a_scorer(model: Model | None = None, threshold: float = 0.5) -> Scorer:
+    return Scorer(model or FakeModel(), TABLE, threshold)
+
+
+def cut(content: bytes, step: int) -> Iterator[bytes]:
+    """The content in pieces of so many bytes."""
+    return (content[start : start + step] for start in range(0, len(content), step))
+
+
+def blocks_of(table: Table, pieces: Iterable[bytes]) -> list[Block]:
+    """All blocks of a file that comes in these pieces."""
+    found = [block for piece in pieces for block in table.feed(piece)]
+    return [*found, *table.finish()]
+
+
+@dataclass
+class Result:
+    """What a worker would write for a file."""
+
+    content: bytes
+    counts: Counts
+    table: Table
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """Rows of a CSV result; empty cells are ''."""
+        return list(csv.DictReader(io.StringIO(self.content.decode(), newline="")))
+
+    @property
+    def lines(self) -> list[dict[str, object]]:
+        """Rows of a JSON lines result."""
+        return [json.loads(line) for line in self.content.splitlines()]
+
+    @property
+    def errors(self) -> list[str]:
+        return [row["error"] for row in self.rows]
+
+
+def score_file(
+    kind: Format,
+    content: bytes,
+    *,
+    include_input: bool = False,
+    limits: Limits | None = None,
+    scorer: Scorer | None = None,
+    items: tuple[object, ...] | None = None,
+) -> Result:
+    """Score a whole file as the worker does."""
+    table = open_table(
+        kind, scorer or a_scorer(), Options(include_input), limits or Limits(), items
+    )
+    counts = Counts()
+    parts: list[bytes] = []
+    for block in blocks_of(table, cut(content, 1 << 20)):
+        scored = table.score(block, counts.rows + 1)
+        counts.add(scored.counts)
+        parts.append(scored.content)
+    return Result(b"".join(parts), counts, table)

@@ -1,0 +1,63 @@
+"""What tests do as a user of the running services would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from shared.errors import NotFound
+from shared.message import Envelope, EnvelopeInput
+from shared.storage import Storage
+
+QUEUE = "patient-batches"
+
+
+def post(url: str, body: object) -> tuple[int, Any]:
+    """POST JSON; status and parsed answer."""
+    request = urllib.request.Request(  # noqa: S310  # our own api on loopback
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request) as response:  # noqa: S310
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def get(url: str) -> tuple[int, bytes]:
+    """GET; status and body."""
+    try:
+        with urllib.request.urlopen(url) as response:  # noqa: S310
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+async def send_file(storage: Storage, batch_id: str, suffix: str, content: bytes) -> None:
+    """Upload a file and send its envelope."""
+    name = batch_id + suffix
+    await storage.blobs().create("uploads", name, content, "application/octet-stream")
+    envelope = Envelope(batch_id=batch_id, input=EnvelopeInput(container="uploads", blob=name))
+    await storage.queue(QUEUE).send(envelope.text())
+
+
+async def outcome(storage: Storage, batch_id: str, seconds: float = 30) -> dict[str, Any]:
+    """Wait for a batch's summary."""
+    for _ in range(int(seconds / 0.1)):
+        try:
+            content = await storage.blobs().read("scores", f"{batch_id}/summary.json")
+        except NotFound:
+            await asyncio.sleep(0.1)
+        else:
+            summary: dict[str, Any] = json.loads(content)
+            return summary
+    raise AssertionError(f"no summary of {batch_id} within {seconds} s")
+
+
+async def scores(storage: Storage, summary: dict[str, Any]) -> bytes:
+    """The result that a summary names."""
+    output = summary["output"]
+    return await storage.blobs().read(output["container"], output["blob"])

@@ -1,0 +1,304 @@
+"""The fast readers against plain ones: the same rows, the same rejections, however bytes come.
+
+The plain readers are the standard library's `csv` and `json`, with the field table's own reading of
+one record and the model asked row by row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import RecordRejected
+from shared.fields import RECORD_ID, Field, Record
+from shared.message import Format
+from shared.scoring import Scorer
+from shared.tables import Block, Limits, Options, Table, open_table
+from tests.builders import NAMES, a_scorer, blocks_of, cut, json_lines, score_file
+from training.fields import TABLE
+
+SCORER = a_scorer()
+WORDS = sorted({word for field in TABLE.fields for word in field.words})
+
+# What cells of real and of bad files look like, as they stand in the file.
+CELL = st.one_of(
+    st.integers(-2, 300).map(str),
+    st.sampled_from(["", " ", "NA", "nan", "NaN", "?", '""', '" "', "-9", "1e2", "1e999", "-1.5"]),
+    st.sampled_from(["0x10", "1_000", "inf", "Infinity", "١٢", "+5", ".5", "5.", " 5 ", '"6,5"']),
+    st.sampled_from(
+        ["1.5,", '"a""b"', '"a\nb"', '"a\r\nb"', 'a"b', '"a"b', '5" tube', '"1"', "é𝄞"]
+    ),
+    st.sampled_from(WORDS),
+    st.sampled_from(WORDS).map(lambda word: f" {word.upper()}\t"),
+)
+LINE_END = st.sampled_from(["\n", "\r\n"])
+
+
+@st.composite
+def csv_files(draw: st.DrawFn) -> bytes:
+    """Files with columns in any order, blank lines, ragged rows and any quoting."""
+    separator = draw(st.sampled_from(",;"))
+    fields = draw(st.permutations([*NAMES, "note", "ward"]))[: draw(st.integers(2, 16))]
+    columns = [*fields, *({"age", "sex"} - set(fields))]
+    draw(st.randoms()).shuffle(columns)
+    lines = [
+        separator.join(draw(st.sampled_from([name, name.upper(), f" {name} "])) for name in columns)
+    ]
+    for _ in range(draw(st.integers(0, 7))):
+        if draw(st.integers(0, 5)) == 0:
+            lines.append("")
+        width = len(columns) + draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
+        cells = [_plausible(draw, columns[i % len(columns)]) for i in range(width)]
+        lines.append(separator.join(cell.replace(",", separator) for cell in cells))
+    text = "".join(line + draw(LINE_END) for line in lines)
+    if draw(st.booleans()):
+        text = text.removesuffix("\n").removesuffix("\r")
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + text.encode()
+
+
+def _plausible(draw: st.DrawFn, column: str) -> str:
+    """Mostly a value that fits, so that rows with every number of faults occur."""
+    field = TABLE.by_name.get(column)
+    if field is None or draw(st.integers(0, 5)) == 0:
+        return draw(CELL)
+    return str(draw(st.integers(math.ceil(field.accept[0]), math.floor(field.accept[1]))))
+
+
+Row = tuple[str, str, str, str, str]
+"""Id, probability, prediction, warnings, error: as the result's cells have them."""
+
+
+def plain_rows(content: bytes, scorer: Scorer) -> list[Row]:
+    """What a result must say, by the standard library, one row at a time."""
+    text = content.decode("utf-8-sig")
+    first_line = text.split("\n")[0]
+    separator = ";" if first_line.count(";") > first_line.count(",") else ","
+    header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    names = [name.strip().lower() for name in header]
+    return [
+        _plain_row(names, row, separator, scorer)
+        for row in rows
+        if any(map(str.strip, row)) or len(row) > 1
+    ]
+
+
+def _plain_row(names: list[str], row: list[str], separator: str, scorer: Scorer) -> Row:
+    if len(row) != len(names):
+        return (
+            "",
+            "",
+            "",
+            "",
+            f"wrong_field_count: the row must have {len(names)} cells, like the header",
+        )
+    cells = dict(zip(names, row, strict=True))
+    patient_id = cells.pop(RECORD_ID, "")
+    try:
+        record = scorer.table.read_cells(cells, patient_id, decimal_comma=separator == ";")
+    except RecordRejected as error:
+        return escaped(patient_id), "", "", "", str(error)
+    score = scorer.score(record)
+    warnings = "; ".join(score.warnings)
+    return escaped(patient_id), str(score.probability), str(score.prediction), warnings, ""
+
+
+def escaped(text: str) -> str:
+    return (
+        f"'{text}"
+        if text.startswith(tuple("=+-@\t\r\n")) and text not in ("-9", "-1", "-2", "-1.5", "+5")
+        else text
+    )
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(csv_files(), st.integers(1, 5), st.integers(1, 200))
+def test_a_csv_file_is_read_as_the_standard_library_reads_it(
+    content: bytes, rows: int, size: int
+) -> None:
+    expected = plain_rows(content, SCORER)
+
+    result = score_file("csv", content, limits=Limits(rows, size))
+
+    found = [
+        (
+            row["patient_id"],
+            row["probability"] and str(float(row["probability"])),
+            row["prediction"],
+            row["warnings"],
+            row["error"],
+        )
+        for row in result.rows
+    ]
+    assert found == expected
+    assert [row["row"] for row in result.rows] == [str(n + 1) for n in range(len(expected))]
+    assert result.counts.rows == len(expected)
+    assert result.counts.rejected == sum(row[4] != "" for row in expected)
+
+
+def opened(kind: Format, limits: Limits) -> Table:
+    return open_table(kind, SCORER, Options(), limits)
+
+
+def shape(blocks: list[Block]) -> list[tuple[int, int, bool, bytes, list[int]]]:
+    return [(b.start, b.end, b.first, b.lines.content, b.lines.ends.tolist()) for b in blocks]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(csv_files(), st.integers(1, 5), st.integers(1, 200))
+def test_blocks_are_the_same_wherever_the_stream_is_cut(
+    content: bytes, rows: int, size: int
+) -> None:
+    limits = Limits(rows, size)
+
+    whole = shape(blocks_of(opened("csv", limits), [content]))
+
+    assert shape(blocks_of(opened("csv", limits), cut(content, 1))) == whole
+    for place in range(0, len(content), 7):
+        pieces = [content[:place], content[place:]]
+        assert shape(blocks_of(opened("csv", limits), pieces)) == whole
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(csv_files(), st.integers(1, 5), st.integers(1, 200), st.integers(1, 50))
+def test_reading_on_from_any_block_gives_the_same_blocks(
+    content: bytes, rows: int, size: int, step: int
+) -> None:
+    limits = Limits(rows, size)
+    whole = blocks_of(opened("csv", limits), [content])
+
+    for number, block in enumerate(whole):
+        table = opened("csv", limits)
+        for piece in cut(content, step):
+            for _ in table.feed(piece):
+                break
+            if table.ready:
+                break
+        if not table.ready:
+            continue
+        table.jump(block.end)
+
+        rest = blocks_of(table, cut(content[block.end :], step))
+
+        assert shape(rest) == shape(whole[number + 1 :])
+
+
+def json_value(field: Field) -> st.SearchStrategy[object]:
+    """Values good and bad, of every type that JSON has."""
+    low, high = field.accept
+    good: st.SearchStrategy[object] = (
+        st.sampled_from([choice.code for choice in field.choices])
+        if field.choices
+        else st.floats(low, high) | st.integers(math.ceil(low), math.floor(high))
+    )
+    words: st.SearchStrategy[object] = st.sampled_from([*field.words, "NA", "?", "nan", ""] or [""])
+    return st.one_of(
+        good,
+        good,
+        good,
+        words,
+        st.none(),
+        st.integers(-10, 1000),
+        st.floats(allow_nan=False),
+        st.sampled_from(["x", "Yes", "MALE", "1_000", "١"]),
+    )
+
+
+RECORD = st.fixed_dictionaries(
+    {}, optional={field.name: json_value(field) for field in TABLE.fields}
+) | st.fixed_dictionaries(
+    {field.name: json_value(field) for field in TABLE.fields},
+    optional={RECORD_ID: st.sampled_from(["P1", "", "x" * 129, "a\x00b", "é" * 128, "-1", "=A1"])},
+)
+ODD_ITEM = st.one_of(
+    st.none(),
+    st.just([]),
+    st.just({"age": 54, "sex": 1, "colour": 1}),
+    st.just({"age": 54, "sex": True, "cp": False, "exang": True}),
+    st.just({"age": [54], "sex": {"a": 1}}),
+    st.just({"age": 10**400, "sex": 1}),
+    st.just({"age": 54, "sex": 1, RECORD_ID: 17}),
+    st.just({"age": 54, "sex": 1, RECORD_ID: 1.5}),
+)
+
+
+def answer(item: object) -> tuple[object, object, object]:
+    """Probability, warnings and error of a record by the API's reader."""
+    if not isinstance(item, dict):
+        return None, None, "malformed: a record must be a JSON object"
+    try:
+        record: Record = TABLE.read(item)
+    except RecordRejected as error:
+        return None, None, str(error)
+    return SCORER.score(record).probability, "; ".join(record.warnings) or None, None
+
+
+def answers(lines: list[dict[str, object]]) -> list[tuple[object, object, object]]:
+    return [(line["probability"], line["warnings"], line["error"]) for line in lines]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(RECORD | ODD_ITEM, max_size=8), st.integers(1, 4), st.integers(1, 300))
+def test_json_batches_say_of_each_record_what_the_api_says(
+    items: list[object], rows: int, size: int
+) -> None:
+    limits = Limits(rows, size)
+    expected = [answer(item) for item in items]
+
+    array = score_file("json", json.dumps(items).encode(), limits=limits)
+    parsed = score_file("json", b"", limits=limits, items=tuple(items))
+
+    assert answers(array.lines) == expected
+    assert answers(parsed.lines) == expected
+    if items:
+        lines = score_file("jsonl", json_lines(*items), limits=limits)
+        assert lines.content == array.content
+        assert lines.counts == array.counts
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(RECORD, min_size=1, max_size=8))
+def test_a_record_means_the_same_in_csv_as_in_json(items: list[Mapping[str, object]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, NAMES)
+    writer.writeheader()
+    writer.writerows(items)
+
+    found = score_file("csv", text.getvalue().encode().replace(b"\0", b"\x01")).rows
+
+    cells = [
+        (
+            float(row["probability"]) if row["probability"] else None,
+            row["warnings"] or None,
+            row["error"] or None,
+        )
+        for row in found
+    ]
+    assert cells == [answer(item) for item in items]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.sampled_from(["", " ", '{"age":54,"sex":1}', "{", '{"a":"é𝄞\\n"}', "[1]"]), max_size=8
+    ),
+    LINE_END,
+    st.integers(1, 4),
+    st.integers(1, 60),
+)
+def test_json_lines_are_the_same_wherever_the_stream_is_cut(
+    lines: list[str], end: str, rows: int, size: int
+) -> None:
+    content = ('{"age":60,"sex":0}' + end + end.join(lines)).encode()
+    limits = Limits(rows, size)
+
+    whole = shape(blocks_of(opened("jsonl", limits), [content]))
+
+    for step in (1, 2, 3, 11):
+        assert shape(blocks_of(opened("jsonl", limits), cut(content, step))) == whole
+    assert b"".join(content for *_, content, _ in whole).rstrip() == content.rstrip()

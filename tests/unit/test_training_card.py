@@ -1,0 +1,233 @@
+"""The figures, the curves and the model card."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from shared.artifact import Manifest
+from training.evaluation import rounded
+from training.figures import (
+    at_threshold,
+    bands,
+    calibration_groups,
+    intervals,
+    net_benefit,
+    roc,
+    wilson,
+)
+from training.heart import MODEL
+from training.report import Section, Table, markdown, page, summary
+from training.train import Trained, run
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def trained() -> Trained:
+    return run(MODEL, None, 1, lambda _: None)
+
+
+def html() -> str:
+    return trained().files["model_card.html"].decode()
+
+
+class Tags(HTMLParser):
+    """Counts elements left open and collects whatever a browser would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        self.fetched += [str(v) for k, v in attrs if k in ("src", "href", "data", "srcset")]
+        if tag in ("script", "link", "iframe", "object"):
+            self.fetched.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_fetches_nothing() -> None:
+    tags = Tags(html())
+
+    assert tags.open == []
+    assert tags.fetched == []
+    assert "@import" not in html()
+    assert "url(" not in html()
+
+
+def test_every_picture_is_well_formed_and_stays_inside_its_frame() -> None:
+    pictures = re.findall(r"<svg.*?</svg>", html(), re.DOTALL)
+
+    assert len(pictures) == 5 + len(MODEL.table.used)
+    for picture in pictures:
+        root = ElementTree.fromstring(picture)  # noqa: S314 - our own text
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        assert root.attrib["aria-label"]
+        for element in root.iter():
+            points = element.attrib.get("points", "").replace(",", " ").split()
+            for place, number in enumerate(map(float, points)):
+                assert -0.5 <= number <= (width, height)[place % 2] + 0.5, picture[:200]
+
+
+def test_the_card_has_its_sections_in_order() -> None:
+    titles = re.findall(r"^## (.*)$", trained().card, re.MULTILINE)
+
+    assert titles == re.findall(r"<h2>(.*?)</h2>", html())
+    assert titles == [
+        "Intended use",
+        "Setting and dates",
+        "Eligibility",
+        "Outcome",
+        "Predictors",
+        "Missing data",
+        "Sample size",
+        "Specification",
+        "Performance",
+        "Field sets",
+        "Thresholds",
+        "Subgroups",
+        "Importance",
+        "Effect of each field",
+        "Limits",
+        "Licence and citation",
+        "Origin",
+    ]
+    assert set(MODEL.prose) <= set(titles)
+    assert "not a medical device" in trained().card.splitlines()[2]
+
+
+def test_the_coefficients_of_the_card_give_the_golden_answer() -> None:
+    # From the text alone, as a reader with a pocket calculator would.
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in trained().card.splitlines()
+        if line.startswith("| ")
+    ]
+    start = next(i for i, row in enumerate(rows) if row[0] == "intercept")
+    patient = MODEL.table.read(MODEL.golden[1])
+    values = dict(zip(MODEL.table.by_name, patient.values, strict=True))
+
+    logit = float(rows[start][3])
+    for name, mean, sd, weight, *_ in rows[start + 1 : start + 21]:
+        if mean:
+            logit += float(weight) * (values[name] - float(mean)) / float(sd)
+        elif "=" in name:
+            field, level = name.split(" = ")
+            logit += float(weight) * (values[field] == float(level))
+        else:
+            field, level = name.split(" ≥ ")
+            logit += float(weight) * (values[field] >= float(level))
+
+    assert 1 / (1 + np.exp(-logit)) == pytest.approx(0.981183, abs=1e-4)
+
+
+def test_what_the_prose_says_of_figures_holds() -> None:
+    found = trained().manifest.figures
+    data = MODEL.load(None)
+    women = found["subgroups"]["women"]
+    full = MODEL.estimator().fit(data.rows, data.outcome, sets=[0, 504])
+
+    assert round(women["n"] * women["observed"]) == 25
+    assert women["sensitivity"] < 0.75
+    assert full.coefficients_[0, 0] == 0
+    assert full.coefficients_[504, 0] > 0
+
+
+def test_the_card_of_the_repository_is_of_this_model() -> None:
+    path = ROOT / "MODEL_CARD.md"
+    if not path.exists():
+        pytest.skip("no MODEL_CARD.md: `python -m training --repeats 20 --card MODEL_CARD.md`")
+    digest = trained().manifest.files["model.onnx"]
+
+    assert digest in path.read_text(encoding="utf-8")
+
+
+def test_words_cannot_break_the_page() -> None:
+    manifest = trained().manifest.model_copy(update={"title": "<b>a & b</b>", "notice": '"<i>'})
+    parts = [Section("1 < 2", ("`x<y` & z", Table(("a|b",), (("<td>",),))))]
+
+    text = page(manifest, parts)
+
+    assert "<code>x&lt;y</code> &amp; z" in text
+    assert "&lt;td&gt;" in text
+    assert "<b>" not in text
+    assert "| a\\|b |" in markdown(manifest, parts)
+
+
+def test_a_run_says_its_figures() -> None:
+    lines: list[str] = []
+
+    summary(trained().manifest, lines.append)
+
+    text = "\n".join(lines)
+    for words in ("AUC", "Brier score", "calibration slope", "without ca and thal", "women", "0.7"):
+        assert words in text
+
+
+def test_figures_are_numbers_that_json_knows() -> None:
+    manifest = Manifest.model_validate_json(trained().manifest.model_dump_json())
+
+    assert manifest.figures == trained().manifest.figures
+    assert rounded({"a": [np.nan, (0.12345678, 3)]}) == {"a": [None, [0.123457, 3]]}
+
+
+OUTCOME = np.array([0, 0, 1, 1])
+PREDICTED = np.array([[0.1, 0.6, 0.4, 0.9], [0.1, 0.2, 0.8, 0.9]])
+
+
+def test_thresholds_and_bands_count_patients() -> None:
+    found = at_threshold(OUTCOME, PREDICTED, 0.5)
+
+    assert found["sensitivity"] == 0.75
+    assert found["specificity"] == 0.75
+    assert found["ppv"] == 0.75
+    assert found["npv"] == 0.75
+    assert [one["observed"] for one in bands(OUTCOME, PREDICTED, (0.3, 0.7))] == [0, 0.5, 1]
+    assert sum(one["share"] for one in bands(OUTCOME, PREDICTED, (0.3, 0.7))) == 1
+
+
+def test_net_benefit_weighs_false_alarms_by_the_odds() -> None:
+    found = net_benefit(OUTCOME, PREDICTED, 0.5)
+
+    assert found == {"threshold": 0.5, "model": 3 / 8 - 1 / 8, "everyone": 0.0}
+
+
+def test_intervals_hold_the_figure_and_narrow_with_more_patients() -> None:
+    rng = np.random.default_rng(0)
+    outcome = rng.integers(0, 2, 400)
+    predicted = np.clip(outcome * 0.3 + rng.uniform(0, 0.7, (3, 400)), 0, 1)
+
+    few = intervals(outcome[:50], predicted[:, :50])
+    many = intervals(outcome, predicted)
+
+    for name, (low, high) in many.items():
+        assert low < high, name
+        assert high - low < few[name][1] - few[name][0], name
+
+
+def test_wilson_knows_the_published_example() -> None:
+    # Newcombe 1998, table I: 81 of 263.
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+def test_curves_run_from_corner_to_corner_and_groups_hold_everybody() -> None:
+    curve = roc(OUTCOME, PREDICTED)
+    groups = calibration_groups(OUTCOME, PREDICTED)
+
+    assert curve[0] == (0, 0)
+    assert curve[-1] == (1, 1)
+    assert all(a[1] <= b[1] for a, b in pairwise(curve))
+    assert sum(group["n"] for group in groups) == 4
