@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from api import document, health, model, pages, predict
+from api import batches, health, inference, model, openapi, pages, predict
 from api.door import Door
+from api.store import Connection, Store, connect
 from shared.scoring import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from starlette.types import ASGIApp
 
@@ -31,8 +33,19 @@ class Api(FastAPI):
         return self._door(self.router)
 
 
-def create_app(artifact: Artifact, settings: ApiSettings) -> FastAPI:
-    """The API over a loaded model."""
+def create_app(
+    artifact: Artifact,
+    settings: ApiSettings,
+    connect: Callable[[ApiSettings], Awaitable[Connection]] = connect,
+) -> FastAPI:
+    """The API over a loaded model; storage is connected when the first batch comes."""
+    store = Store(partial(connect, settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await store.close()
+
     manifest = artifact.manifest
     scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
     app = Api(
@@ -50,17 +63,20 @@ def create_app(artifact: Artifact, settings: ApiSettings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        lifespan=lifespan,
     )
 
     @cache
-    def openapi() -> bytes:
-        return document.build(app, manifest, settings)
+    def document() -> bytes:
+        return openapi.build(app, manifest, settings)
 
     for router in (
         predict.router(scorer, manifest, settings),
+        batches.router(store, settings),
+        inference.router(scorer, artifact, settings),
         model.router(artifact, settings.model_dir),
-        health.router(manifest),
-        pages.router(app.title, openapi),
+        health.router(artifact),
+        pages.router(app.title, document),
     ):
         # Not `include_router`, which would wrap each route in another one.
         app.router.routes.extend(router.routes)

@@ -75,8 +75,9 @@ async def read_body(request: Request, settings: ApiSettings) -> bytes:
 
 def check_length(request: Request, limit: int) -> None:
     """Refuse a body by its announced size. Raises `Problem`."""
-    announced = request.headers.get("content-length")
-    if announced is not None and int(announced) > limit:
+    announced = request.headers.get("content-length", "")
+    # What is no number never gets here: the server's parser refuses it.
+    if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)
 
 
@@ -119,10 +120,12 @@ def unpack(content: bytes, encoding: str, limit: int) -> bytes:
 
 
 def too_large(limit: int, what: str = "") -> Problem:
+    """The problem of a body over the limit."""
     return Problem("body_too_large", f"the {what}body may have {limit} bytes")
 
 
 def too_slow(settings: ApiSettings) -> Problem:
+    """The problem of a body that does not arrive."""
     return Problem(
         "body_too_slow",
         f"the body must arrive within {settings.body_seconds:g} seconds",

@@ -1,25 +1,19 @@
-"""The OpenAPI document, built from the manifest's field table, and what answers may be made of.
+"""What routes say of themselves in the OpenAPI document: bodies, examples, parameters, answers.
 
-Routes read their bodies themselves, so that nothing is checked twice; here stands what they take.
+Routes read their bodies themselves, so that nothing is checked twice; this is how they are told of.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from fastapi.openapi.utils import get_openapi
-from starlette.requests import Request
-
-from api.problems import KINDS, Problem
-from shared.fields import CODES, MISSING, RECORD_ID, RECORD_ID_LENGTH
+from api.problems import KINDS
+from shared.message import BATCH_ID
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from collections.abc import Iterable
 
     from shared.artifact import Golden, Manifest
-    from shared.fields import Field
-    from shared.settings import ApiSettings
 
 PROBLEM = "application/problem+json"
 JSON = "application/json"
@@ -27,42 +21,65 @@ RETRIES = frozenset({409, 503})
 """Statuses that come with Retry-After."""
 
 
-def check_accept(request: Request, *kinds: str) -> None:
-    """Refuse a caller who takes none of these media types (JSON if none is named)."""
-    given = request.headers.get("accept", "*/*")
-    if given == "*/*" or given == JSON:
-        return
-    wanted = {kind.strip() for part in given.lower().split(",") if (kind := _accepted(part))}
-    for kind in kinds or (JSON,):
-        if wanted & {"*/*", kind.split("/")[0] + "/*", kind}:
-            return
-    raise Problem("not_acceptable", "the answer is " + " or ".join(kinds or (JSON,)))
-
-
-def _accepted(part: str) -> str | None:
-    kind, _, parameters = part.partition(";")
-    refused = parameters.replace(" ", "").rstrip("0").rstrip(".") == "q="
-    return None if refused else kind
-
-
 def answers(
-    schema: str | None, *statuses: int, media: str = JSON, ok: int = 200
+    schema: str | None,
+    *statuses: int,
+    ok: int = 200,
+    problem: str = PROBLEM,
+    located: bool = False,
 ) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: its success and the problems that it may answer with."""
     found: dict[int | str, dict[str, Any]] = {}
     if schema is not None:
-        found[ok] = {"description": "Done", "content": {media: {"schema": ref(schema)}}}
+        found[ok] = {"description": "Done", "content": {JSON: {"schema": ref(schema)}}}
+        if located:
+            text = {"schema": {"type": "string"}}
+            found[ok]["headers"] = {"Location": text, "Operation-Location": text} | _RETRY_AFTER
     for status in statuses:
         titles = dict.fromkeys(kind.title for kind in KINDS.values() if kind.status == status)
         found[status] = {
             "description": "; ".join(titles),
-            "content": {PROBLEM: {"schema": ref("Problem")}},
+            "content": {problem: {"schema": ref("Problem")}},
         }
         if status in RETRIES:
-            found[status]["headers"] = {
-                "Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}
-            }
+            found[status]["headers"] = _RETRY_AFTER
     return found
+
+
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+
+
+def file_answer(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The success of a route that answers with a file."""
+    content = {kind: {"schema": {"type": "string"}} for kind in kinds}
+    return {200: {"description": "The file", "content": content}}
+
+
+def file_body(kinds: Iterable[str]) -> dict[str, Any]:
+    """A request body that is a file."""
+    text = {"type": "string", "minLength": 1}
+    content = {kind: {"schema": {} if kind == JSON else text} for kind in kinds}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def idempotency_key() -> dict[str, Any]:
+    """The header that makes a repeated upload the same batch."""
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Repeats of an upload with the same key are the same batch, for ever",
+        "schema": {"type": "string", "pattern": "^[!#-~]{1,255}$"},
+    }
+
+
+def batch_id() -> dict[str, Any]:
+    """The batch of the path."""
+    return {
+        "name": "batch_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": BATCH_ID},
+    }
 
 
 def body(schema: str, examples: dict[str, Any]) -> dict[str, Any]:
@@ -71,11 +88,28 @@ def body(schema: str, examples: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def path_parameters(path: str, manifest: Manifest) -> list[dict[str, Any]]:
+    """The model's name and version, where the path has them."""
+    known = {"model": manifest.name, "version": manifest.version}
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "examples": [value]},
+        }
+        for name, value in known.items()
+        if f"{{{name}}}" in path
+    ]
+
+
 def ref(name: str) -> dict[str, str]:
+    """A schema of the document, by name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def predict_description(manifest: Manifest) -> str:
+    """What the score is, and how records are read."""
     return (
         f"{manifest.title}.\n\nCategories may be sent as codes or as words. Leave out, or send "
         "`null` for, what is not known; nothing is ever filled in. A value outside the accepted "
@@ -103,6 +137,7 @@ def examples(manifest: Manifest) -> dict[str, Any]:
 
 
 def many_examples(manifest: Manifest) -> dict[str, Any]:
+    """The same three in one array."""
     records = [example["value"] for example in examples(manifest).values()]
     return {"three": {"summary": "Three patients", "value": records}}
 
@@ -113,160 +148,3 @@ def _plain(case: Golden) -> dict[str, Any]:
         for name, value in case.record.items()
         if value is not None
     }
-
-
-def build(app: FastAPI, manifest: Manifest, settings: ApiSettings) -> bytes:
-    """The whole document."""
-    document = get_openapi(
-        title=app.title,
-        version=app.version,
-        openapi_version="3.1.0",
-        description=app.description,
-        routes=app.routes,
-    )
-    components = document.setdefault("components", {})
-    components["schemas"] = _schemas(manifest, settings)
-    if settings.keys:
-        key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-        components["securitySchemes"] = {"key": key}
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                operation["security"] = [] if _is_open(path) else [{"key": []}]
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            _drop_framework_errors(operation)
-    return json.dumps(document, ensure_ascii=False).encode()
-
-
-def _is_open(path: str) -> bool:
-    from api.door import PROBES
-
-    return path in PROBES
-
-
-def _drop_framework_errors(operation: dict[str, Any]) -> None:
-    """FastAPI documents its own form of 422 where a route says nothing of it."""
-    found = operation["responses"].get("422", {})
-    if JSON in found.get("content", {}) and "HTTPValidationError" in json.dumps(found):
-        found["content"].pop(JSON)
-        found["content"][PROBLEM] = {"schema": ref("Problem")}
-
-
-def _schemas(manifest: Manifest, settings: ApiSettings) -> dict[str, Any]:
-    fields = manifest.fields.fields
-    record = {
-        "title": "Record",
-        "description": manifest.notice,
-        "type": "object",
-        "properties": {RECORD_ID: _ID} | {field.name: _field(field) for field in fields},
-        "required": [field.name for field in fields if field.required],
-        "additionalProperties": False,
-    }
-    scores = {
-        RECORD_ID: {"type": ["string", "null"]},
-        "probability": {
-            "type": "number",
-            "minimum": 0,
-            "maximum": 1,
-            "description": f"{manifest.title}. {manifest.notice}",
-        },
-        "prediction": {
-            "enum": [0, 1],
-            "description": f"1 where the probability is {manifest.threshold:g} or more",
-        },
-        "model_version": {"type": "string"},
-        "warnings": {"type": "array", "items": {"type": "string"}},
-    }
-    explanation = _object(
-        {
-            "unit": {"const": "log-odds"},
-            "intercept": {"type": "number"},
-            "contributions": _object({n: {"type": "number"} for n in manifest.fields.used_names}),
-        }
-    )
-    row = {"row": {"type": "integer", "minimum": 1}}
-    faults = {"type": "array", "items": ref("Fault")}
-    count = {"type": "integer", "minimum": 0}
-    rejected = row | {RECORD_ID: {"type": ["string", "null"]}, "errors": faults}
-    return {
-        "Record": record,
-        "Records": {"type": "array", "items": {}, "maxItems": settings.request_rows}
-        | {"description": "Records; one that is no `Record` is rejected in its own result"},
-        "Score": _object(scores | {"explanation": explanation}, optional=("explanation",)),
-        "Scores": _object(
-            {
-                "rows": _object({"total": count, "scored": count, "rejected": count}),
-                "results": {
-                    "type": "array",
-                    "items": {"anyOf": [_object(row | scores), _object(rejected)]},
-                },
-            }
-        ),
-        "Model": {"type": "object", "required": ["name", "version", "fields", "sha256"]},
-        "Problem": _problem(),
-        "Fault": _fault(),
-    }
-
-
-_ID = {
-    "anyOf": [
-        {
-            "type": "string",
-            "maxLength": RECORD_ID_LENGTH,
-            "pattern": r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]*$",
-        },
-        {"type": "integer"},
-        {"type": "null"},
-    ],
-    "description": "Your own id of the record; it comes back with the score",
-}
-
-
-def _field(field: Field) -> dict[str, Any]:
-    schema = field.json_schema
-    if "anyOf" not in schema:
-        return schema
-    # The texts that mean "not known" are accepted like null.
-    missing = {"enum": [text.upper() if text != "nan" else "NaN" for text in sorted(MISSING)]}
-    return schema | {"anyOf": [*schema["anyOf"], missing]}
-
-
-def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": False,
-    }
-
-
-def _fault() -> dict[str, Any]:
-    text = {"type": "string"}
-    return _object(
-        {
-            "pointer": text | {"description": "JSON pointer to what is wrong"},
-            "code": text | {"examples": list(CODES)},
-            "detail": text,
-            "field": text,
-            "limit": text,
-            "unit": text,
-            "hint": text,
-        },
-        optional=("field", "limit", "unit", "hint"),
-    )
-
-
-def _problem() -> dict[str, Any]:
-    text = {"type": "string"}
-    return _object(
-        {
-            "type": text | {"format": "uri-reference"},
-            "title": text,
-            "status": {"type": "integer"},
-            "detail": text,
-            "instance": text | {"description": "The request id, also in X-Request-ID"},
-            "code": {"enum": list(KINDS)},
-            "error": text | {"description": "Title and detail, for clients that read only this"},
-            "errors": {"type": "array", "items": ref("Fault")},
-        }
-    )

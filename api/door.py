@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from api.problems import RETRY_AFTER, Problem, problem_of, respond, retry_after
 from shared import metrics
+from shared.errors import StorageError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,6 +41,7 @@ METHODS = frozenset(
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+"""A caller's trace (W3C Trace Context)."""
 
 
 class Door:
@@ -82,6 +84,9 @@ class Door:
             problem = problem_of(error)
             if problem.status == 500:
                 log.exception("request_failed", extra={"request_id": request_id})
+            elif isinstance(error, StorageError):
+                facts = {"request_id": request_id, "reason": error.reason}
+                log.warning("storage_unavailable", extra=facts)
             if status:
                 raise _CutOff from None
             await respond(problem, scope)(scope, receive, answer)
@@ -104,7 +109,7 @@ class Door:
 
 
 class _CutOff(Exception):
-    """An answer had begun when something failed: the connection ends, so nobody takes it as whole."""
+    """An answer that had begun cannot go on: the connection ends, so nobody takes it as whole."""
 
 
 def _digest(key: bytes) -> bytes:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from api import document
 from api.routes import new_router
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter, Request
-
-    from shared.artifact import Manifest
+    from shared.artifact import Artifact
 
 
-def router(manifest: Manifest) -> APIRouter:
+def router(artifact: Artifact) -> APIRouter:
     """`/livez` and `/readyz`, with the older name `/healthz`."""
     routes = new_router("Operation")
 
-    @routes.get("/livez", summary="Whether the process turns")
+    @routes.get("/livez", summary="Whether the process turns", responses=document.answers("Any"))
     async def livez(_: Request) -> JSONResponse:
         return JSONResponse({"live": True})
 
-    @routes.get("/readyz", summary="Whether records can be scored")
+    @routes.get(
+        "/readyz",
+        summary="Whether records can be scored",
+        responses=document.answers("Any") | {503: {"description": "The model fails its own test"}},
+    )
     @routes.get("/healthz", include_in_schema=False)
     async def readyz(_: Request) -> JSONResponse:
-        return JSONResponse({"ready": True, "model_version": manifest.version})
+        # The model's own answers, each time: some ten records.
+        sound = artifact.golden_holds()
+        body = {"ready": sound, "model_version": artifact.manifest.version}
+        return JSONResponse(body, 200 if sound else 503)
 
     return routes

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, JSONResponse
 
 from api import document
 from api.problems import Problem
-from api.routes import new_router
+from api.routes import check_accept, new_router
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from fastapi import APIRouter, Request
 
     from shared.artifact import Artifact
 
@@ -40,7 +39,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         responses=document.answers("Model", 401, 406, 503),
     )
     async def model(request: Request) -> JSONResponse:
-        document.check_accept(request)
+        check_accept(request)
         return JSONResponse(about)
 
     @routes.get(

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from api import problems
@@ -19,7 +20,6 @@ from api.routes import new_router
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastapi import APIRouter, Request
 
 OURS = Path(__file__).parent / "static"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}

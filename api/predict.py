@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from api import document
 from api.body import read_json
 from api.problems import Fault, Problem, entry, faults_of
-from api.routes import flag, flag_parameter, new_router
+from api.routes import check_accept, flag, flag_parameter, new_router
 from shared import metrics
 from shared.errors import RecordRejected
-from shared.fields import RECORD_ID, RECORD_ID_LENGTH, Rejection, is_text
+from shared.fields import NAMED_UNKNOWN, RECORD_ID, Record, Rejection, printable, read_id
 from shared.scoring import ModelFault, Score, Scorer
+from shared.strict_json import DuplicateKeys
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter, Request
-
     from shared.artifact import Manifest
-    from shared.fields import Record
+    from shared.fields import FieldTable
     from shared.settings import ApiSettings
+
+
+NO_OBJECT = "a record must be a JSON object"
 
 
 def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRouter:
@@ -41,19 +45,17 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     )
     async def predict(request: Request) -> JSONResponse:
         explain = flag(request, "explain")
-        document.check_accept(request)
+        check_accept(request)
         body = await read_json(request, settings)
-        if not isinstance(body, dict):
-            raise _not_an_object(body)
         try:
-            record = table.read(body)
+            record = read_record(table, body)
         except RecordRejected as error:
             metrics.count_rows("api", 0, {r.code: 1 for r in error.rejections}, 1)
             raise
         score = scorer.score(record)
         scored.inc()
         metrics.PROBABILITY.observe(score.probability)
-        answer = score_json(record, score)
+        answer = {RECORD_ID: record.patient_id} | _score_json(score)
         if explain:
             answer["explanation"] = explanation(scorer, record)
         return JSONResponse(answer)
@@ -66,10 +68,11 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         openapi_extra=document.body("Records", document.many_examples(manifest)),
     )
     async def predict_many(request: Request) -> JSONResponse:
-        document.check_accept(request)
+        check_accept(request)
         body = await read_json(request, settings)
         if not isinstance(body, list):
-            raise _malformed("the body must be an array of records")
+            fault = Fault("", "malformed", "the body must be an array of records")
+            raise Problem("record_rejected", faults=(fault,))
         if len(body) > settings.request_rows:
             raise Problem("too_many_rows", f"a request may hold {settings.request_rows} records")
         return JSONResponse(_score_many(scorer, body))
@@ -77,39 +80,45 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     return routes
 
 
+def read_record(table: FieldTable, item: object) -> Record:
+    """Check parsed JSON that should be a record. Raises `RecordRejected`."""
+    if isinstance(item, list):
+        hint = "send arrays to /predict/many"
+        raise RecordRejected((Rejection("malformed", limit=NO_OBJECT, hint=hint),))
+    if not isinstance(item, dict):
+        raise RecordRejected((Rejection("malformed", limit=NO_OBJECT),))
+    if isinstance(item, DuplicateKeys):
+        names = item.names[:NAMED_UNKNOWN]
+        raise RecordRejected(tuple(Rejection("duplicate_field", printable(n)) for n in names))
+    return table.read(item)
+
+
 def _score_many(scorer: Scorer, items: list[object]) -> dict[str, Any]:
-    found = [_read(scorer, item) for item in items]
-    records = [entry for entry in found if not isinstance(entry, RecordRejected)]
+    found = [_read(scorer.table, item) for item in items]
+    records = [record for record in found if isinstance(record, Record)]
     scores = iter(_scores(scorer, records))
-    results: list[dict[str, Any]] = []
     codes: Counter[str] = Counter()
-    for place, (item, read) in enumerate(zip(items, found, strict=True)):
-        outcome = read if isinstance(read, RecordRejected) else next(scores)
+    results: list[dict[str, Any]] = []
+    for place, record in enumerate(found):
+        outcome = next(scores) if isinstance(record, Record) else record
+        result: dict[str, Any] = {"row": place + 1, RECORD_ID: _own_id(items[place])}
         if isinstance(outcome, RecordRejected):
-            faults = faults_of(outcome.rejections, f"/{place}")
             codes.update({rejection.code for rejection in outcome.rejections})
-            results.append(
-                {
-                    "row": place + 1,
-                    RECORD_ID: _own_id(item),
-                    "errors": [entry(fault) for fault in faults],
-                }
-            )
+            faults = faults_of(outcome.rejections, f"/{place}")
+            result["errors"] = [entry(fault) for fault in faults]
         else:
-            assert not isinstance(read, RecordRejected)  # noqa: S101  # scores are of records
             metrics.PROBABILITY.observe(outcome.probability)
-            results.append({"row": place + 1} | score_json(read, outcome))
+            result |= _score_json(outcome)
+        results.append(result)
     rejected = sum("errors" in result for result in results)
     metrics.count_rows("api", len(items) - rejected, codes, rejected)
     rows = {"total": len(items), "scored": len(items) - rejected, "rejected": rejected}
     return {"rows": rows, "results": results}
 
 
-def _read(scorer: Scorer, item: object) -> Record | RecordRejected:
-    if not isinstance(item, dict):
-        return RecordRejected((Rejection("malformed", limit="a record must be an object"),))
+def _read(table: FieldTable, item: object) -> Record | RecordRejected:
     try:
-        return scorer.table.read(item)
+        return read_record(table, item)
     except RecordRejected as error:
         return error
 
@@ -129,16 +138,16 @@ def _score_alone(scorer: Scorer, record: Record) -> Score | RecordRejected:
 
 
 def _own_id(item: object) -> str | None:
-    """A rejected record's id, where it has a sound one."""
-    found = item.get(RECORD_ID) if isinstance(item, dict) else None
-    sound = isinstance(found, str) and len(found) <= RECORD_ID_LENGTH and is_text(found)
-    return found if sound else None
+    """A record's id, also of a rejected one when the id itself is sound."""
+    if not isinstance(item, dict) or RECORD_ID in getattr(item, "names", ()):
+        return None
+    with suppress(RecordRejected):
+        return read_id(item.get(RECORD_ID))
+    return None
 
 
-def score_json(record: Record, score: Score) -> dict[str, Any]:
-    """A score as it is sent."""
+def _score_json(score: Score) -> dict[str, Any]:
     return {
-        RECORD_ID: record.patient_id,
         "probability": score.probability,
         "prediction": score.prediction,
         "model_version": score.model_version,
@@ -163,12 +172,3 @@ def explanation(scorer: Scorer, record: Record) -> dict[str, Any]:
         "intercept": float(str(intercept[0])),
         "contributions": dict(zip(scorer.table.used_names, parts, strict=True)),
     }
-
-
-def _not_an_object(body: object) -> Problem:
-    hint = "send arrays to /predict/many" if isinstance(body, list) else ""
-    return _malformed("the body must be one record, an object", hint)
-
-
-def _malformed(detail: str, hint: str = "") -> Problem:
-    return Problem("record_rejected", detail, (Fault("", "malformed", detail, hint=hint or None),))

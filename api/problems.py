@@ -87,7 +87,7 @@ KINDS: dict[Code, Kind] = {
         413, "The body is too large", "Send less at once, or many records through POST /batches."
     ),
     "too_many_rows": Kind(
-        413, "Too many records at once", "Split them, or send them through POST /batches."
+        422, "Too many records at once", "Split them, or send them through POST /batches."
     ),
     "unsupported_media_type": Kind(
         415, "The body has another media type", "Set Content-Type and Content-Encoding."
@@ -193,6 +193,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def retry_after(seconds: int) -> dict[str, str]:
+    """The header that says when to try again."""
     return {"Retry-After": str(seconds)}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
+JSON = "application/json"
 TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
 
@@ -55,6 +56,7 @@ def flag(request: Request, name: str) -> bool:
 
 
 def bad_parameter(name: str, limit: str) -> Problem:
+    """The problem of a parameter that is not what `limit` says."""
     fault = Fault("", "unknown_value", f"{name} must be {limit}", name, limit)
     return Problem("bad_parameter", faults=(fault,))
 
@@ -67,3 +69,21 @@ def flag_parameter(name: str, description: str) -> dict[str, Any]:
         "description": description,
         "schema": {"type": "boolean", "default": False},
     }
+
+
+def check_accept(request: Request, *kinds: str) -> None:
+    """Refuse a caller who takes none of these media types (JSON if none is named)."""
+    given = request.headers.get("accept", "*/*")
+    if given == "*/*" or given == JSON:
+        return
+    wanted = {kind.strip() for part in given.lower().split(",") if (kind := _accepted(part))}
+    for kind in kinds or (JSON,):
+        if wanted & {"*/*", kind.split("/")[0] + "/*", kind}:
+            return
+    raise Problem("not_acceptable", "the answer is " + " or ".join(kinds or (JSON,)))
+
+
+def _accepted(part: str) -> str | None:
+    kind, _, parameters = part.partition(";")
+    refused = parameters.replace(" ", "").rstrip("0").rstrip(".") == "q="
+    return None if refused else kind

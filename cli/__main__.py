@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from cli import poison
+from cli.check import check
+from cli.compare import compare
+from cli.doctor import doctor
 from cli.status import status
 from cli.submit import submit
 from cli.train import train
 from cli.up import up
+from cli.verify import verify
 
 app = typer.Typer(
     name="heart-scorer",
@@ -16,8 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (up, train, submit, status):
+for verb in (up, train, check, submit, status, verify, compare, doctor):
     app.command()(verb)
+app.add_typer(poison.app, name="poison")
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import secrets
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.files import format_or_exit
 from cli.output import Exit, on_terminal, say
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 UPLOADS, SCORES = "uploads", "scores"
 BLOCK = 4 << 20
 """Bytes of one upload request."""
+LOOK_SECONDS = 5
+"""Between two looks at the staged blocks: listing them is a slow call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,10 @@ class Sent:
 
 
 def submit(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSON or JSONL.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(exists=True, help="CSV, JSON or JSONL files, or folders of them."),
+    ],
     batch_id: Annotated[str | None, typer.Option(help="Name of the batch; made up if absent.")] = (
         None
     ),
@@ -50,37 +55,88 @@ def submit(
         bool, typer.Option("--strict", help="With --wait: exit 3 when a row was rejected.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="With --wait: write the scores to this file.")
+        Path | None, typer.Option(help="Wait, and write the scores to this file (one batch).")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 3600,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Send a file of patient records to the worker, through blob and queue."""
+    """Send files of patient records to the worker, through blob and queue."""
     from cli.storage import run_with_storage
-    from shared.message import BATCH_ID, format_of
+    from shared.message import BATCH_ID
 
-    if format_of(file.name)[0] is None:
-        say(f"{file.name}: the name must end in .csv, .json, .jsonl or .ndjson, or one with .gz")
-        raise typer.Exit(Exit.REFUSED)
+    chosen = expand(files)
+    for file in chosen:
+        format_or_exit(file.name)
+    if len(chosen) != 1 and (batch_id is not None or output is not None):
+        say("--batch-id and --output are for one file")
+        raise typer.Exit(Exit.USAGE)
     if batch_id is not None and not re.fullmatch(BATCH_ID, batch_id):
         say("--batch-id: 1 to 60 letters, digits, dots, dashes and underscores, no dot at the ends")
         raise typer.Exit(Exit.USAGE)
 
     async def work(storage: Storage) -> int:
-        sent = await send(storage, file, batch_id or made_up_id(file), include_input=include_input)
-        say(f"batch {sent.batch_id}: sent")
+        sent: list[Sent] = []
+        for file in chosen:
+            name = batch_id or made_up_id(file)
+            sent.append(await send(storage, file, name, include_input=include_input))
+            say(f"batch {name}: sent")
         if not (wait or output):
-            sys.stdout.write(sent.batch_id + "\n")
+            ids = [batch.batch_id for batch in sent]
+            print(json.dumps(ids) if as_json else "\n".join(ids))
             return Exit.DONE
-        summary = await wait_for_summary(storage.blobs(), sent, timeout)
-        if summary is None:
-            say(f"no outcome within {timeout:g} s; ask again: heart-scorer status {sent.batch_id}")
-            return Exit.TIMED_OUT
-        if output is not None and summary["status"] == "succeeded":
-            await download(storage, sent.scores_blob, output)
-        return report(summary, as_json=as_json, strict=strict)
+        return await outcomes(storage, sent, timeout, as_json=as_json, strict=strict, output=output)
 
     raise typer.Exit(run_with_storage(work))
+
+
+def expand(files: list[Path]) -> list[Path]:
+    """Files as named, and of folders those whose name tells a format, in order."""
+    from shared.message import format_of
+
+    found: list[Path] = []
+    for file in files:
+        if file.is_dir():
+            inside = sorted(f for f in file.iterdir() if f.is_file() and format_of(f.name)[0])
+            if not inside:
+                say(f"{file}: no .csv, .json, .jsonl or .ndjson in this folder")
+                raise typer.Exit(Exit.REFUSED)
+            found += inside
+        else:
+            found.append(file)
+    return found
+
+
+async def outcomes(
+    storage: Storage,
+    sent: list[Sent],
+    seconds: float,
+    *,
+    as_json: bool,
+    strict: bool,
+    output: Path | None,
+) -> int:
+    """Wait for each batch and report it; the worst exit code of all."""
+    code = Exit.DONE
+    summaries: list[dict[str, Any]] = []
+    ends = time.monotonic() + seconds
+    for batch in sent:
+        try:
+            summary = await wait_for_summary(storage.blobs(), batch, ends)
+        except asyncio.CancelledError:
+            say(f"batch {batch.batch_id} goes on; see: heart-scorer status {batch.batch_id}")
+            raise
+        if summary is None:
+            say(f"no outcome within {seconds:g} s; see: heart-scorer status {batch.batch_id}")
+            return Exit.TIMED_OUT
+        if output is not None and summary["status"] == "succeeded":
+            await download(storage, batch.scores_blob, output)
+        summaries.append(summary)
+        if not as_json:
+            print(summary_text(summary), flush=True)
+        code = max(code, exit_code(summary, strict=strict))
+    if as_json:
+        print(json.dumps(summaries[0] if len(sent) == 1 else summaries, indent=1))
+    return code
 
 
 def made_up_id(file: Path) -> str:
@@ -114,22 +170,23 @@ async def send(storage: Storage, file: Path, batch_id: str, *, include_input: bo
     return Sent(batch_id, size, f"{batch_id}/scores.{'csv' if kind == 'csv' else 'jsonl'}")
 
 
-async def wait_for_summary(blobs: Blobs, sent: Sent, seconds: float) -> dict[str, Any] | None:
-    """Poll for the summary, showing progress on a terminal. None: not within `seconds`."""
+async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, Any] | None:
+    """Poll for the summary, showing progress on a terminal. None: not until `ends`."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from shared.errors import NotFound
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[rows]} rows"),
-        TimeElapsedColumn(),
+        TextColumn("{task.fields[rows]} rows, {task.fields[speed]} rows/s"),
+        TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("scoring", total=max(sent.size, 1), rows=0)
-    ends, pause, looked = time.monotonic() + seconds, 0.1, time.monotonic()
+    task = bar.add_task(sent.batch_id, total=max(sent.size, 1), rows=0, speed="–")
+    begun = looked = time.monotonic()
+    pause = 0.1
     with bar if on_terminal() else nullcontext():
         while time.monotonic() < ends:
             try:
@@ -139,18 +196,20 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, seconds: float) -> dict[str
             except NotFound:
                 pass
             else:
-                bar.update(task, completed=sent.size, rows=summary["rows"]["total"])
                 return summary
-            if time.monotonic() - looked > 5:  # listing blocks is a slow call
-                offset, rows = await _progress(blobs, sent.scores_blob)
-                bar.update(task, completed=offset, rows=rows)
+            if time.monotonic() - looked > LOOK_SECONDS:
                 looked = time.monotonic()
+                offset, rows = await progress(blobs, sent.scores_blob)
+                speed = f"{rows / (looked - begun):,.0f}"
+                bar.update(task, completed=offset, rows=f"{rows:,}", speed=speed)
+                if not on_terminal() and rows:
+                    say(f"batch {sent.batch_id}: {rows:,} rows, {speed} rows/s")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 2.0)
     return None
 
 
-async def _progress(blobs: Blobs, scores_blob: str) -> tuple[int, int]:
+async def progress(blobs: Blobs, scores_blob: str) -> tuple[int, int]:
     """How far the worker has come: input bytes and rows."""
     from shared.checkpoint import DataBlock
 
@@ -174,12 +233,8 @@ async def download(storage: Storage, scores_blob: str, output: Path) -> None:
     say(f"scores   {output}")
 
 
-def report(summary: dict[str, Any], *, as_json: bool, strict: bool) -> Exit:
-    """Print a summary and say how to exit."""
-    if as_json:
-        sys.stdout.write(json.dumps(summary, indent=1) + "\n")
-    else:
-        sys.stdout.write(summary_text(summary) + "\n")
+def exit_code(summary: dict[str, Any], *, strict: bool) -> Exit:
+    """How to exit after a batch with this summary."""
     if summary["status"] != "succeeded":
         return Exit.FAILED
     return Exit.REFUSED if strict and summary["rows"]["rejected"] else Exit.DONE

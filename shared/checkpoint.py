@@ -5,9 +5,12 @@ where the next block starts and what happened to its rows, so the list of staged
 how far a batch has come. Marker blocks beside them tell of deliveries that began. A name has 64
 characters, the most that storage takes:
 
-    kind  what the other 63 characters say
+    kind  plan, and what the other 53 characters say
     d     plan 10, sequence 5 hex, next offset 10 hex, counts 38
-    b, x  message 12, nonce 12, data blocks seen 5 hex, zeros: a delivery begun, or excused
+    b, x  plan 10, message 12, nonce 12, data blocks seen 5 hex, zeros: begun, or excused
+
+Blocks and markers of another plan (another model, block size or version of this product) are not
+ours to read: not even their layout need be this one.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.ports import Staged
 from shared.tables import OUTPUT_FORMAT, Counts, Limits
@@ -72,18 +75,17 @@ class DataBlock:
 
     @classmethod
     def parse(cls, staged: Staged) -> DataBlock | None:
+        """None: the name says something else, or is of a version with other names."""
         name = staged.name
         if len(name) != 64 or name[0] != "d":
             return None
-        packed = _to_number(name[26:])
+        try:
+            packed = _to_number(name[26:])
+            sequence, next_offset = int(name[11:16], 16), int(name[16:26], 16)
+        except ValueError:
+            return None
         numbers = [packed >> COUNT_BITS * place & (1 << COUNT_BITS) - 1 for place in range(COUNTS)]
-        return cls(
-            plan=name[1:11],
-            sequence=int(name[11:16], 16),
-            next_offset=int(name[16:26], 16),
-            counts=Counts.of(reversed(numbers)),
-            size=staged.size,
-        )
+        return cls(name[1:11], sequence, next_offset, Counts.of(reversed(numbers)), staged.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +93,38 @@ class Marker:
     """A delivery of a message that began, or ended with an excuse."""
 
     excused: bool
+    plan: str
     message: str
     nonce: str
     blocks: int
     """Data blocks of the plan that stood when it began."""
 
     @classmethod
-    def begin(cls, message_id: str, blocks: int) -> Marker:
-        digest = hashlib.sha256(message_id.encode()).hexdigest()[:12]
-        return cls(excused=False, message=digest, nonce=secrets.token_hex(6), blocks=blocks)
+    def begin(cls, plan: str, message_id: str, blocks: int) -> Marker:
+        return cls(False, plan, _hash_of(message_id), secrets.token_hex(6), blocks)
 
     def excuse(self) -> Marker:
-        return Marker(excused=True, message=self.message, nonce=self.nonce, blocks=self.blocks)
+        return replace(self, excused=True)
 
     @property
     def name(self) -> str:
         kind = "x" if self.excused else "b"
-        return f"{kind}{self.message}{self.nonce}{self.blocks:05x}".ljust(64, "0")
+        return f"{kind}{self.plan}{self.message}{self.nonce}{self.blocks:05x}".ljust(64, "0")
 
     @classmethod
     def parse(cls, staged: Staged) -> Marker | None:
+        """None: the name says something else, or is of a version with other names."""
         name = staged.name
         if len(name) != 64 or name[0] not in "bx":
             return None
-        return cls(name[0] == "x", name[1:13], name[13:25], int(name[25:30], 16))
+        try:
+            return cls(name[0] == "x", name[1:11], name[11:23], name[23:35], int(name[35:40], 16))
+        except ValueError:
+            return None
+
+
+def _hash_of(message_id: str) -> str:
+    return hashlib.sha256(message_id.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +156,12 @@ def read_progress(staged: Iterable[Staged], plan: str, message_id: str) -> Progr
     while (block := by_sequence.get(len(done))) is not None:
         done.append(block)
 
-    ours = Marker.begin(message_id, 0).message
-    markers = [m for entry in listed if (m := Marker.parse(entry)) and m.message == ours]
+    ours = plan, _hash_of(message_id)
+    markers = [
+        marker
+        for entry in listed
+        if (marker := Marker.parse(entry)) and (marker.plan, marker.message) == ours
+    ]
     excused = {marker.nonce for marker in markers if marker.excused}
     begun = [m for m in markers if not m.excused and m.nonce not in excused]
     # Progress since a delivery began explains it: it was cut short, not stuck.

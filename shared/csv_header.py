@@ -61,18 +61,22 @@ def find_header(head: bytes, table: FieldTable, *, whole: bool) -> Header | None
     ends = {separator: end for separator, end in found.items() if end is not None}
     if len(ends) < len(found) and not whole and len(head) <= ROW_BYTES:
         return None
-    if not ends:
+    known = {field.name.lower() for field in table.fields}
+    names = {
+        separator: split_cells(decode(head[start:end], start).rstrip("\r\n"), separator)
+        for separator, end in ends.items()
+    }
+    fields = {
+        separator: sum(name.strip().lower() in known for name in names[separator])
+        for separator in names
+    }
+    separator = max(fields, key=fields.__getitem__, default=None)
+    if separator is None or (len(ends) < len(found) and not fields[separator]):
         raise BadFile(
             "the header opens a quote that is never closed"
             if whole
             else f"the first line is longer than {ROW_BYTES} bytes: this is not CSV"
         )
-    names = {
-        separator: split_cells(decode(head[start:end], start).rstrip("\r\n"), separator)
-        for separator, end in ends.items()
-    }
-    known = {field.name.lower() for field in table.fields}
-    separator = max(names, key=lambda s: sum(name.strip().lower() in known for name in names[s]))
     length = min(ends[separator], len(head))
     return _header(length, separator, tuple(name.strip() for name in names[separator]), table)
 
@@ -99,23 +103,23 @@ def _header(length: int, separator: str, columns: tuple[str, ...], table: FieldT
             ignored.append(column)
 
     absent = tuple(field.name for field in table.fields if field.name not in places)
+    required = ", ".join(f"`{name}`" for name in absent if table.by_name[name].required)
+    mend = _mend(columns) if required else ""
     for column in ignored:
         near = table.near(column, absent)
-        if near is not None:
+        if near is not None and not mend:
             raise BadFile(
                 f"column `{printable(column)}` is not a field: did you mean `{near}`? "
                 "Rename it, or remove it"
             )
-    required = [name for name in absent if table.by_name[name].required]
     if required:
-        names = ", ".join(f"`{name}`" for name in required)
-        raise BadFile(f"the header has no column {names}, which every record needs{_why(columns)}")
+        raise BadFile(f"the header has no column {required}, which every record needs{mend}")
     return Header(
         length, separator, columns, places, record_id, tuple(map(printable, ignored)), absent
     )
 
 
-def _why(columns: tuple[str, ...]) -> str:
+def _mend(columns: tuple[str, ...]) -> str:
     if any("\t" in column for column in columns):
         return " (the cells look tab-separated: use commas)"
     if any("\r" in column for column in columns):

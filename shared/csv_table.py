@@ -60,6 +60,7 @@ class CsvTable:
         return self._opened is not None
 
     def jump(self, offset: int) -> None:
+        self._open(whole=True)
         self._parts()[1].jump(offset)
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
@@ -70,13 +71,14 @@ class CsvTable:
             yield from self._opened[1].feed(chunk)
 
     def finish(self) -> Iterator[Block]:
-        if self._opened is None:
-            rest = self._open(whole=True)
-            yield from self._parts()[1].feed(rest)
+        rest = self._open(whole=True)
+        yield from self._parts()[1].feed(rest)
         yield from self._parts()[1].finish()
 
     def _open(self, *, whole: bool) -> bytes:
-        """Read the header if it is all there; return what stands behind it."""
+        """Read the header if it is all there and still to be read; return what stands behind it."""
+        if self._opened is not None:
+            return b""
         header = find_header(self._head, self._scorer.table, whole=whole)
         if header is None:
             return b""
@@ -137,6 +139,8 @@ class CsvTable:
             values[place] = _numbers(cells, read, decimal_comma=header.decimal_comma)
             known: dict[str, list[Rejection]] = {}
             rows = np.flatnonzero(faults(values[place], field))
+            if len(rows) == 0:
+                continue
             for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
                 text = cell or ""
                 if text not in known:

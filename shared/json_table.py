@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from shared.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_rows
 from shared.errors import BadFile, RecordRejected
-from shared.fields import RECORD_ID, Field, FieldTable, Rejection, printable, read_id
+from shared.fields import (
+    NAMED_UNKNOWN,
+    RECORD_ID,
+    Field,
+    FieldTable,
+    Rejection,
+    printable,
+    read_id,
+)
 from shared.lines import LineSplitter
 from shared.scoring import Scorer, shortest
 from shared.strict_json import BLANK, DuplicateKeys, parse_item, parse_json
@@ -86,10 +94,15 @@ class _JsonTable:
 def _read(items: Sequence[object], table: FieldTable) -> tuple[Values, Rejected]:
     """Values of all fields, and the rejected records by place."""
     records = [item if type(item) is dict else {} for item in items]
-    suspect = np.array([type(item) is not dict for item in items], np.bool_)
-    suspect |= [not record.keys() <= table.known_keys for record in records]
-    ids = [record.get(RECORD_ID) for record in records]
-    suspect |= [value is not None and _faults_of_id(value) != () for value in ids]
+    suspect = np.array(
+        [
+            record is not item
+            or not record.keys() <= table.known_keys
+            or bool(_faults_of_id(record.get(RECORD_ID)))
+            for record, item in zip(records, items, strict=True)
+        ],
+        np.bool_,
+    )
     values = np.empty((len(table.fields), len(items)))
     for place, field in enumerate(table.fields):
         values[place] = _numbers([record.get(field.name) for record in records], field)
@@ -119,7 +132,8 @@ def _rejections(item: object, table: FieldTable) -> tuple[Rejection, ...]:
     if isinstance(item, Rejection):
         return (item,)
     if isinstance(item, DuplicateKeys):
-        return tuple(Rejection("duplicate_field", printable(name)) for name in item.names)
+        names = item.names[:NAMED_UNKNOWN]
+        return tuple(Rejection("duplicate_field", printable(name)) for name in names)
     if not isinstance(item, dict):
         return (Rejection("malformed", limit="a record must be a JSON object"),)
     try:
@@ -178,33 +192,36 @@ class JsonLinesTable(_JsonTable):
         return self._splitter is not None
 
     def jump(self, offset: int) -> None:
-        self._opened().jump(offset)
+        self._open(whole=True)
+        self._lines().jump(offset)
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
         if self._splitter is None:
             self._head += chunk
-            chunk = self._open()
+            chunk = self._open(whole=False)
         if self._splitter is not None:
             yield from self._splitter.feed(chunk)
 
     def finish(self) -> Iterator[Block]:
-        if self._splitter is None:
-            raise BadFile("the file is empty: one JSON object a line is needed")
-        yield from self._splitter.finish()
+        rest = self._open(whole=True)
+        yield from self._lines().feed(rest)
+        yield from self._lines().finish()
 
-    def _open(self) -> bytes:
+    def _open(self, *, whole: bool) -> bytes:
         """Begin when something stands there; return it."""
-        seen = self._head[:ROW_BYTES]
-        if not strip_bom(seen).strip() or len(self._head) < len(codecs.BOM_UTF8):
-            if len(self._head) > ROW_BYTES:
-                raise BadFile("the file begins with blanks only")
+        if self._splitter is not None:
+            return b""
+        blank = not strip_bom(self._head[:ROW_BYTES]).strip()
+        if blank and (whole or len(self._head) > ROW_BYTES):
+            raise BadFile("the file is empty: one JSON object a line is needed")
+        if blank or (len(self._head) < len(codecs.BOM_UTF8) and not whole):
             return b""
         rest = strip_bom(self._head)
         self._splitter = LineSplitter(self._limits, len(self._head) - len(rest), None)
         self._head = b""
         return rest
 
-    def _opened(self) -> LineSplitter:
+    def _lines(self) -> LineSplitter:
         if self._splitter is None:
             raise RuntimeError("the file's head was not read yet")
         return self._splitter

@@ -38,7 +38,8 @@ SUFFIXES: dict[str, Format] = {
 SEPARATORS = ",;"
 
 _AROUND = "\ufeff \t\r\n"
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+=*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+=*")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LONE = re.compile("[\ud800-\udfff]")
 _SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
 # An address or its query, a Windows path, control characters, and what no UTF-8 can hold.
@@ -130,7 +131,7 @@ class Envelope(_Strict):
     csv: str | None = Setting(default=None, repr=False)
     options: EnvelopeOptions = EnvelopeOptions()
     traceparent: str | None = None
-    replay_of: str | None = None
+    replay_of: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~-]{1,128}$")] | None = None
 
     @model_validator(mode="after")
     def _one_input(self) -> Envelope:
@@ -205,7 +206,10 @@ def _read_envelope(value: dict[str, Any], message_id: str, containers: Collectio
         envelope.batch_id or message_id,
         _envelope_input(envelope, value, batch_id, containers),
         include_input=envelope.options.include_input,
-        traceparent=envelope.traceparent,
+        # One that is not well formed is to be ignored, says its standard (W3C Trace Context).
+        traceparent=envelope.traceparent
+        if _TRACEPARENT.fullmatch(envelope.traceparent or "")
+        else None,
         replay_of=envelope.replay_of,
     )
 
@@ -214,7 +218,7 @@ def _envelope_input(
     envelope: Envelope, value: dict[str, Any], batch_id: str | None, containers: Collection[str]
 ) -> BlobInput | InlineInput:
     if envelope.csv is not None:
-        return InlineInput("csv", envelope.csv.encode(), None)
+        return InlineInput("csv", envelope.csv.encode(errors="replace"), None)
     if envelope.input is None:
         # The value as parsed: its items still know of keys that stood twice.
         items = tuple(value["records"])

@@ -119,7 +119,7 @@ class Blobs(Protocol):
         ...
 
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
-        """Stage a block of a blob to be; nothing is seen of it before a commit."""
+        """Stage a block of a blob to be; nothing is seen of it before a commit. Never empty."""
         ...
 
     async def staged(self, container: str, name: str) -> list[Staged]:
@@ -143,3 +143,11 @@ class Blobs(Protocol):
     async def create_container(self, container: str) -> None:
         """Create the container unless it exists."""
         ...
+
+
+class Account(Protocol):
+    """A storage account: queues by name, and blobs."""
+
+    def queue(self, name: str) -> Queue: ...
+
+    def blobs(self) -> Blobs: ...

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobBlock, BlobType, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
@@ -61,6 +58,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_STANDS = frozenset(
+    {
+        "BlobAlreadyExists",
+        "ContainerAlreadyExists",
+        "QueueAlreadyExists",
+        # What a role or a policy that forbids overwriting answers.
+        "UnauthorizedBlobOverwrite",
+        "BlobImmutableDueToPolicy",
+    }
+)
+_PASSING = frozenset(
+    {"AccountBeingCreated", "ContainerBeingDeleted", "ContainerDisabled", "QueueBeingDeleted"}
+)
+
+
 def _meaning(error: AzureError) -> ScorerError:
     """What an SDK error means to us."""
     if not isinstance(error, HttpResponseError) or error.status_code is None:
@@ -68,24 +80,27 @@ def _meaning(error: AzureError) -> ScorerError:
     status = error.status_code
     code = getattr(error, "error_code", None) or error.reason or ""
     code = str(getattr(code, "value", code))
+    if code in _STANDS:
+        return AlreadyExists(code)
     if status in (401, 403):
         return StorageUnavailable(f"storage does not permit this: {status} {code}")
-    if status in (408, 429) or status >= 500:
-        after = getattr(error.response, "headers", {}).get("Retry-After")
-        return StorageUnavailable(
-            f"storage is busy or down: {status} {code}", float(after) if after else None
-        )
+    if status in (408, 429) or status >= 500 or code in _PASSING:
+        return StorageUnavailable(f"storage is busy or down: {status} {code}", _wait_asked(error))
+    if status < 400:
+        return StorageUnavailable("storage's answer cannot be read")
     if code in ("InvalidBlockList", "InvalidBlobOrBlock"):
         return BlocksGone(code)
-    if isinstance(error, ResourceNotFoundError) or status == 404:
+    if status == 404:
         return NotFound(code)
-    if code in ("BlobAlreadyExists", "ContainerAlreadyExists", "QueueAlreadyExists"):
-        return AlreadyExists(code)
     if status == 412:
-        return InputChanged("the blob was replaced while it was read")
-    if isinstance(error, ResourceExistsError) and code != "BlobArchived":
-        return AlreadyExists(code)
+        return InputChanged("input changed: the blob was replaced while it was read")
     return InputUnreadable(f"storage refuses this blob: {status} {code}")
+
+
+def _wait_asked(error: HttpResponseError) -> float | None:
+    """Seconds of the header Retry-After; its other form, a date, is not used by storage."""
+    after = str(getattr(error.response, "headers", {}).get("Retry-After", ""))
+    return float(after) if after.isdecimal() else None
 
 
 @contextmanager
@@ -122,6 +137,17 @@ class Storage:
 
     def blobs(self) -> StorageBlobs:
         return StorageBlobs(self._blobs)
+
+    @_answers
+    async def clock(self) -> datetime:
+        """What time it is for storage, by the date of an answer."""
+        dates: list[str] = []
+
+        def keep(response: Any) -> None:
+            dates.append(response.http_response.headers["Date"])
+
+        await self._blobs.get_account_information(raw_response_hook=keep)
+        return parsedate_to_datetime(dates[0])
 
     async def close(self) -> None:
         await self._blobs.close()
@@ -195,7 +221,7 @@ class StorageQueue:
     async def receive(self, limit: int, visibility: float) -> list[Message]:
         # One request: iterating further would fetch more while these are worked on.
         pages = self._client.receive_messages(
-            max_messages=limit, messages_per_page=limit, visibility_timeout=round(visibility)
+            max_messages=limit, messages_per_page=limit, visibility_timeout=math.ceil(visibility)
         )
         return [_message(received) async for received in pages]
 
@@ -206,7 +232,7 @@ class StorageQueue:
                 updated = await self._client.update_message(
                     message.id,
                     message.receipt,
-                    visibility_timeout=round(visibility),
+                    visibility_timeout=math.ceil(visibility),
                     retry_total=0,
                 )
         return replace(message, receipt=str(updated.pop_receipt))
@@ -243,6 +269,17 @@ def _lost_when_gone() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _exists_where_refused() -> Iterator[None]:
+    """A create-only write that finds something: 409, or by some paths 412."""
+    try:
+        yield
+    except HttpResponseError as error:
+        if error.status_code == 412:
+            raise AlreadyExists("ConditionNotMet") from error
+        raise
+
+
 class StorageBlobs:
     """`Blobs` over Azure Storage."""
 
@@ -276,12 +313,13 @@ class StorageBlobs:
 
     @_answers
     async def create(self, container: str, name: str, content: bytes, content_type: str) -> None:
-        await self._client.get_blob_client(container, name).upload_blob(
-            content,
-            blob_type=BlobType.BLOCKBLOB,
-            overwrite=False,
-            content_settings=ContentSettings(content_type=content_type),
-        )
+        with _exists_where_refused():
+            await self._client.get_blob_client(container, name).upload_blob(
+                content,
+                blob_type=BlobType.BLOCKBLOB,
+                overwrite=False,
+                content_settings=ContentSettings(content_type=content_type),
+            )
 
     @_answers
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
@@ -307,18 +345,23 @@ class StorageBlobs:
         content_type: str,
         metadata: Mapping[str, str],
     ) -> BlobFacts:
-        try:
+        with _exists_where_refused():
             answer = await self._client.get_blob_client(container, name).commit_block_list(
                 [BlobBlock(block_id=block) for block in blocks],
                 content_settings=ContentSettings(content_type=content_type),
                 metadata=dict(metadata),
                 match_condition=MatchConditions.IfMissing,
             )
-        except HttpResponseError as error:
-            if error.status_code == 412:
-                raise AlreadyExists("the blob was committed before") from error
-            raise
         return BlobFacts(bare_etag(str(answer["etag"])), 0, dict(metadata))
+
+    @_answers
+    async def newest(self, container: str, suffix: str, limit: int) -> list[str]:
+        """Names that end in `suffix`, the blobs written last first. Reads the whole listing."""
+        found: list[tuple[datetime, str]] = []
+        async for blob in self._client.get_container_client(container).list_blobs():
+            if blob.name.endswith(suffix):
+                found.append((blob.last_modified or datetime.now(UTC), blob.name))
+        return [name for _, name in sorted(found, reverse=True)[:limit]]
 
     async def create_container(self, container: str) -> None:
         try:

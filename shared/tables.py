@@ -152,7 +152,10 @@ class Table(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether enough was fed to `jump` ahead; never, where a file must be read whole."""
+        """Whether enough was fed to `jump` ahead; never, where a file must be read whole.
+
+        A file that was fed whole has been enough, even if this still says no.
+        """
         ...
 
     def jump(self, offset: int) -> None:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import selectors
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound, OwnershipLost
 from shared.ports import BlobFacts, Message, Staged
+
+T = TypeVar("T")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -74,6 +79,9 @@ class FakeQueue:
 
     async def renew(self, message: Message, visibility: float) -> Message:
         entry = self._owned(message)
+        # As documented: "the new value can't be later than the expiry time".
+        if self._clock.now + timedelta(seconds=min(visibility, 7 * 86400)) > entry.message.expires:
+            raise OwnershipLost("400 OutOfRangeQueryParameterValue")
         entry.message = replace(entry.message, receipt=str(next(self._receipts)))
         entry.visible_at = self._clock() + visibility
         return entry.message
@@ -134,11 +142,18 @@ class FakeBlobs:
         self._containers[container][name] = blob
         return blob.etag
 
+    def remove_container(self, container: str) -> None:
+        del self._containers[container]
+
     def names(self, container: str) -> list[str]:
         return sorted(self._containers[container])
 
     def content(self, container: str, name: str) -> bytes:
         return self._blob(container, name).content
+
+    def remove(self, container: str, name: str) -> None:
+        """Delete a blob, as anybody could."""
+        del self._containers[container][name]
 
     def _blob(self, container: str, name: str) -> _Blob:
         if container not in self._containers:
@@ -168,9 +183,7 @@ class FakeBlobs:
             yield blob.content[offset : offset + size]
             offset += size
 
-    async def create(
-        self, container: str, name: str, content: bytes, content_type: str
-    ) -> None:
+    async def create(self, container: str, name: str, content: bytes, content_type: str) -> None:
         blobs = self._containers.get(container)
         if blobs is None:
             raise NotFound("ContainerNotFound")
@@ -181,6 +194,8 @@ class FakeBlobs:
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
         if container not in self._containers:
             raise NotFound("ContainerNotFound")
+        if not content:
+            raise AssertionError("400 InvalidHeaderValue: an empty block")
         staged = self._staged.setdefault((container, name), {})
         if any(len(other) != len(block) for other in staged):
             raise AssertionError("400 InvalidBlobOrBlock: names of different length")
@@ -213,3 +228,68 @@ class FakeBlobs:
         self._containers.setdefault(container, {})
 
 
+class VirtualClock(FakeClock):
+    """The running loop's time, which `run_virtually` lets jump; stands still when it is over."""
+
+    def __call__(self) -> float:
+        with suppress(RuntimeError):
+            self.seconds = asyncio.get_running_loop().time()
+        return self.seconds
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self())
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Never waits for time to pass, only for threads that are at work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.threads = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and self.threads:
+            return super().select(0.05)
+        if not ready:
+            if timeout is None:
+                raise AssertionError("nothing will ever happen: the test waits for nothing")
+            self.now += timeout
+        return ready
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time jumps to the next timer when nothing else is to be done."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.threads += 1
+
+        def done(_: object) -> None:
+            self._jumping.threads -= 1
+
+        future.add_done_callback(done)
+        return future
+
+    async def shutdown_default_executor(self) -> None:
+        self._jumping.threads += 1  # waits for a thread too
+        await super().shutdown_default_executor()
+        self._jumping.threads -= 1
+
+
+def run_virtually(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in virtual time: an hour of waiting takes no time at all."""
+    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+        return runner.run(work)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 from training.dataset import read_heart
-from training.export import pattern_graph
 from training.fields import TABLE
+from training.graph import pattern_graph
 from training.heart_card import PROSE
 from training.pipeline import PatternLogisticRegression, Term
 from training.recipe import Recipe

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -94,11 +93,7 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         design = (columns - self.mean_) / self.scale_
         self.coefficients_ = np.full((self.set_count + 1, design.shape[1]), np.nan)
         self.intercepts_ = np.full(self.set_count + 1, np.nan)
-        # The matrices are small: more threads cost time and could change the last bit.
-        with (
-            threadpool_limits(1),
-            config_context(assume_finite=True, skip_parameter_validation=True),
-        ):
+        with config_context(assume_finite=True, skip_parameter_validation=True):
             for number in range(self.set_count) if sets is None else sets:
                 self._fit_set(number, design, outcome)
         return self

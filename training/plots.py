@@ -154,8 +154,10 @@ def calibration_plot(groups: Sequence[dict[str, float]]) -> str:
 def histogram_plot(counts: dict[str, list[float]], names: tuple[str, str]) -> str:
     """Patients by predicted probability: those with the outcome upwards, the others downwards."""
     most = max(max(counts["0"]), max(counts["1"]))
-    top = 10 * (int(most / 10) + 1)
-    ticks = range(-top, top + 1, 10 if top <= 60 else 10 * (top // 50))
+    nice = (digit * 10**power for power in range(9) for digit in (1, 2, 5))
+    step = next(number for number in nice if most < 5 * number)
+    top = step * (int(most / step) + 1)
+    ticks = range(-top, top + 1, step)
     plot = Plot(
         "Histogram of predicted probabilities by outcome",
         (0, 1),

@@ -14,26 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared.artifact import Golden, Manifest, OnnxModel, SklearnModel
 from shared.errors import RecordRejected
 from shared.ports import Model
+from training.card import sections
 from training.errors import TrainingError
 from training.evaluation import Evaluation, evaluate, rounded
-from training.export import (
-    check_loads_elsewhere,
-    check_parity,
-    libraries,
-    parity_rows,
-    pickled,
-    sha256,
-    stock_graph,
-    write_artifact,
-)
+from training.export import check_loads_elsewhere, libraries, pickled, sha256, write_artifact
 from training.figures import figures
+from training.graph import stock_graph
 from training.heart import MODEL
+from training.parity import check_parity, parity_rows
 from training.recipe import Dataset, Recipe
-from training.report import markdown, page, sections
+from training.report import markdown, page
 
 DEFAULT_OUTPUT = Path(__file__).parents[1] / "artifact"
 GOLDEN_ROWS = 5
@@ -107,10 +102,12 @@ def run(
     """Train any recipe; writes nothing. Raises `TrainingError`."""
     dataset = recipe.load(data)
     progress(f"data: {len(dataset.outcome)} rows, {dataset.outcome.sum()} with the outcome")
-    evaluation = evaluate(recipe, dataset, repeats, progress)
-    progress("fitting")
-    estimator = recipe.estimator().fit(dataset.rows, dataset.outcome)
-    return export(recipe, dataset, estimator, evaluation, progress)
+    # The matrices are small: more threads cost time and could change the last bit.
+    with threadpool_limits(1):
+        evaluation = evaluate(recipe, dataset, repeats, progress)
+        progress("fitting")
+        estimator = recipe.estimator().fit(dataset.rows, dataset.outcome)
+        return export(recipe, dataset, estimator, evaluation, progress)
 
 
 def export(

@@ -14,14 +14,17 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 from shared import metrics
 from shared.artifact import Artifact, load_artifact
-from shared.errors import StartupError, StorageError
+from shared.errors import ScorerError, StartupError
 from shared.logs import configure_logging
+from shared.ports import Account
 from shared.settings import WorkerSettings, load_settings
-from shared.storage import Storage, open_storage
+from shared.storage import open_storage
 from shared.tables import Limits
-from worker.consumer import Consumer, Gate
+from worker.consumer import Consumer
+from worker.gate import Gate
 from worker.health import StorageCheck, start_health
-from worker.processor import INPUT_CONTAINERS, SCORES, Processor
+from worker.outcome import SCORES
+from worker.processor import INPUT_CONTAINERS, Processor
 
 log = logging.getLogger("worker")
 
@@ -33,57 +36,60 @@ def main() -> int:
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level)
         artifact = load_artifact(settings.model_dir, settings.model_sha256)
-        return asyncio.run(run(settings, artifact, begun))
+        return asyncio.run(serve(settings, artifact, begun))
     except StartupError as error:
         sys.stderr.write(f"heart-scorer worker: {error}\n")
         return 3
 
 
-async def run(settings: WorkerSettings, artifact: Artifact, begun: float) -> int:
-    """Connect the parts, then consume until SIGTERM or SIGINT."""
+async def serve(settings: WorkerSettings, artifact: Artifact, begun: float) -> int:
+    """Run over the storage that the settings name."""
     async with open_storage(settings) as storage:
-        queue, poison = storage.queue(settings.queue), storage.queue(settings.poison_queue)
-        blobs = storage.blobs()
-        check = StorageCheck(queue, poison, blobs)
-        gate = Gate()
-        processor = Processor(
-            artifact,
-            queue,
-            poison,
-            blobs,
-            Limits(settings.block_rows, settings.block_bytes),
-            stopping=lambda: consumer.stopping,
-            alone=gate.alone,
-        )
-        consumer = Consumer(
-            queue,
-            processor,
-            gate,
-            check,
-            slots=settings.slots,
-            visibility=settings.visibility_seconds,
-            renew_every=settings.renew_seconds,
-            idle=settings.idle_seconds,
-        )
-        health, port = await start_health(
-            settings.host, settings.health_port, lambda: consumer.turned, lambda: check.faults
-        )
-        _stop_on_signals(consumer, settings.grace_seconds)
-        await _prepare(settings, storage, check, consumer)
-        metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
-        metrics.STARTUP.set(time.monotonic() - begun)
-        log.info(
-            "worker_started",
-            extra={"port": port, "model": artifact.manifest.version, "slots": settings.slots},
-        )
-        await consumer.run()
-        await health.cleanup()
-        log.info("worker_stopped")
-        return 1 if consumer.model_broken else 0
+        return await run(settings, artifact, storage, begun)
+
+
+async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, begun: float) -> int:
+    """Connect the parts, then consume until SIGTERM or SIGINT."""
+    queue, blobs = storage.queue(settings.queue), storage.blobs()
+    check = StorageCheck(queue, blobs)
+    gate = Gate()
+    processor = Processor(
+        artifact,
+        storage.queue(settings.poison_queue),
+        blobs,
+        Limits(settings.block_rows, settings.block_bytes),
+        gate,
+        stopping=lambda: consumer.stopping,
+    )
+    consumer = Consumer(
+        queue,
+        processor,
+        gate,
+        check,
+        slots=settings.slots,
+        visibility=settings.visibility_seconds,
+        renew_every=settings.renew_seconds,
+        idle=settings.idle_seconds,
+    )
+    health, port = await start_health(
+        settings.host, settings.health_port, lambda: consumer.turned, lambda: check.faults
+    )
+    _stop_on_signals(consumer, settings.grace_seconds)
+    await _prepare(settings, storage, check, consumer)
+    metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
+    metrics.STARTUP.set(time.monotonic() - begun)
+    log.info(
+        "worker_started",
+        extra={"port": port, "model": artifact.manifest.version, "slots": settings.slots},
+    )
+    await consumer.run()
+    await health.cleanup()
+    log.info("worker_stopped")
+    return 1 if consumer.model_broken else 0
 
 
 async def _prepare(
-    settings: WorkerSettings, storage: Storage, check: StorageCheck, consumer: Consumer
+    settings: WorkerSettings, storage: Account, check: StorageCheck, consumer: Consumer
 ) -> None:
     """Wait until storage answers and permits all that is needed. Never gives up."""
     wait = 0.2
@@ -91,18 +97,18 @@ async def _prepare(
         try:
             if settings.connection_string is not None:
                 await create_all(settings, storage)
-        except StorageError as error:
-            check.faults = [error.reason]
-        else:
-            if not [fault async for fault in check()]:
-                return
-        log.warning("storage_not_ready", extra={"faults": check.faults})
+            faults = await check()
+        except ScorerError as error:
+            check.faults = faults = [error.reason]
+        if not faults:
+            return
+        log.warning("storage_not_ready", extra={"faults": faults})
         consumer.turned = time.monotonic()
-        await asyncio.sleep(wait)
+        await consumer.pause(wait)
         wait = min(wait * 2, settings.idle_seconds)
 
 
-async def create_all(settings: WorkerSettings, storage: Storage) -> None:
+async def create_all(settings: WorkerSettings, storage: Account) -> None:
     """Create queues and containers, for Azurite; on Azure the templates do."""
     await storage.queue(settings.queue).create()
     await storage.queue(settings.poison_queue).create()
@@ -113,19 +119,14 @@ async def create_all(settings: WorkerSettings, storage: Storage) -> None:
 def _stop_on_signals(consumer: Consumer, grace: float) -> None:
     loop = asyncio.get_running_loop()
 
-    def interrupt() -> None:
-        # Kept by the loop's own reference until done.
-        tasks.add(loop.create_task(consumer.interrupt()))
-
     def stop() -> None:
         if consumer.stopping:
-            interrupt()
-        else:
-            log.info("stop_asked")
-            consumer.stop()
-            loop.call_later(grace, interrupt)
+            consumer.interrupt()
+            return
+        log.info("stop_asked")
+        consumer.stop()
+        loop.call_later(grace, consumer.interrupt)
 
-    tasks: set[asyncio.Task[None]] = set()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
 

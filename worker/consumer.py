@@ -6,61 +6,26 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from shared import metrics
-from shared.errors import ModelBroken, OwnershipLost, StorageError, StorageUnavailable
+from shared.errors import OwnershipLost, ScorerError
 from shared.ports import Message, Queue
+from worker.gate import Gate
+from worker.job import Job
 from worker.lease import Lease
-from worker.processor import Job, Processor
-from worker.settlement import Delete, Delivery, Fail, Leave, Release, Settlement, backoff
+from worker.processor import Processor
+from worker.settlement import Delete, Fail, Leave, Release, Settlement
 
 log = logging.getLogger(__name__)
 
 FIRST_WAIT = 0.1
 """Seconds after the first look at an empty queue; doubles from there."""
-
-
-class Gate:
-    """Lets many work together, or one alone."""
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Condition()
-        self._inside = 0
-        self._alone = False
-
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._alone)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            async with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """For one that is already inside: waits until it is the only one."""
-        async with self._changed:
-            # Those who wait here count as outside, or two of them would wait for ever.
-            self._inside -= 1
-            self._changed.notify_all()
-            try:
-                await self._changed.wait_for(lambda: not self._alone and self._inside == 0)
-            finally:
-                self._inside += 1
-            self._alone = True
-        try:
-            yield
-        finally:
-            async with self._changed:
-                self._alone = False
-                self._changed.notify_all()
+CALL_LIMIT = 30
+"""Seconds after which a look at the queue counts as not answered; the loop must go on turning."""
+BUSY_WAIT = 5
+"""Seconds between two turns of the loop while no more work can be taken."""
 
 
 class Consumer:
@@ -71,15 +36,16 @@ class Consumer:
         queue: Queue,
         processor: Processor,
         gate: Gate,
-        probe: Callable[[], AsyncIterator[str]] | None = None,
+        probe: Callable[[], Awaitable[list[str]]],
         *,
         slots: int,
         visibility: float,
         renew_every: float,
         idle: float,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`probe` yields a line for each thing of storage that does not answer."""
+        """`probe` returns a line for each thing of storage that does not answer."""
         self._queue = queue
         self._processor = processor
         self._gate = gate
@@ -89,7 +55,11 @@ class Consumer:
         self._renew_every = renew_every
         self._idle = idle
         self._clock = clock
+        self._now = now
+        self._taking: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
+        """Those of `_running` that may be interrupted."""
         self._stop = asyncio.Event()
         self._storage_doubtful = False
         self.turned = clock()
@@ -104,108 +74,131 @@ class Consumer:
         """Receive no more; `run` returns when the messages in work have ended."""
         self._stop.set()
 
+    def interrupt(self) -> None:
+        """Stop, and give back at once whatever is in work."""
+        self.stop()
+        if self._taking is not None:
+            self._taking.cancel()
+        for task in self._working:
+            task.cancel()
+        # Once is enough: a second time would cut off the giving back.
+        self._working.clear()
+
     async def run(self) -> None:
         """Until `stop`, or until the model proves broken."""
-        wait = FIRST_WAIT
-        while not self._stop.is_set():
-            self.turned = self._clock()
-            if self._storage_doubtful and not await self._storage_answers():
-                await self._pause(wait)
-                wait = min(wait * 2, self._idle)
-                continue
-            free = self._slots - len(self._running)
-            if free == 0:
-                # Woken now and then, so that liveness sees the loop turn.
-                await asyncio.wait(self._running, timeout=5, return_when="FIRST_COMPLETED")
-                continue
-            messages = await self._receive(free)
-            if messages:
-                wait = FIRST_WAIT
-                continue
-            await self._pause(wait * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
-            wait = min(wait * 2, self._idle)
+        self._taking = asyncio.create_task(self._take())
+        await asyncio.wait({self._taking})
         while self._running:
             await asyncio.wait(self._running)
+        if not self._taking.cancelled():
+            self._taking.result()
 
-    async def interrupt(self) -> None:
-        """Give back at once whatever is in work."""
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
-
-    async def _pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
         """Wait, unless asked to stop or a message in work ends first."""
         stop = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait({stop, *self._running}, timeout=seconds, return_when="FIRST_COMPLETED")
-        stop.cancel()
+        try:
+            await asyncio.wait(
+                {stop, *self._running}, timeout=seconds, return_when="FIRST_COMPLETED"
+            )
+        finally:
+            stop.cancel()
 
-    async def _receive(self, limit: int) -> list[Message]:
+    async def _take(self) -> None:
+        wait = FIRST_WAIT
+        while not self.stopping:
+            self.turned = self._clock()
+            if self._gate.closed or len(self._running) >= self._slots:
+                # Woken now and then, so that liveness sees the loop turn.
+                await self.pause(BUSY_WAIT)
+            elif await self._storage_answers() and await self._receive():
+                wait = FIRST_WAIT
+            else:
+                await self.pause(wait * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+                wait = min(wait * 2, self._idle)
+
+    async def _receive(self) -> bool:
+        """Take what is there. False: nothing, or no answer."""
         asked = self._clock()
         try:
-            messages = await self._queue.receive(limit, self._visibility)
-        except StorageError as error:
-            log.warning("receive_failed", extra={"reason": error.reason})
+            async with asyncio.timeout(CALL_LIMIT):
+                messages = await self._queue.receive(
+                    self._slots - len(self._running), self._visibility
+                )
+        except (ScorerError, TimeoutError) as error:
+            log.warning("receive_failed", extra={"reason": str(error)})
             self._storage_doubtful = True
-            return []
+            return False
         for message in messages:
-            metrics.AGE.observe(max(0.0, (datetime.now(UTC) - message.inserted).total_seconds()))
-            if message.dequeue_count > 1:
-                metrics.REDELIVERIES.inc()
-            task = asyncio.create_task(self._handle(message, asked))
+            task = asyncio.create_task(self._handle(self._job(message, asked)))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return messages
+        return bool(messages)
 
     async def _storage_answers(self) -> bool:
-        faults = [fault async for fault in self._probe()] if self._probe else []
+        """Whether storage is not in doubt, or answers all that we need of it."""
+        if not self._storage_doubtful:
+            return True
+        faults = await self._probe()
         if faults:
             log.warning("storage_not_ready", extra={"faults": faults})
             return False
         self._storage_doubtful = False
         return True
 
-    async def _handle(self, message: Message, asked: float) -> None:
-        lease = Lease(self._queue, message, self._visibility, self._renew_every, asked, self._clock)
-        job = Job(message, lease, started=datetime.now(UTC), prefix=message.id)
-        begun = self._clock()
-        settlement: Settlement = Leave()
-        try:
-            async with lease, self._gate.together():
-                settlement = await self._processor.process(job)
-        except asyncio.CancelledError:
-            settlement = Release(0, excused=True)
-            await self._processor.excuse(job)
-        except ModelBroken:
-            self.model_broken = True
-            self._stop.set()
-            settlement = Release(0, excused=True)
-        except OwnershipLost:
-            settlement = Leave()
-        except StorageUnavailable as error:
-            self._storage_doubtful = True
-            log.warning("storage_failed", extra={"batch_id": job.prefix, "reason": error.reason})
-            settlement = Release(backoff(Delivery(message.dequeue_count, 0)), excused=True)
-            await self._processor.excuse(job)
-        except Exception:  # settling failed in a way nobody foresaw: the lease runs out by itself
-            log.exception("settling_failed", extra={"batch_id": job.prefix})
-        await self._end(lease, settlement)
-        seconds = self._clock() - begun
-        metrics.MESSAGES.labels(type(settlement).__name__.lower()).observe(seconds)
+    def _job(self, message: Message, asked: float) -> Job:
+        now = self._now()
+        age = max(0.0, (now - message.inserted).total_seconds())
+        metrics.AGE.observe(age)
+        if message.dequeue_count > 1:
+            metrics.REDELIVERIES.inc()
+        lease = Lease(
+            self._queue,
+            message,
+            visibility=self._visibility,
+            every=self._renew_every,
+            received=asked,
+            expires=asked + (message.expires - now).total_seconds(),
+            clock=self._clock,
+        )
+        return Job(message, lease, now, age, prefix=message.id)
 
-    async def _end(self, lease: Lease, settlement: Settlement) -> None:
+    async def _handle(self, job: Job) -> None:
+        begun = self._clock()
+        settlement = await self._work(job)
+        await self._end(job, settlement)
+        outcome = type(settlement).__name__.lower()
+        metrics.MESSAGES.labels(outcome).observe(self._clock() - begun)
+
+    async def _work(self, job: Job) -> Settlement:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine that runs is in a task
+        self._working.add(task)
+        try:
+            async with job.lease:
+                return await self._processor.process(job)
+        except asyncio.CancelledError:  # by `interrupt`
+            await self._processor.excuse(job)
+            return Release(0, excused=True)
+        finally:
+            self._working.discard(task)
+
+    async def _end(self, job: Job, settlement: Settlement) -> None:
         """Carry out the end of a message. When that fails, it comes back after its visibility."""
-        with suppress(OwnershipLost):
-            try:
-                match settlement:
-                    case Delete() | Fail():
-                        lease.check()
-                        await self._queue.delete(lease.message)
-                    case Release(delay=delay, excused=excused):
-                        self._storage_doubtful |= excused and delay > 0
-                        await self._queue.renew(lease.message, delay)
-                    case Leave():
-                        pass
-            except StorageUnavailable as error:
-                self._storage_doubtful = True
-                log.warning("end_failed", extra={"reason": error.reason})
+        try:
+            match settlement:
+                case Delete() | Fail():
+                    if not job.lease.lost:
+                        await self._queue.delete(job.lease.message)
+                case Release(delay=delay, doubt=doubt):
+                    self._storage_doubtful |= doubt == "storage"
+                    if doubt == "model":
+                        self.model_broken = True
+                        self.stop()
+                    await self._queue.renew(job.lease.message, delay)
+                case Leave():
+                    log.info("message_left", extra={"batch_id": job.prefix})
+        except OwnershipLost:
+            log.info("message_left", extra={"batch_id": job.prefix})
+        except Exception as error:  # the message is safe: nothing else of it is ours to keep
+            self._storage_doubtful = True
+            log.warning("end_failed", extra={"reason": type(error).__name__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -11,28 +12,39 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from shared.errors import InputUnreadable, NotFound, OwnershipLost, StorageError
+from shared.errors import NotFound, OwnershipLost, ScorerError, StartupError
 from shared.ports import Blobs, Message, Queue
-from worker.processor import INPUT_CONTAINERS, SCORES
+from worker.outcome import SCORES
+from worker.processor import INPUT_CONTAINERS
 
-STALLED = 60
+STALLED = 90
 """Seconds without a turn of the loop after which the process is not alive."""
+ASK_LIMIT = 30
+"""Seconds that storage has for all answers together."""
 
 
 class StorageCheck:
-    """Asks queue and containers, and remembers the answer for readiness."""
+    """Asks queue and containers, and remembers the answer for readiness.
 
-    def __init__(self, queue: Queue, poison: Queue, blobs: Blobs) -> None:
+    Nothing is asked of the poison queue: we may only send there.
+    """
+
+    def __init__(self, queue: Queue, blobs: Blobs) -> None:
         self._queue = queue
-        self._poison = poison
         self._blobs = blobs
         self.faults: list[str] = ["storage was not asked yet"]
 
-    async def __call__(self) -> AsyncIterator[str]:
-        """Yield a line for each permission or resource that is missing."""
-        self.faults = [fault async for fault in self._ask()]
-        for fault in self.faults:
-            yield fault
+    async def __call__(self) -> list[str]:
+        """A line for each permission or resource that is missing."""
+        faults: list[str] = []
+        try:
+            async with asyncio.timeout(ASK_LIMIT):
+                async for fault in self._ask():
+                    faults.append(fault)
+        except TimeoutError:
+            faults.append(f"storage: no answer within {ASK_LIMIT} s")
+        self.faults = faults
+        return faults
 
     async def _ask(self) -> AsyncIterator[str]:
         # A receipt that never was: permitted calls answer that there is no such message.
@@ -42,11 +54,11 @@ class StorageCheck:
             await self._queue.renew(nobody, 1)
         except OwnershipLost:
             pass
-        except StorageError as error:
+        except ScorerError as error:
             yield f"queue: renewing messages: {error.reason}"
         try:
             await self._queue.peek(1)
-        except StorageError as error:
+        except ScorerError as error:
             yield f"queue: receiving: {error.reason}"
         for container in sorted(INPUT_CONTAINERS | {SCORES}):
             try:
@@ -54,18 +66,22 @@ class StorageCheck:
             except NotFound as error:
                 if error.reason == "ContainerNotFound":
                     yield f"container {container}: does not exist"
-            except StorageError as error:
+            except ScorerError as error:
                 yield f"container {container}: reading: {error.reason}"
         try:
+            # Never committed, so nobody sees it; storage drops it after a week.
             await self._blobs.stage(SCORES, "startup-check", "0" * 64, b"x")
-        except (StorageError, InputUnreadable) as error:
+        except ScorerError as error:
             yield f"container {SCORES}: writing: {error.reason}"
 
 
 async def start_health(
     host: str, port: int, turned: Callable[[], float], faults: Callable[[], list[str]]
 ) -> tuple[web.AppRunner, int]:
-    """Serve /livez, /readyz and /metrics. Returns the runner and the port that was bound."""
+    """Serve /livez, /readyz and /metrics. Returns the runner and the port that was bound.
+
+    Raises `StartupError` when the port is taken.
+    """
 
     async def livez(_: web.Request) -> web.Response:
         alive = time.monotonic() - turned() < STALLED
@@ -89,6 +105,11 @@ async def start_health(
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    await site.start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise StartupError(
+            f"SCORER_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
     return runner, runner.addresses[0][1]

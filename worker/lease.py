@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
 from types import TracebackType
 
-from shared.errors import OwnershipLost, StorageUnavailable
+from shared.errors import OwnershipLost
 from shared.ports import Message, Queue
 
 log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds after a failed renewal before the next try."""
 
 
 class Lease:
@@ -22,20 +24,34 @@ class Lease:
         self,
         queue: Queue,
         message: Message,
+        *,
         visibility: float,
         every: float,
         received: float,
+        expires: float,
         clock: Callable[[], float],
     ) -> None:
-        """`received`: the clock's time before the message was asked for, the safe side."""
-        self._queue = queue
+        """Times are of `clock`; `received`: before the message was asked for, the safe side.
+
+        `expires` is when the message ends by itself, whatever its visibility.
+        """
         self.message = message
+        """With the last receipt, once the lease has ended."""
+        self.lost = False
+        """Storage said that the message is not ours any more."""
+        self._queue = queue
         self._visibility = visibility
         self._every = every
         self._clock = clock
+        self._expires = expires
         self._ends = received + visibility
-        self._lost = False
+        self._done = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def life(self) -> float:
+        """Seconds until the message expires by itself."""
+        return self._expires - self._clock()
 
     async def __aenter__(self) -> Lease:
         self._task = asyncio.create_task(self._keep())
@@ -47,48 +63,48 @@ class Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.stop()
-
-    async def stop(self) -> None:
-        """Renew no more; afterwards `message` has the last receipt."""
+        # A renewal under way is awaited, not cut off: its answer brings the receipt that is valid.
+        self._done.set()
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+            await self._task
 
     def check(self) -> None:
         """Raise `OwnershipLost` when the message may be another worker's by now."""
-        if self._lost or (self._clock() >= self._ends and not self._expired()):
+        # A message past its own life is nobody else's: we finish.
+        if self.lost or (self._clock() >= self._ends and self.life > 0):
             raise OwnershipLost("the message's visibility ran out")
 
-    def _expired(self) -> bool:
-        """A message past its own life is nobody else's: we finish."""
-        return datetime.now(UTC) >= self.message.expires
-
     async def _keep(self) -> None:
-        wait = self._every
-        while True:
-            await asyncio.sleep(wait)
-            wait = self._every
-            asked = self._clock()
-            if self._expired():
-                return
-            try:
-                self.message = await self._queue.renew(self.message, self._visibility)
-            except OwnershipLost:
-                if not self._expired():
-                    self._lost = True
-                    log.warning("lease_lost", extra={"message_id": self.message.id})
-                return
-            except StorageUnavailable as error:
-                # Tried again, sooner, until the lease's end; then `check` fails by itself.
-                log.warning(
-                    "renewal_failed",
-                    extra={"message_id": self.message.id, "reason": error.reason},
-                )
-                if self._clock() >= self._ends:
-                    return
-                wait = min(self._every, 1.0)
-            else:
-                self._ends = asked + self._visibility
+        wait: float | None = self._every
+        while wait is not None and not await self._ended_within(wait):
+            wait = await self._renew()
+
+    async def _ended_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._done.wait()
+        except TimeoutError:
+            return False
+
+    async def _renew(self) -> float | None:
+        """Renew once; seconds until the next time, None when there is to be none."""
+        asked = self._clock()
+        # Storage refuses a visibility beyond the message's own end.
+        visibility = min(self._visibility, math.floor(self.life))
+        last = visibility < self._visibility
+        try:
+            if visibility >= 1:
+                self.message = await self._queue.renew(self.message, visibility)
+        except OwnershipLost:
+            self.lost = self.life > 0
+            log.warning("lease_lost", extra={"message_id": self.message.id})
+            return None
+        except Exception as error:  # no renewal error may end the process, foreseen or not
+            log.warning(
+                "renewal_failed",
+                extra={"message_id": self.message.id, "reason": type(error).__name__},
+            )
+            # Tried again, sooner, until the lease's end; then `check` fails by itself.
+            return min(self._every, RETRY) if self._clock() < self._ends else None
+        self._ends = math.inf if last else asked + visibility
+        return None if last else self._every

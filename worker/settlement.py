@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from shared.errors import (
     BadInput,
+    BatchIdUsed,
     InputChanged,
     InputMissing,
+    InputUnreadable,
     Interrupted,
     ModelBroken,
+    NotFound,
     OwnershipLost,
     StorageUnavailable,
 )
 
 GIVE_UP_AFTER = 5
-"""Deliveries begun without an end, an excuse or progress."""
+"""Deliveries that began and ended without an excuse or progress."""
+ALONE_AFTER = 2
+"""Such deliveries after which a message is worked on alone: it may be what kills its neighbours."""
 MISSING_LIMIT = 30 * 60
 """Seconds that a named blob may take to appear."""
+LONGEST_DELAY = 600
+LAST_CALL = 60
+"""Seconds before a message's own expiry at which it is to be visible for a last delivery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What the policy looks at."""
 
-    dequeue_count: int
-    age: float
+    dequeue_count: int = 1
+    age: float = 0
     """Seconds since the message was sent."""
+    life: float = float("inf")
+    """Seconds until the message expires by itself."""
     from_event: bool = False
+    read: bool = True
+    """Whether the message's text was understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class Fail:
 
     reason: str
     poison: bool = True
+    own_name: bool = False
+    """The batch id is another input's: the outcome gets a name of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,8 @@ class Release:
     delay: float
     excused: bool = False
     """This delivery does not count against the message."""
+    doubt: Literal["storage", "model"] | None = None
+    """What must be asked before more work is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +87,47 @@ def settle(delivery: Delivery, error: Exception | None) -> Settlement:
         case InputChanged() if delivery.from_event:
             # The newer version has an event of its own.
             return Fail("superseded", poison=False)
+        case BatchIdUsed():
+            return Fail(error.reason, own_name=True)
+        case InputUnreadable():
+            return Fail(f"input unreadable: {error.reason}")
         case BadInput():
             return Fail(error.reason)
         case InputMissing() if delivery.age > MISSING_LIMIT:
             return Fail("input missing")
         case InputMissing():
-            return Release(backoff(delivery), excused=True)
+            return _release(delivery, backoff(delivery), excused=True)
         case StorageUnavailable():
-            return Release(max(backoff(delivery), error.retry_after or 0), excused=True)
-        case Interrupted() | ModelBroken():
-            return Release(0, excused=True)
+            delay = max(backoff(delivery), min(error.retry_after or 0, LONGEST_DELAY))
+            return _release(delivery, delay, excused=True, doubt="storage")
+        case NotFound():
+            # A blob that is not there was met where it was looked for: this is queue or container.
+            return _release(delivery, backoff(delivery), excused=True, doubt="storage")
+        case ModelBroken():
+            return _release(delivery, 0, excused=True, doubt="model")
+        case Interrupted():
+            return _release(delivery, 0, excused=True)
+        case _ if not delivery.read and delivery.dequeue_count > GIVE_UP_AFTER:
+            # Without a batch there is no place for markers: here each delivery counts.
+            return Fail("gave up: reading the message fails each time")
         case _:
-            return Release(backoff(delivery))
+            return _release(delivery, backoff(delivery))
 
 
 def backoff(delivery: Delivery) -> float:
     """10 s after the first delivery, doubling up to 10 min."""
-    return float(min(10 * 2 ** min(delivery.dequeue_count - 1, 10), 600))
+    return float(min(10 * 2 ** min(delivery.dequeue_count - 1, 10), LONGEST_DELAY))
+
+
+def _release(
+    delivery: Delivery,
+    delay: float,
+    *,
+    excused: bool = False,
+    doubt: Literal["storage", "model"] | None = None,
+) -> Settlement:
+    """Give back, but never for longer than the message lives: that would lose it in silence."""
+    latest = max(delivery.life - LAST_CALL, delivery.life / 2)
+    if delay > latest and latest < 1:
+        return Fail("expired: the message's own life ended before the batch could be worked on")
+    return Release(min(delay, latest), excused, doubt)

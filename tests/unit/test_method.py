@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from shared.artifact import Golden, Manifest, OnnxModel
 from training.dataset import read_heart
-from training.export import pattern_graph
 from training.fields import TABLE
+from training.graph import pattern_graph
 from training.heart import MODEL, SIGNS, terms
 from training.pipeline import PatternLogisticRegression
 

@@ -66,8 +66,10 @@ def _plausible(draw: st.DrawFn, column: str) -> str:
     """Mostly a value that fits, so that rows with every number of faults occur."""
     field = TABLE.by_name.get(column)
     if field is None or draw(st.integers(0, 5)) == 0:
-        return draw(CELL)
-    return str(draw(st.integers(math.ceil(field.accept[0]), math.floor(field.accept[1]))))
+        cell: str = draw(CELL)
+        return cell
+    low, high = field.accept
+    return str(draw(st.integers(math.ceil(low), math.floor(high))))
 
 
 Row = tuple[str, str, str, str, str]
@@ -109,14 +111,16 @@ def _plain_row(names: list[str], row: list[str], separator: str, scorer: Scorer)
 
 
 def escaped(text: str) -> str:
-    return (
-        f"'{text}"
-        if text.startswith(tuple("=+-@\t\r\n")) and text not in ("-9", "-1", "-2", "-1.5", "+5")
-        else text
-    )
+    if not text.startswith(tuple("=+-@\t\r\n")):
+        return text
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(csv_files(), st.integers(1, 5), st.integers(1, 200))
 def test_a_csv_file_is_read_as_the_standard_library_reads_it(
     content: bytes, rows: int, size: int
@@ -149,7 +153,7 @@ def shape(blocks: list[Block]) -> list[tuple[int, int, bool, bytes, list[int]]]:
     return [(b.start, b.end, b.first, b.lines.content, b.lines.ends.tolist()) for b in blocks]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(csv_files(), st.integers(1, 5), st.integers(1, 200))
 def test_blocks_are_the_same_wherever_the_stream_is_cut(
     content: bytes, rows: int, size: int
@@ -164,7 +168,7 @@ def test_blocks_are_the_same_wherever_the_stream_is_cut(
         assert shape(blocks_of(opened("csv", limits), pieces)) == whole
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(csv_files(), st.integers(1, 5), st.integers(1, 200), st.integers(1, 50))
 def test_reading_on_from_any_block_gives_the_same_blocks(
     content: bytes, rows: int, size: int, step: int
@@ -179,8 +183,6 @@ def test_reading_on_from_any_block_gives_the_same_blocks(
                 break
             if table.ready:
                 break
-        if not table.ready:
-            continue
         table.jump(block.end)
 
         rest = blocks_of(table, cut(content[block.end :], step))
@@ -196,7 +198,7 @@ def json_value(field: Field) -> st.SearchStrategy[object]:
         if field.choices
         else st.floats(low, high) | st.integers(math.ceil(low), math.floor(high))
     )
-    words: st.SearchStrategy[object] = st.sampled_from([*field.words, "NA", "?", "nan", ""] or [""])
+    words: st.SearchStrategy[object] = st.sampled_from([*field.words, "NA", "?", "nan", ""])
     return st.one_of(
         good,
         good,
@@ -204,7 +206,7 @@ def json_value(field: Field) -> st.SearchStrategy[object]:
         words,
         st.none(),
         st.integers(-10, 1000),
-        st.floats(allow_nan=False),
+        st.floats(allow_nan=False, allow_infinity=False),
         st.sampled_from(["x", "Yes", "MALE", "1_000", "١"]),
     )
 
@@ -242,7 +244,7 @@ def answers(lines: list[dict[str, object]]) -> list[tuple[object, object, object
     return [(line["probability"], line["warnings"], line["error"]) for line in lines]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(RECORD | ODD_ITEM, max_size=8), st.integers(1, 4), st.integers(1, 300))
 def test_json_batches_say_of_each_record_what_the_api_says(
     items: list[object], rows: int, size: int
@@ -261,7 +263,7 @@ def test_json_batches_say_of_each_record_what_the_api_says(
         assert lines.counts == array.counts
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(RECORD, min_size=1, max_size=8))
 def test_a_record_means_the_same_in_csv_as_in_json(items: list[Mapping[str, object]]) -> None:
     text = io.StringIO(newline="")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from shared.artifact import Manifest
+from training.card import Section, Table
 from training.evaluation import rounded
 from training.figures import (
     at_threshold,
@@ -24,7 +25,7 @@ from training.figures import (
     wilson,
 )
 from training.heart import MODEL
-from training.report import Section, Table, markdown, page, summary
+from training.report import markdown, page, summary
 from training.train import Trained, run
 
 ROOT = Path(__file__).parents[2]
@@ -231,3 +232,12 @@ def test_curves_run_from_corner_to_corner_and_groups_hold_everybody() -> None:
     assert curve[-1] == (1, 1)
     assert all(a[1] <= b[1] for a, b in pairwise(curve))
     assert sum(group["n"] for group in groups) == 4
+
+
+@pytest.mark.slow
+def test_regenerating_the_card_of_the_repository_changes_nothing() -> None:
+    again = run(MODEL, None, 20, lambda _: None).card
+
+    # What follows are versions and hashes, which another machine may have others of.
+    found = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert found.split("## Origin")[0] == again.split("## Origin")[0]

@@ -22,9 +22,11 @@ from shared.artifact import MANIFEST, Manifest, OnnxModel, load_artifact
 from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation import check_figures
-from training.export import check_parity, parity_rows, pattern_graph, write_artifact
+from training.export import write_artifact
 from training.figures import calibration_error, figures
+from training.graph import pattern_graph
 from training.heart import MODEL
+from training.parity import check_parity, parity_rows
 from training.train import run, train
 
 ROOT = Path(__file__).parents[2]

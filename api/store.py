@@ -1,0 +1,72 @@
+"""Queue and blobs for the API: connected on the first batch, so that scores need no storage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from api.problems import STORAGE_RETRY_AFTER, Problem, retry_after
+
+if TYPE_CHECKING:
+    from shared.ports import Blobs, Queue
+    from shared.settings import ApiSettings
+
+UPLOADS = "uploads"
+SCORES = "scores"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Storage as batches see it."""
+
+    queue: Queue
+    blobs: Blobs
+    close: Callable[[], Awaitable[None]]
+
+
+async def connect(settings: ApiSettings) -> Connection:
+    """Connect to Azure Storage. Raises `Problem` where none is configured, or `StorageError`."""
+    if not settings.has_storage:
+        raise Problem(
+            "storage_unavailable",
+            "no storage is configured here; single records are scored all the same",
+            headers=retry_after(STORAGE_RETRY_AFTER),
+        )
+    # In a thread: these imports take longer than all others, and requests go on meanwhile.
+    module = await asyncio.to_thread(_azure)
+    storage = module.connect(settings)
+    connection = Connection(storage.queue(settings.queue), storage.blobs(), storage.close)
+    if settings.connection_string is not None:
+        # For Azurite; on Azure the templates make them.
+        await connection.queue.create()
+        for container in (UPLOADS, SCORES):
+            await connection.blobs.create_container(container)
+    return connection
+
+
+def _azure() -> Any:
+    from shared import storage
+
+    return storage
+
+
+class Store:
+    """Holds the one connection of this process, once there is one."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
+        self._connect = connect
+        self._lock = asyncio.Lock()
+        self._connection: Connection | None = None
+
+    async def __call__(self) -> Connection:
+        """The connection, made when first asked for. Raises `Problem` or `StorageError`."""
+        async with self._lock:
+            if self._connection is None:
+                self._connection = await self._connect()
+            return self._connection
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()

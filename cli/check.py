@@ -1,0 +1,139 @@
+"""`heart-scorer check`: the worker's own validation of a file, without storage and scoring."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.files import file_blocks, format_or_exit, output_rows, pieces
+from cli.local import ROOT
+from cli.output import Exit, say
+
+if TYPE_CHECKING:
+    from shared.message import Format
+    from shared.ports import Matrix, Vector
+    from shared.tables import Counts, Table
+
+
+class NoModel:
+    """Stands where a model would: the check is about records, not about scores."""
+
+    version = "none"
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        import numpy as np
+
+        return np.zeros(len(rows), np.float32)
+
+
+def check(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSON or JSONL.")],
+    first: Annotated[int, typer.Option(min=1, help="Rows to show of each kind of fault.")] = 3,
+    model_dir: Annotated[
+        Path, typer.Option(envvar="SCORER_MODEL_DIR", help="Directory of the artifact.")
+    ] = ROOT / "artifact",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check a file as the worker would, and say which rows it would reject and why."""
+    from shared.artifact import read_manifest
+    from shared.errors import BadFile, StartupError
+
+    kind, packed = format_or_exit(file.name)
+    try:
+        manifest, _ = read_manifest(model_dir)
+    except StartupError as error:
+        say(str(error))
+        raise typer.Exit(Exit.USAGE) from error
+    try:
+        found = examine(file, kind, packed=packed, manifest=manifest, first=first)
+    except BadFile as error:
+        if as_json:
+            print(json.dumps({"status": "refused", "reason": error.reason}))
+        else:
+            say(f"{file.name}: refused: {error.reason}")
+        raise typer.Exit(Exit.REFUSED) from error
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(as_text(found))
+    raise typer.Exit(Exit.REFUSED if found["rows"]["rejected"] else Exit.DONE)
+
+
+def examine(file: Path, kind: Format, *, packed: bool, manifest: Any, first: int) -> dict[str, Any]:
+    """Counts, and the first rows of each code with their reasons. Raises `BadFile`."""
+    from shared.scoring import Scorer
+    from shared.tables import Counts, Limits, Options, open_table
+
+    scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
+    table = open_table(kind, scorer, Options(), Limits())
+    counts = Counts()
+    examples: dict[str, list[dict[str, object]]] = {}
+    for block in file_blocks(pieces(file), table, packed=packed):
+        scored = table.score(block, counts.rows + 1)
+        counts.add(scored.counts)
+        if scored.counts.rejected and any(
+            len(examples.get(code, [])) < first for code in scored.counts.codes
+        ):
+            collect(scored.content, kind, header=block.first, examples=examples, first=first)
+    return as_found(counts, table, examples)
+
+
+def as_found(
+    counts: Counts, table: Table, examples: dict[str, list[dict[str, object]]]
+) -> dict[str, Any]:
+    """What was found, as one JSON document."""
+    return {
+        "status": "checked",
+        "rows": {
+            "total": counts.rows,
+            "accepted": counts.rows - counts.rejected,
+            "rejected": counts.rejected,
+            "with_warnings": counts.warned,
+        },
+        "rejections": counts.codes,
+        "examples": examples,
+        "other_coding_suspected": counts.other_coding > 0,
+        "ignored_columns": list(table.ignored_columns),
+        "absent_fields": list(table.absent_fields),
+    }
+
+
+def collect(
+    content: bytes,
+    kind: Format,
+    *,
+    header: bool,
+    examples: dict[str, list[dict[str, object]]],
+    first: int,
+) -> None:
+    """Keep the first rejected rows of each code: their number, id and reasons."""
+    for row in output_rows(content, kind, header=header):
+        for fault in (row["error"] or "").split("; "):
+            code, _, reason = fault.partition(": ")
+            if reason and len(kept := examples.setdefault(code, [])) < first:
+                kept.append({"row": int(row["row"]), "reason": reason})
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """What was found, for people."""
+    rows = found["rows"]
+    lines = [
+        f"rows     {rows['total']} total, {rows['accepted']} accepted, {rows['rejected']} rejected"
+        + (f", {rows['with_warnings']} with warnings" if rows["with_warnings"] else "")
+    ]
+    for code, number in found["rejections"].items():
+        lines.append(f"{number:8d} {code}")
+        lines += [
+            f"         row {example['row']}: {example['reason']}"
+            for example in found["examples"].get(code, [])
+        ]
+    if found["ignored_columns"]:
+        lines.append("ignored  columns " + ", ".join(found["ignored_columns"]))
+    if found["absent_fields"]:
+        lines.append("absent   fields " + ", ".join(found["absent_fields"]))
+    if found["other_coding_suspected"]:
+        lines.append("warning  some values belong to another coding of the data")
+    return "\n".join(lines)

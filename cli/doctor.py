@@ -1,0 +1,196 @@
+"""`heart-scorer doctor`: looks at settings, artifact and storage; says how to mend a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.local import remembered
+from cli.output import Exit
+
+if TYPE_CHECKING:
+    from shared.settings import StorageSettings
+    from shared.storage import Storage
+
+SKEW = 60
+"""Seconds that this clock may differ from storage's; from 15 minutes on, storage refuses all."""
+LIBRARIES = ("azure-storage-blob", "azure-storage-queue", "onnxruntime", "polars", "fastapi")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    fine: bool
+    found: str
+    mend: str = ""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check settings, artifact, storage and permissions; say how to mend what is wrong."""
+    found = asyncio.run(examine())
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        for finding in found:
+            print(f"{'ok   ' if finding.fine else 'WRONG'}  {finding.what:<28} {finding.found}")
+            if not finding.fine and finding.mend:
+                print(f"       {'':<28} -> {finding.mend}")
+    raise typer.Exit(Exit.DONE if all(finding.fine for finding in found) else Exit.FAILED)
+
+
+async def examine() -> list[Finding]:
+    """Everything, in the order in which it is mended."""
+    from shared.settings import StorageSettings
+
+    found = [*versions(), *settings()]
+    if all(finding.fine for finding in found):
+        if not StorageSettings().has_storage and (running := remembered()):
+            os.environ["AZURE_STORAGE_CONNECTION_STRING"] = running
+            found.append(Finding("storage", True, "that of a running `heart-scorer up`"))
+        configured = StorageSettings()
+        found.append(artifact(configured))
+        found += [finding async for finding in storage_findings(configured)]
+    return found
+
+
+def versions() -> list[Finding]:
+    """Versions of what runs here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from shared import __version__
+
+    found = [
+        Finding("heart-scorer", True, __version__),
+        Finding("python", True, platform.python_version()),
+    ]
+    for name in LIBRARIES:
+        try:
+            found.append(Finding(name, True, version(name)))
+        except PackageNotFoundError:
+            found.append(
+                Finding(name, False, "not installed", "pip install -r requirements/run.txt")
+            )
+    return found
+
+
+def settings() -> list[Finding]:
+    """Each setting that differs from its default, with its source; wrong ones by name."""
+    from shared.errors import StartupError
+    from shared.settings import ApiSettings, StorageSettings, WorkerSettings, load_settings
+
+    found: dict[str, Finding] = {}
+    for kind in (StorageSettings, ApiSettings, WorkerSettings):
+        try:
+            values = load_settings(kind)
+        except StartupError as error:
+            found[kind.__name__] = Finding(kind.__name__, False, str(error), "set it as it says")
+            continue
+        for name in sorted(values.model_fields_set):
+            variable = _variable(kind, name)
+            # Secrets print masked by themselves.
+            found[variable] = Finding(variable, True, f"{getattr(values, name)} (environment)")
+    return list(found.values()) or [Finding("settings", True, "all at their defaults")]
+
+
+def _variable(kind: type[StorageSettings], name: str) -> str:
+    alias: Any = kind.model_fields[name].validation_alias
+    return str(alias.choices[0]) if alias is not None else f"SCORER_{name.upper()}"
+
+
+def artifact(configured: StorageSettings) -> Finding:
+    """Whether the model loads, with all its checks."""
+    from shared.artifact import load_artifact
+    from shared.errors import StartupError
+
+    try:
+        loaded = load_artifact(configured.model_dir, configured.model_sha256)
+    except StartupError as error:
+        return Finding("artifact", False, str(error), "heart-scorer train")
+    return Finding(
+        "artifact", True, f"{loaded.manifest.name} {loaded.manifest.version} {loaded.sha256[:12]}"
+    )
+
+
+async def storage_findings(configured: StorageSettings) -> AsyncIterator[Finding]:
+    """Whether storage answers, what it permits, and whose clock is wrong."""
+    from shared.errors import StartupError
+    from shared.storage import open_storage
+
+    try:
+        async with open_storage(configured) as storage:
+            async for finding in _ask(configured, storage):
+                yield finding
+    except StartupError as error:
+        yield Finding("storage", False, str(error), "or start all of it here: heart-scorer up")
+
+
+async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[Finding]:
+    from shared.ports import Message
+
+    queue, poison = storage.queue(configured.queue), storage.queue(configured.poison_queue)
+    blobs = storage.blobs()
+    now = datetime.now(UTC)
+    nobody = Message("00000000-0000-0000-0000-000000000000", "AgAAAAMAAAAAAAAA", "", 1, now, now)
+    calls: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+        ("queue: look", lambda: queue.peek(1)),
+        ("queue: receive and renew", lambda: queue.renew(nobody, 1)),
+        ("poison queue: look", lambda: poison.peek(1)),
+        ("incoming: read", lambda: blobs.facts("incoming", "doctor")),
+        ("uploads: read", lambda: blobs.facts("uploads", "doctor")),
+        ("uploads: write", lambda: blobs.stage("uploads", "doctor", "0" * 64, b"x")),
+        ("scores: read", lambda: blobs.facts("scores", "doctor")),
+        ("scores: write", lambda: blobs.stage("scores", "doctor", "0" * 64, b"x")),
+    ]
+    for what, call in calls:
+        yield await _try(what, call)
+    yield await _clock(storage)
+
+
+async def _try(what: str, call: Callable[[], Awaitable[object]]) -> Finding:
+    from shared.errors import NotFound, OwnershipLost, ScorerError, StorageUnavailable
+
+    try:
+        await call()
+    except OwnershipLost:  # there is no such message: the call itself is permitted
+        return Finding(what, True, "permitted")
+    except NotFound as error:
+        if error.reason in ("ContainerNotFound", "QueueNotFound"):
+            mend = "the worker creates it on Azurite; on Azure deploy infra/containerapps.bicep"
+            return Finding(what, False, error.reason, mend)
+        return Finding(what, True, "permitted")
+    except StorageUnavailable as error:
+        return Finding(what, False, error.reason, _mend(error.reason))
+    except ScorerError as error:
+        return Finding(what, False, error.reason, _mend(error.reason))
+    return Finding(what, True, "permitted")
+
+
+def _mend(reason: str) -> str:
+    if "InvalidHeaderValue" in reason:
+        return "Azurite is older than the SDK's API version: start it with --skipApiVersionCheck"
+    if "permit" in reason:
+        return "give this identity the data roles of docs/deploy.md; they take minutes to be known"
+    return "is storage running, and reachable from here? Locally: heart-scorer up"
+
+
+async def _clock(storage: Storage) -> Finding:
+    from shared.errors import ScorerError
+
+    try:
+        skew = abs((datetime.now(UTC) - await storage.clock()).total_seconds())
+    except ScorerError as error:
+        return Finding("clock", False, error.reason, _mend(error.reason))
+    mend = "set this machine's clock: storage refuses calls that are 15 minutes off"
+    return Finding("clock", skew < SKEW, f"{skew:.0f} s from storage's", mend)

@@ -1,0 +1,85 @@
+"""Files as the worker reads and writes them, for the verbs that do so on this machine."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cli.output import Exit, say
+
+if TYPE_CHECKING:
+    from shared.message import Format
+    from shared.scoring import Scorer
+    from shared.tables import Block, Table
+
+PIECE = 2 << 20
+
+
+def format_or_exit(name: str) -> tuple[Format, bool]:
+    """Format by a file's name, and whether it is gzip; exit 3 when it is none of ours."""
+    from shared.message import format_of
+
+    kind, packed = format_of(name)
+    if kind is None:
+        say(f"{name}: the name must end in .csv, .json, .jsonl or .ndjson, or one with .gz")
+        raise typer.Exit(Exit.REFUSED)
+    return kind, packed
+
+
+def pieces(file: Path) -> Iterator[bytes]:
+    """The file's bytes, a few MiB at a time."""
+    with file.open("rb") as content:
+        while piece := content.read(PIECE):
+            yield piece
+
+
+def file_blocks(content: Iterable[bytes], table: Table, *, packed: bool) -> Iterator[Block]:
+    """Blocks of a file, unpacked where it is gzip. Raises `BadFile`."""
+    from shared.gunzip import Gunzip
+
+    gunzip = Gunzip() if packed else None
+    for piece in content:
+        for part in gunzip.feed(piece) if gunzip else (piece,):
+            yield from table.feed(part)
+    if gunzip:
+        gunzip.finish()
+    yield from table.finish()
+
+
+def output_rows(content: bytes, kind: Format, *, header: bool) -> Iterator[dict[str, Any]]:
+    """Rows of a piece of output; `header`: it begins with the header line (CSV)."""
+    from shared.tables import OUTPUT_COLUMNS
+
+    if kind == "csv":
+        lines = io.StringIO(content.decode(), newline="")
+        yield from csv.DictReader(lines, None if header else OUTPUT_COLUMNS)
+    else:
+        for line in content.splitlines():
+            yield json.loads(line)
+
+
+def scored_rows(
+    content: Iterable[bytes], kind: Format, scorer: Scorer, *, packed: bool
+) -> Iterator[tuple[int, float | None]]:
+    """Row number and probability of each row; None where it is rejected. Raises `BadFile`."""
+    from shared.tables import Limits, Options, open_table
+
+    table = open_table(kind, scorer, Options(), Limits())
+    row = 1
+    for block in file_blocks(content, table, packed=packed):
+        scored = table.score(block, row)
+        row += scored.counts.rows
+        for line in output_rows(scored.content, kind, header=block.first):
+            yield int(line["row"]), probability_of(line)
+
+
+def probability_of(line: dict[str, Any]) -> float | None:
+    """The probability of an output row; None where it was rejected."""
+    value = line["probability"]
+    return None if value in (None, "") else float(value)

@@ -1,0 +1,20 @@
+"""The contract of blobs, over Azurite in its own image."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.ports import Blobs
+from tests.conftest import open_azurite
+from tests.contract.test_blobs import *  # noqa: F403  # each test of it, as it stands
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+async def blobs(connection_string: str) -> AsyncIterator[Blobs]:
+    async with open_azurite(connection_string) as storage:
+        await storage.blobs().create_container("scores")
+        yield storage.blobs()

@@ -1,0 +1,44 @@
+"""Made-up patient files: some rows good, some bad, all alike in nothing but their columns."""
+
+from __future__ import annotations
+
+import random
+
+HEADER = "patient_id,age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal"
+
+
+def patients(count: int, seed: int = 0) -> bytes:
+    """A CSV file; about one row in twenty is rejected, and some cells are missing."""
+    rng = random.Random(seed)
+    lines = [HEADER]
+    for number in range(1, count + 1):
+        cells = [
+            f"p-{number}",
+            str(rng.randrange(29, 78)),
+            rng.choice(("0", "1", "female", "male")),
+            rng.choice(("0", "1", "2", "3", "asymptomatic")),
+            str(rng.randrange(94, 200)),
+            rng.choice(("", "NA", str(rng.randrange(126, 400)))),
+            rng.choice("01"),
+            rng.choice("012"),
+            str(rng.randrange(80, 200)),
+            rng.choice(("0", "1", "yes", "no")),
+            f"{rng.random() * 5:.1f}",
+            rng.choice("012"),
+            rng.choice(("", "0", "1", "2", "3")),
+            rng.choice("012"),
+        ]
+        if rng.random() < 0.05:
+            cells[rng.randrange(1, 4)] = rng.choice(("old", "inf", "-1", "1e999"))
+        lines.append(",".join(cells))
+    return "\n".join([*lines, ""]).encode()
+
+
+def records(count: int, seed: int = 0) -> bytes:
+    """The same as JSON lines, without the bad ones."""
+    rng = random.Random(seed)
+    lines = [
+        f'{{"patient_id":"p-{n}","age":{rng.randrange(29, 78)},"sex":{rng.randrange(2)},"cp":3}}'
+        for n in range(1, count + 1)
+    ]
+    return "\n".join([*lines, ""]).encode()

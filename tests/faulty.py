@@ -1,0 +1,84 @@
+"""Adapters that let a test stand at each call a worker makes, before and after it took effect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from shared.ports import Account, Blobs, Queue
+
+Call = Literal[
+    "receive", "renew", "delete", "send", "peek", "length", "poison",
+    "facts", "read", "chunks", "stage", "mark", "staged", "commit", "summary", "body",
+]  # fmt: skip
+"""What the worker does; `stage` is a data block, `mark` a marker, `body` a large poison's body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Before a call reaches storage, or after it took effect and before the worker knows."""
+
+    when: Literal["before", "after"]
+    call: Call
+    args: tuple[Any, ...]
+
+
+Hook = Callable[[Moment], Awaitable[None]]
+"""May raise, wait, or end the process."""
+
+
+def faulty_queue(inner: Queue, hook: Hook, *, poison: bool = False) -> Queue:
+    return cast("Queue", _Faulty(inner, hook, poison=poison))
+
+
+def faulty_blobs(inner: Blobs, hook: Hook) -> Blobs:
+    return cast("Blobs", _Faulty(inner, hook))
+
+
+class FaultyAccount:
+    """An account whose every call goes by the hook."""
+
+    def __init__(self, inner: Account, hook: Hook) -> None:
+        self._inner = inner
+        self._hook = hook
+
+    def queue(self, name: str) -> Queue:
+        return faulty_queue(self._inner.queue(name), self._hook, poison=name.endswith("-poison"))
+
+    def blobs(self) -> Blobs:
+        return faulty_blobs(self._inner.blobs(), self._hook)
+
+
+class _Faulty:
+    def __init__(self, inner: Queue | Blobs, hook: Hook, *, poison: bool = False) -> None:
+        self._inner = inner
+        self._hook = hook
+        self._poison = poison
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*args: Any) -> Any:
+            label = self._label(name, args)
+            await self._hook(Moment("before", label, args))
+            result = await getattr(self._inner, name)(*args)
+            await self._hook(Moment("after", label, args))
+            return result
+
+        return call
+
+    async def chunks(self, *args: Any) -> AsyncIterator[bytes]:
+        inner = cast("Blobs", self._inner)
+        await self._hook(Moment("before", "chunks", args))
+        async for chunk in inner.chunks(*args):
+            await self._hook(Moment("after", "chunks", (*args[:2], chunk)))
+            yield chunk
+            await self._hook(Moment("before", "chunks", args))
+
+    def _label(self, name: str, args: tuple[Any, ...]) -> Call:
+        if name == "send" and self._poison:
+            return "poison"
+        if name == "stage" and not args[2].startswith("d"):
+            return "mark"
+        if name == "create":
+            return "summary" if args[1].endswith("/summary.json") else "body"
+        return cast("Call", name)

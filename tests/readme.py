@@ -1,0 +1,80 @@
+"""Writes the README's table of settings from the settings classes: `python -m tests.readme`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+
+from shared.settings import ApiSettings, StorageSettings, WorkerSettings
+
+README = Path(__file__).parents[1] / "README.md"
+HEAD = "| variable | default | range | for |\n| --- | --- | --- | --- |\n"
+
+
+def settings_table() -> str:
+    """One row a setting: those that all share first, then the api's, then the worker's."""
+    rows: list[str] = []
+    seen: set[str] = set()
+    for title, kind in (
+        ("", StorageSettings),
+        ("api: ", ApiSettings),
+        ("worker: ", WorkerSettings),
+    ):
+        for name, field in kind.model_fields.items():
+            if name not in seen:
+                seen.add(name)
+                rows.append(_row(title, name, field))
+    return HEAD + "".join(rows)
+
+
+def _row(title: str, name: str, field: FieldInfo) -> str:
+    text = title + " ".join((field.description or "").split())
+    return (
+        f"| `{_variable(name, field)}` | {_default(field.default)} | {_range(field)} | {text} |\n"
+    )
+
+
+def _variable(name: str, field: FieldInfo) -> str:
+    if isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[0])
+    return f"SCORER_{name.upper()}"
+
+
+def _default(value: object) -> str:
+    if value is None or isinstance(value, SecretStr):
+        return "—"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _range(field: FieldInfo) -> str:
+    limits = {name: _limit(field.metadata, name) for name in ("ge", "le", "max_length")}
+    if limits["ge"] is not None and limits["le"] is not None:
+        return (
+            f"{limits['ge']:g}–{limits['le']:g}"
+            if limits["le"] < 1e6
+            else f"{limits['ge']}–{limits['le']}"
+        )
+    choices = getattr(field.annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    return ""
+
+
+def _limit(metadata: Iterable[Any], name: str) -> Any:
+    return next((getattr(m, name) for m in metadata if hasattr(m, name)), None)
+
+
+def write() -> None:
+    """Put the table where it stands in the README."""
+    text = README.read_text()
+    start = text.index(HEAD)
+    end = text.index("\n\n", start)
+    README.write_text(text[:start] + settings_table().rstrip("\n") + text[end:])
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,112 @@
+"""The OpenAPI document says what the API does, and the API does what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+from schemathesis.core.result import Ok
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from shared.artifact import Artifact
+from shared.settings import ApiSettings
+from tests.api_client import FakeStorage, a_client
+
+
+@pytest.fixture
+def client(artifact: Artifact) -> TestClient:
+    return a_client(artifact)
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").json()
+    return found
+
+
+def test_every_field_is_documented_with_unit_range_and_words(
+    document: dict[str, Any], artifact: Artifact
+) -> None:
+    record = document["components"]["schemas"]["Record"]
+
+    assert document["openapi"].startswith("3.1")
+    assert record["additionalProperties"] is False
+    assert record["required"] == ["age", "sex"]
+    for field in artifact.manifest.fields.fields:
+        schema = record["properties"][field.name]
+        assert schema["title"] == field.title
+        assert field.unit in schema["description"]
+        text = str(schema)
+        if field.kind == "number":
+            assert f"'minimum': {field.accept[0]}" in text
+            assert f"'maximum': {field.accept[1]}" in text
+        for choice in field.choices:
+            assert (choice.word or str(choice.code)) in text
+
+
+def test_the_three_example_patients_are_scored(
+    client: TestClient, document: dict[str, Any]
+) -> None:
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+
+    answers = [client.post("/predict", json=e["value"]) for e in body["examples"].values()]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len({answer.json()["probability"] for answer in answers}) == 3
+
+
+def test_every_path_is_documented_but_pages(artifact: Artifact, document: dict[str, Any]) -> None:
+    app = create_app(artifact, ApiSettings())
+    paths = {route.path for route in app.routes}  # type: ignore[attr-defined]
+
+    pages = {"/docs", "/redoc", "/problems", "/openapi.json", "/static/{name}", "/healthz"}
+    assert paths - pages == set(document["paths"])
+
+
+def test_keys_are_documented_where_they_are_asked_for(artifact: Artifact) -> None:
+    document = a_client(artifact, api_keys="a-key").get("/openapi.json").json()
+
+    assert document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+    assert document["paths"]["/predict"]["post"]["security"] == [{"key": []}]
+    assert document["paths"]["/livez"]["get"]["security"] == []
+
+
+# What a document cannot say: which rows a tensor's shape asks for, which keys were used before, and
+# that a file is read by the worker, later.
+FREE = ("/infer", "POST /batches")
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_every_answer_is_as_documented(artifact: Artifact, mode: GenerationMode) -> None:
+    app = create_app(artifact, ApiSettings(), FakeStorage().connect)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
+        operation = found.ok()
+        if mode == GenerationMode.NEGATIVE and not takes_anything(operation):
+            continue
+        strategy = operation.as_strategy(generation_mode=mode)
+        settings(
+            max_examples=10,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )(given(case=strategy)(check))()
+
+
+def takes_anything(operation: Any) -> bool:
+    return bool([*operation.iter_parameters(), *operation.body])
+
+
+def check(case: Any) -> None:
+    free = case.operation.label.endswith(FREE)
+    judging = ["positive_data_acceptance", "negative_data_rejection"]
+    excluded = CHECKS.get_by_names(judging) if free else []
+    case.call_and_validate(excluded_checks=excluded)

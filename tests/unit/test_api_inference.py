@@ -1,0 +1,305 @@
+"""The Open Inference Protocol in JSON and in binary, as its document says it."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from shared.artifact import Artifact
+from shared.scoring import Scorer
+from tests.api_client import a_client, errors_of
+
+LENGTH = "Inference-Header-Content-Length"
+AGE, SEX = 54.0, 1.0
+
+
+@pytest.fixture
+def client(artifact: Artifact) -> TestClient:
+    return a_client(artifact)
+
+
+@pytest.fixture
+def rows(artifact: Artifact) -> Any:
+    """The golden records as the model's rows."""
+    table = artifact.manifest.fields
+    read = [table.read(golden.record) for golden in artifact.manifest.golden]
+    return np.array([[record.values[i] for i in table.used] for record in read], np.float32)
+
+
+@pytest.fixture
+def expected(artifact: Artifact, rows: Any) -> list[float]:
+    manifest = artifact.manifest
+    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
+    return [float(str(p)) for p in scorer.probabilities(rows)]
+
+
+def infer(client: TestClient, body: object, path: str = "/v2/models/heart-cleveland") -> Any:
+    return client.post(f"{path}/infer", json=body)
+
+
+def nested(values: Any) -> list[Any]:
+    """Rows as JSON; NaN is null."""
+    return [[None if v != v else float(v) for v in row] for row in values]
+
+
+def whole(values: Any, **changes: Any) -> dict[str, Any]:
+    tensor = {"name": "fields", "shape": list(values.shape), "datatype": "FP64"}
+    return {"inputs": [tensor | {"data": nested(values)} | changes]}
+
+
+def named(**columns: list[Any]) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {"name": name, "shape": [len(data)], "datatype": "FP64", "data": data}
+            for name, data in columns.items()
+        ]
+    }
+
+
+def test_one_tensor_has_the_bits_of_the_one_scoring_path(
+    client: TestClient, rows: Any, expected: list[float]
+) -> None:
+    answer = infer(client, whole(rows) | {"id": "call-7"})
+
+    body = answer.json()
+    assert answer.status_code == 200
+    assert body["model_name"] == "heart-cleveland"
+    assert body["id"] == "call-7"
+    probability, prediction = body["outputs"]
+    assert probability == {
+        "name": "probability",
+        "datatype": "FP32",
+        "shape": [len(rows)],
+        "data": expected,
+    }
+    assert prediction["data"] == [int(p >= 0.5) for p in expected]
+
+
+def test_flat_data_is_row_by_row(client: TestClient, rows: Any, expected: list[float]) -> None:
+    flat = [value for row in nested(rows) for value in row]
+
+    assert infer(client, whole(rows, data=flat)).json()["outputs"][0]["data"] == expected
+
+
+def test_one_tensor_a_field_may_leave_fields_out(client: TestClient) -> None:
+    answer = infer(client, named(sex=[1, 0], age=[54, 60]))
+    alone = client.post("/predict", json={"age": 54, "sex": 1}).json()
+
+    assert answer.json()["outputs"][0]["data"][0] == alone["probability"]
+
+
+def test_a_column_may_stand_upright(client: TestClient) -> None:
+    flat = named(age=[54, 60], sex=[1, 0])
+    upright = named(age=[54, 60], sex=[1, 0])
+    for tensor in upright["inputs"]:
+        tensor["shape"] = [2, 1]
+        tensor["data"] = [[value] for value in tensor["data"]]
+
+    assert infer(client, upright).json()["outputs"] == infer(client, flat).json()["outputs"]
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT32", "INT64"])
+def test_every_number_type_is_read(client: TestClient, datatype: str) -> None:
+    body = named(age=[54], sex=[1])
+    for tensor in body["inputs"]:
+        tensor["datatype"] = datatype
+
+    assert infer(client, body).status_code == 200
+
+
+def test_only_wanted_outputs_come(client: TestClient) -> None:
+    body = named(age=[54], sex=[1]) | {"outputs": [{"name": "prediction"}]}
+
+    assert [output["name"] for output in infer(client, body).json()["outputs"]] == ["prediction"]
+
+
+def test_no_rows_are_no_error(client: TestClient) -> None:
+    assert infer(client, named(age=[], sex=[])).json()["outputs"][0]["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("datatype", "kind"), [("FP32", "<f4"), ("FP64", "<f8"), ("INT32", "<i4"), ("INT64", "<i8")]
+)
+def test_tensors_may_stand_in_binary_behind_the_json(
+    client: TestClient, datatype: str, kind: str
+) -> None:
+    columns = [np.array([AGE, 60], kind).tobytes(), np.array([SEX, 0], kind).tobytes()]
+    body = {
+        "parameters": {"binary_data_output": True},
+        "inputs": [
+            {
+                "name": name,
+                "shape": [2],
+                "datatype": datatype,
+                "parameters": {"binary_data_size": len(content)},
+            }
+            for name, content in zip(("age", "sex"), columns, strict=True)
+        ],
+    }
+    text = json.dumps(body).encode()
+
+    answer = client.post(
+        "/v2/models/heart-cleveland/infer",
+        content=text + b"".join(columns),
+        headers={LENGTH: str(len(text)), "Content-Type": "application/octet-stream"},
+    )
+
+    length = int(answer.headers[LENGTH])
+    head = json.loads(answer.content[:length])
+    assert answer.headers["content-type"] == "application/octet-stream"
+    sizes = [output["parameters"]["binary_data_size"] for output in head["outputs"]]
+    assert sizes == [8, 8]
+    found = np.frombuffer(answer.content[length : length + 8], "<f4")
+    plain = infer(client, named(age=[AGE, 60], sex=[SEX, 0])).json()["outputs"][0]["data"]
+    assert [float(str(p)) for p in found] == plain
+
+
+def test_a_binary_and_a_json_output_may_stand_side_by_side(client: TestClient) -> None:
+    body = named(age=[54], sex=[1]) | {
+        "outputs": [
+            {"name": "probability", "parameters": {"binary_data": True}},
+            {"name": "prediction"},
+        ]
+    }
+
+    answer = infer(client, body)
+
+    length = int(answer.headers[LENGTH])
+    first, second = json.loads(answer.content[:length])["outputs"]
+    assert "data" not in first
+    assert second["data"] in ([0], [1])
+    assert len(answer.content) == length + 4
+
+
+def test_a_body_may_be_packed(client: TestClient) -> None:
+    content = zlib.compress(json.dumps(named(age=[54], sex=[1])).encode())
+
+    answer = client.post(
+        "/v2/models/heart-cleveland/infer", content=content, headers={"Content-Encoding": "deflate"}
+    )
+
+    assert answer.status_code == 200
+
+
+def test_values_are_held_to_the_limits_of_records(client: TestClient) -> None:
+    answer = infer(client, named(age=[54, 5, None], sex=[1, 2, 1], chol=[5.2, 200, 1e300]))
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/json"
+    assert errors_of(answer) == [
+        ("/inputs/0/data/1", "out_of_range"),
+        ("/inputs/0/data/2", "missing_required"),
+        ("/inputs/1/data/1", "unknown_value"),
+        ("/inputs/2/data/0", "out_of_range"),
+        ("/inputs/2/data/2", "out_of_range"),
+    ]
+
+
+def test_a_required_field_must_have_its_tensor(client: TestClient) -> None:
+    answer = infer(client, named(age=[54]))
+
+    assert answer.status_code == 422
+    assert errors_of(answer) == [("", "missing_required")]
+    assert answer.json()["errors"][0]["field"] == "sex"
+
+
+def test_a_whole_tensors_faults_point_into_its_data(client: TestClient, rows: Any) -> None:
+    rows[1, 0] = 500
+
+    assert errors_of(infer(client, whole(rows))) == [
+        (f"/inputs/0/data/{rows.shape[1]}", "out_of_range")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"shape": [1, 3]}, "/inputs/0/data"),
+        ({"shape": [1, 1], "data": [[54]]}, "/inputs/0/shape"),
+        ({"shape": [-1, 11]}, "/inputs/0/shape/0"),
+        ({"shape": []}, "/inputs/0/shape"),
+        ({"datatype": "BYTES"}, "/inputs/0/datatype"),
+        ({"data": None}, "/inputs/0"),
+        ({"data": [["x"]], "shape": [1, 1]}, "/inputs/0/data/0"),
+        ({"data": [[True]], "shape": [1, 1]}, "/inputs/0/data/0"),
+        ({"parameters": {"binary_data_size": 8}, "data": None}, None),
+    ],
+)
+def test_a_malformed_tensor_is_named(
+    client: TestClient, rows: Any, changes: dict[str, Any], pointer: str | None
+) -> None:
+    answer = infer(client, whole(rows[:1], **changes))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
+    assert isinstance(answer.json()["error"], str)
+    if pointer is not None:
+        assert errors_of(answer)[0][0] == pointer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        named(age=[54], sex=[1], weight=[80]),
+        {"inputs": [*named(age=[54], sex=[1])["inputs"], *named(age=[54])["inputs"]]},
+        named(age=[54], sex=[1, 1]),
+        {"inputs": []},
+        {},
+        named(age=[54], sex=[1]) | {"outputs": [{"name": "other"}]},
+        named(age=[10**400], sex=[1]),
+    ],
+)
+def test_what_fits_no_row_is_refused(client: TestClient, body: Any) -> None:
+    assert infer(client, body).status_code == 400
+
+
+def test_rows_have_a_limit(client: TestClient) -> None:
+    assert infer(client, named(age=[54] * 1001, sex=[1] * 1001)).status_code == 422
+
+
+def test_the_length_of_the_json_part_must_fit(client: TestClient) -> None:
+    for length in ("9999", "-1", "x", "٣"):  # the last is a digit that is not ASCII
+        answer = client.post(
+            "/v2/models/heart-cleveland/infer",
+            content=b"{}",
+            headers={LENGTH.encode(): length.encode()},
+        )
+        assert answer.status_code == 400
+
+
+def test_metadata_says_what_clients_look_for(client: TestClient, artifact: Artifact) -> None:
+    version = artifact.manifest.version
+
+    assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"live": True, "ready": True}
+    for path in ("/v2/models/heart-cleveland", f"/v2/models/heart-cleveland/versions/{version}"):
+        model = client.get(path).json()
+        assert model["versions"] == [version]
+        assert model["inputs"][0]["shape"] == [-1, len(artifact.manifest.fields.used)]
+        assert client.get(f"{path}/ready").json() == {"name": "heart-cleveland", "ready": True}
+        assert infer(client, named(age=[54], sex=[1]), path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/models/other",
+        "/v2/models/other/ready",
+        "/v2/models/heart-cleveland/versions/9",
+        "/v2/models/heart-cleveland/stats",
+        "/v2/repository/index",
+    ],
+)
+def test_what_is_not_there_is_404_with_an_error_that_clients_read(
+    client: TestClient, path: str
+) -> None:
+    answer = client.get(path)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/json"
+    assert isinstance(answer.json()["error"], str)

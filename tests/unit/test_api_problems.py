@@ -1,0 +1,234 @@
+"""Errors: one form everywhere, and never a value of the request in them or in the logs."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.problems import KINDS
+from shared.artifact import Artifact
+from shared.logs import configure_logging
+from tests.api_client import FakeStorage, a_client
+from tests.builders import a_patient
+from tests.fakes_model import FakeModel
+
+MARK = "Mustermann77"
+NUMBER = 777123456
+MARKS = (MARK, str(NUMBER), MARK.lower())
+
+
+class Call(NamedTuple):
+    """A request that fails."""
+
+    method: str
+    path: str
+    status: int
+    content: bytes = b""
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+JSON = {"Content-Type": "application/json"}
+INFER = "/v2/models/heart-cleveland/infer"
+
+
+def as_json(path: str, status: int, value: object) -> Call:
+    return Call("POST", path, status, json.dumps(value).encode(), JSON)
+
+
+def a_tensor(**changes: object) -> dict[str, Any]:
+    tensor = {"name": "age", "shape": [1], "datatype": "FP64", "data": [NUMBER]} | changes
+    return {"inputs": [{name: value for name, value in tensor.items() if value is not None}]}
+
+
+FIELDS = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "thal")
+
+CALLS = [
+    Call("GET", f"/{MARK}", 404),
+    Call("GET", f"/batches/{MARK}!", 404),
+    Call("GET", f"/v2/models/{MARK}", 404),
+    Call("GET", f"/v2/{MARK}", 404),
+    Call("GET", f"/static/{MARK}.js", 404),
+    Call("GET", f"/predict?name={MARK}", 405),
+    Call("DELETE", "/model", 405),
+    Call("GET", "/model", 406, headers={"Accept": f"text/{MARK}"}),
+    Call("POST", "/predict", 406, b"{}", JSON | {"Accept": f"text/{MARK}"}),
+    Call("POST", "/predict", 415, b"{}", {"Content-Type": f"text/{MARK}"}),
+    Call("POST", "/predict", 415, b"{}", JSON | {"Content-Encoding": MARK}),
+    Call("POST", "/predict", 400, f'{{"age": {MARK}}}'.encode(), JSON),
+    Call("POST", "/predict", 400, f'{{"{MARK}": '.encode(), JSON),
+    Call("POST", "/predict", 400, MARK.encode() + b"\xff", JSON),
+    Call("POST", "/predict", 400, MARK.encode(), JSON | {"Content-Encoding": "gzip"}),
+    Call("POST", "/predict", 400, gzip.compress(MARK.encode())[:-3], JSON)
+    ._replace(headers=JSON | {"Content-Encoding": "gzip"}),
+    Call("POST", "/predict", 413, MARK.encode() * 100_000, JSON),
+    as_json(f"/predict?explain={MARK}", 422, a_patient()),
+    as_json("/predict", 422, MARK),
+    as_json("/predict", 422, [MARK]),
+    as_json("/predict", 422, a_patient(patient_id=MARK * 20)),
+    as_json("/predict", 422, a_patient(patient_id=[MARK])),
+    as_json("/predict", 422, a_patient(patient_id=MARK + "\x00")),
+    *(as_json("/predict", 422, a_patient(**{name: MARK})) for name in FIELDS),
+    *(as_json("/predict", 422, a_patient(**{name: NUMBER})) for name in FIELDS),
+    *(as_json("/predict", 422, a_patient(**{name: {MARK: MARK}})) for name in FIELDS),
+    as_json("/predict", 422, a_patient(unknown=MARK)),
+    as_json("/predict/many", 422, [MARK] * 1001),
+    as_json("/predict/many", 422, {"records": MARK}),
+    as_json(INFER, 400, MARK),
+    as_json(INFER, 400, {"id": MARK * 20, **a_tensor()}),
+    as_json(INFER, 400, a_tensor(name=MARK, shape=[1])),
+    as_json(INFER, 400, a_tensor(datatype=MARK)),
+    as_json(INFER, 400, a_tensor(shape=[MARK])),
+    as_json(INFER, 400, a_tensor(shape=[NUMBER - NUMBER + 2])),
+    as_json(INFER, 400, a_tensor(data=[MARK])),
+    as_json(INFER, 400, a_tensor(data=MARK)),
+    as_json(INFER, 400, a_tensor(parameters={"binary_data_size": NUMBER}, data=None)),
+    as_json(INFER, 400, a_tensor() | {"outputs": [{"name": MARK}]}),
+    as_json(INFER, 422, a_tensor(shape=[NUMBER])),
+    as_json(INFER, 422, a_tensor()),
+    Call("POST", INFER, 400, b"{}" + MARK.encode(), {"Inference-Header-Content-Length": MARK}),
+    Call("POST", "/batches", 415, MARK.encode(), {"Content-Type": f"text/{MARK}"}),
+    Call("POST", "/batches", 422, b"x", {"Content-Type": "text/csv", "Idempotency-Key": f"{MARK} "
+         f"{MARK}"}),
+    Call("POST", f"/batches?include_input={MARK}", 422, b"x", {"Content-Type": "text/csv"}),
+    Call("POST", "/batches", 400, MARK.encode(), {"Content-Type": "text/csv"})
+    ._replace(headers={"Content-Type": "text/csv", "Content-Encoding": "gzip"}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def logs() -> Iterator[io.StringIO]:
+    """All that this process logs, as it would write it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logging("debug", stream)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # the test's own client logs its URLs
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.method} {call.path[:30]}")
+def test_no_error_shows_a_value_of_the_request(
+    call: Call, artifact: Artifact, logs: io.StringIO
+) -> None:
+    client = a_client(artifact, FakeStorage().connect)
+
+    answer = client.request(
+        call.method,
+        call.path,
+        content=call.content,
+        headers={**call.headers} | {"X-Request-ID": f"{MARK} {MARK}", "X-API-Key": MARK},
+    )
+
+    assert answer.status_code == call.status
+    shown = answer.text + str(answer.headers) + logs.getvalue()
+    assert [mark for mark in MARKS if mark in shown] == []
+    assert "Traceback" not in shown
+    assert_is_problem(answer, call.path)
+
+
+def assert_is_problem(answer: Any, path: str) -> None:
+    body = answer.json()
+    media_type = "application/json" if path.startswith("/v2") else "application/problem+json"
+    assert answer.headers["content-type"] == media_type
+    assert isinstance(body["error"], str)
+    assert body["status"] == answer.status_code == KINDS[body["code"]].status
+    assert body["type"] == f"/problems#{body['code']}"
+    assert body["instance"] == answer.headers["x-request-id"]
+
+
+def test_what_fails_unexpectedly_shows_neither_values_nor_traceback(
+    artifact: Artifact, logs: io.StringIO
+) -> None:
+    class Failing(FakeModel):
+        def probabilities(self, rows: Any) -> Any:
+            raise ValueError(f"{MARK} is wrong")
+
+        def explain(self, rows: Any) -> Any:
+            raise ValueError(f"{MARK} is wrong")
+
+    client = a_client(Artifact(artifact.manifest, artifact.sha256, Failing()))
+
+    answer = client.post("/predict", json=a_patient(patient_id=MARK))
+
+    assert answer.status_code == 500
+    shown = answer.text + logs.getvalue()
+    assert MARK not in shown
+    assert "Traceback" not in shown
+    [failed] = [line for line in logs.getvalue().splitlines() if "request_failed" in line]
+    assert json.loads(failed)["request_id"] == answer.json()["instance"]
+    assert json.loads(failed)["error"] == "ModelFault"
+
+
+def test_a_key_is_asked_for_without_showing_the_one_given(
+    artifact: Artifact, logs: io.StringIO
+) -> None:
+    client = a_client(artifact, api_keys="right-key")
+
+    answer = client.post("/predict", json=a_patient(), headers={"X-API-Key": MARK})
+
+    assert answer.status_code == 401
+    assert MARK not in answer.text + logs.getvalue()
+    assert_is_problem(answer, "/predict")
+
+
+def test_405_names_the_methods(artifact: Artifact) -> None:
+    assert a_client(artifact).get("/predict").headers["allow"] == "POST"
+
+
+def test_the_page_of_problems_has_a_place_for_each(artifact: Artifact) -> None:
+    page = a_client(artifact).get("/problems").text
+
+    assert [code for code in KINDS if f"id='{code}'" not in page] == []
+
+
+@pytest.fixture
+def client(artifact: Artifact) -> TestClient:
+    return a_client(artifact)
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("*/*", 200),
+        ("application/json", 200),
+        ("application/*;q=0.5", 200),
+        ("text/html, application/json;q=0.9", 200),
+        ("text/html,*/*;q=0.1", 200),
+        ("text/html", 406),
+        ("application/json;q=0", 406),
+    ],
+)
+def test_an_answer_comes_only_in_a_form_that_the_caller_takes(
+    client: TestClient, accept: str, status: int
+) -> None:
+    answer = client.post("/predict", json=a_patient(), headers={"Accept": accept})
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("media_type", "status"),
+    [
+        ("application/json; charset=utf-8", 200),
+        ("application/vnd.patient+json", 200),
+        ("application/json; charset=latin-1", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("text/plain", 415),
+    ],
+)
+def test_a_body_must_say_that_it_is_json(client: TestClient, media_type: str, status: int) -> None:
+    content = json.dumps(a_patient())
+
+    answer = client.post("/predict", content=content, headers={"Content-Type": media_type})
+
+    assert answer.status_code == status

@@ -1,0 +1,70 @@
+"""The page for those who send batches: its examples work, and no code is left out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.fields import CODES
+from shared.message import SUFFIXES, Batch, Format, InlineInput, parse_message
+from shared.tables import OUTPUT_COLUMNS
+from tests.builders import score_file
+
+PAGE = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")
+CONTAINERS = {"incoming", "uploads"}
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    assert found, title
+    return found[1]
+
+
+def examples(title: str) -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w+)\n(.*?)^```", section(title), re.DOTALL | re.MULTILINE)
+
+
+def test_there_is_an_example_of_every_form() -> None:
+    assert {kind for kind, _ in examples("Files")} == set(SUFFIXES.values())
+    assert len(examples("Messages")) == 6
+
+
+@pytest.mark.parametrize(("kind", "text"), examples("Files"))
+def test_every_row_of_an_example_file_is_scored(kind: Format, text: str) -> None:
+    counts = score_file(kind, text.encode()).counts
+
+    assert counts.rows >= 2
+    assert counts.rejected == 0
+
+
+@pytest.mark.parametrize(("_kind", "text"), examples("Messages"))
+def test_every_example_message_is_a_batch(_kind: str, text: str) -> None:
+    batch = parse_message(text, "message-id", CONTAINERS)
+
+    assert isinstance(batch, Batch)
+    if isinstance(batch.input, InlineInput):
+        inline = batch.input
+        counts = score_file(inline.format, inline.content, items=inline.items).counts
+        assert counts.rows >= 1
+        assert counts.rejected == 0
+    else:
+        assert batch.input.blob.endswith("patients.csv")
+
+
+def test_every_code_has_its_mend_and_no_other_is_named() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section("Why a row has no score"), re.MULTILINE)
+
+    assert [code for code, _ in rows] == list(CODES)
+    assert all(mend.endswith(".") for _, mend in rows)
+
+
+def test_every_column_of_the_result_is_named() -> None:
+    columns = re.findall(r"^\| `(\w+)…?` \|", section("Results"), re.MULTILINE)
+
+    assert columns == [*OUTPUT_COLUMNS, "input_"]
+
+
+def test_the_page_says_what_to_do_without_event_grid() -> None:
+    assert "Locally there is no Event Grid: use `heart-scorer submit`." in PAGE

@@ -1,0 +1,443 @@
+"""CSV batches: every form of a file, what each bad one gets, and what comes out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from shared.errors import BadFile
+from shared.tables import ROW_BYTES, Counts, Limits, Options, open_table
+from tests.builders import (
+    NAMES,
+    a_csv,
+    a_patient,
+    a_scorer,
+    blocks_of,
+    cut,
+    json_lines,
+    score_file,
+)
+from tests.fakes_model import FailingModel
+from training.fields import TABLE
+
+HEADER = b"age,sex,cp,trestbps,chol\n"
+PATIENT = b"54,1,3,130,250\n"
+PROBABILITY = score_file("csv", HEADER + PATIENT).rows[0]["probability"]
+
+
+def refused(content: bytes) -> str:
+    with pytest.raises(BadFile) as caught:
+        score_file("csv", content)
+    return caught.value.reason
+
+
+def error_of(cells: str, header: str = "age,sex,cp,trestbps,chol") -> str:
+    [row] = score_file("csv", f"{header}\n{cells}\n".encode()).rows
+    assert (row["probability"] == "") == (row["error"] != "")
+    return row["error"]
+
+
+# Forms of a file
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEADER + PATIENT,
+        b"\xef\xbb\xbf" + HEADER + PATIENT,
+        (HEADER + PATIENT).replace(b"\n", b"\r\n"),
+        HEADER + PATIENT.rstrip(),
+        b"\n \r\n" + HEADER + b"\n\r\n" + PATIENT + b"\n  \n\n",
+        b"chol,trestbps,cp,sex,age\n250,130,3,1,54\n",
+        b" AGE ,Sex,CP,TrestBPS,\tchol\n" + PATIENT,
+        b'"age","sex","cp","trestbps","chol"\n"54","1","3","130","250"\n',
+        b"age;sex;cp;trestbps;chol\n54;1;3;130;250\n",
+        b"age;sex;cp;trestbps;chol\n54,0;1;3;130,00;250\n",
+        b"age,sex,cp,trestbps,chol\n54,MALE, asymptomatic ,1.3e2,250.0\n",
+        b"age,sex,cp,trestbps,chol,thal,ca\n54,1,3,130,250,?,NA\n",
+    ],
+)
+def test_the_same_patient_scores_the_same_in_every_form_of_file(content: bytes) -> None:
+    result = score_file("csv", content)
+
+    assert [(row["row"], row["probability"]) for row in result.rows] == [("1", PROBABILITY)]
+    assert result.counts == Counts(rows=1)
+
+
+def test_a_thousand_other_columns_are_ignored_and_listed() -> None:
+    others = [f"other_{number}" for number in range(1000)]
+    columns = [*others[:500], "sex", "chol", *others[500:], "age", "cp", "trestbps"]
+    record = a_patient() | dict.fromkeys(others, "x")
+
+    result = score_file("csv", a_csv(record, record, columns=columns))
+
+    assert [row["probability"] for row in result.rows] == [PROBABILITY, PROBABILITY]
+    assert result.table.ignored_columns == tuple(others)
+    assert result.table.absent_fields == tuple(NAMES[6:])
+
+
+def test_a_file_of_a_header_alone_has_no_rows() -> None:
+    for content in (HEADER, HEADER.rstrip(), HEADER + b"\n\r\n"):
+        result = score_file("csv", content)
+
+        assert result.content == b"row,patient_id,probability,prediction,warnings,error\n"
+        assert result.counts == Counts()
+
+
+def test_ids_may_hold_line_ends_commas_quotes_and_any_script() -> None:
+    ids = ["Doe,\nJane", 'the "first"', "Zoë\r\n李小龙 🫀", "é" * 128]
+
+    result = score_file("csv", a_csv(*(a_patient(patient_id=name) for name in ids)))
+
+    assert [row["patient_id"] for row in result.rows] == ids
+    assert result.counts == Counts(rows=4)
+
+
+# Files that are refused
+
+
+@pytest.mark.parametrize(
+    ("content", "mend"),
+    [
+        (b"", "the file is empty: a header line with column names is needed"),
+        (b"\xef\xbb\xbf\r\n \n", "the file is empty"),
+        ((HEADER + PATIENT).decode().encode("utf-16"), "UTF-16, not UTF-8: save it as UTF-8"),
+        ((HEADER + PATIENT).decode().encode("utf-16-be"), "UTF-16; save it as UTF-8"),
+        (b"patient_id,age,sex\nZo\xeb,54,1\n", "byte 21 is not UTF-8: save the file as UTF-8"),
+        (b"na\xefve,age,sex\nx,54,1\n", "byte 2 is not UTF-8"),
+        (HEADER + PATIENT + b"\0" * 100, "byte 40 is NUL"),
+        (b"\x1f\x8b\x08\x00", "is gzip: give it a name that ends in .gz"),
+        (b"sex,cp\n1,3\n", "no column `age`, which every record needs"),
+        (b"54,1,3,130,250\n54,1,3,130,250\n", "no column `age`, `sex`"),
+        (b"age\tsex\tcp\n54\t1\t3\n", "tab-separated: use commas"),
+        (b"age,sex\r54,1\r", "CR alone: save the file with LF or CRLF"),
+        (b"age,sex,chol,CHOL\n", "column `chol` stands twice"),
+        (b"age,sex,patient_id,Patient_ID\n", "column `patient_id` stands twice"),
+        (b"age,sex,cholesterol\n", "column `cholesterol` is not a field: did you mean `chol`?"),
+        (b"age,sex,Chest Pain\n", "did you mean `cp`?"),
+        (b"age,sex,thalac\n", "did you mean `thalach`?"),
+        (b"age,gender\n", "column `gender` is not a field: did you mean `sex`?"),
+        (b"age,sex,cp,target\n", "column `target`: marks the heart.csv form"),
+        (b"age,sex,cp,Num\n", "column `num`: marks UCI's own coding"),
+        (b'age,sex,"note\n54,1,x\n', "the header opens a quote that is never closed"),
+        (HEADER + PATIENT + b'54,1,"3,130,250\n' + PATIENT, "row that starts at byte 40 opens"),
+        (b"age,sex" + b",x" * 20_000 + b"\n", "more than 16384 columns"),
+        (b"x" * (ROW_BYTES + 1), "the first line is longer than 1048576 bytes"),
+        (b"age,sex," + b"x" * ROW_BYTES + b"\n", "the first line is longer than 1048576 bytes"),
+        (bytes(range(254, 0, -1)) * 20, "is not UTF-8"),
+        (b"lorem ipsum, dolor\n" * 270, "no column `age`, `sex`"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_with_the_mend(content: bytes, mend: str) -> None:
+    assert mend in refused(content)
+
+
+def test_an_unclosed_quote_is_refused_however_long_the_file_goes_on() -> None:
+    content = HEADER + b'54,1,"3,130,250\n' + PATIENT * 200_000
+
+    assert refused(content) == "the row that starts at byte 25 opens a quote that is never closed"
+
+
+def test_a_column_that_only_looks_like_an_absent_field_of_two_letters_is_ignored() -> None:
+    assert score_file("csv", b"age,sex,cap,cat\n54,1,x,y\n").table.ignored_columns == ("cap", "cat")
+
+
+def test_a_column_like_a_field_that_is_there_is_ignored() -> None:
+    table = score_file("csv", b"age,sex,chol,cholesterol\n54,1,250,x\n").table
+
+    assert table.ignored_columns == ("cholesterol",)
+
+
+# Rows that are rejected
+
+
+@pytest.mark.parametrize(
+    ("cells", "error"),
+    [
+        (",1,3,130,250", "missing_required: age is required"),
+        ("?,1,3,130,250", "missing_required: age is required"),
+        ("fifty,1,3,130,250", "not_a_number: age must be a number from 18 to 110 years"),
+        ("inf,1,3,130,250", "not_a_number: age must be a number from 18 to 110 years"),
+        ("-Infinity,1,3,130,250", "not_a_number: age must be a number from 18 to 110 years"),
+        ("1_0,1,3,130,250", "not_a_number: age must be a number from 18 to 110 years"),
+        ("0x36,1,3,130,250", "not_a_number: age must be a number from 18 to 110 years"),
+        ("٥٤,1,3,130,250", "not_a_number: age must be a number from 18 to 110 years"),
+        ("true,1,3,130,250", "not_a_number: age must be a number from 18 to 110 years"),
+        ("1e999,1,3,130,250", "out_of_range: age must be from 18 to 110 years"),
+        (f"{'9' * 5000},1,3,130,250", "out_of_range: age must be from 18 to 110 years"),
+        ("17.999999,1,3,130,250", "out_of_range: age must be from 18 to 110 years"),
+        ("54,1,3,130,0", "(0 does not mean missing: leave out what is not known)"),
+        ("54,1,3,130,5.2", "(looks like mmol/l: multiply by 38.67 for mg/dl)"),
+        ("54,x,3,130,250", "unknown_value: sex must be one of 0 (female), 1 (male)"),
+        ("54,0.5,3,130,250", "unknown_value: sex must be one of 0 (female), 1 (male)"),
+        ("54,inf,3,130,250", "unknown_value: sex must be one of 0 (female), 1 (male)"),
+        ("54,1,4,130,250", "(UCI's own codes 1 to 4 are 0 to 3 here)"),
+        ("54,1,3,130", "wrong_field_count: the row must have 5 cells, like the header"),
+        ("54,1,3,130,250,1", "wrong_field_count: the row must have 5 cells, like the header"),
+        ('54,1,3,"130,250"', "wrong_field_count: the row must have 5 cells, like the header"),
+        ("54", "wrong_field_count: the row must have 5 cells, like the header"),
+    ],
+)
+def test_a_bad_row_says_why(cells: str, error: str) -> None:
+    assert error in error_of(cells)
+
+
+def test_a_row_names_all_its_faults_in_the_order_of_the_table() -> None:
+    error = error_of("\x01,9,x,cold,5.2", "patient_id,chol,age,cp,sex")
+
+    assert [part.split(":")[0] for part in error.split("; ")] == [
+        "not_text",
+        "not_a_number",
+        "unknown_value",
+        "unknown_value",
+        "out_of_range",
+    ]
+
+
+def test_a_bad_row_leaves_its_neighbours_their_scores() -> None:
+    result = score_file("csv", HEADER + PATIENT + b"54,1,3\n" + PATIENT + b"x,1,3,1,2\n" + PATIENT)
+
+    assert [row["probability"] for row in result.rows] == [
+        PROBABILITY,
+        "",
+        PROBABILITY,
+        "",
+        PROBABILITY,
+    ]
+    assert result.counts.rejected == 2
+    assert result.counts.codes == {"wrong_field_count": 1, "not_a_number": 1, "out_of_range": 1}
+
+
+def test_values_of_another_coding_are_counted() -> None:
+    result = score_file(
+        "csv", HEADER + PATIENT + b"54,1,4,130,250\n54,1,4,-9,250\n54,1,9,130,250\n"
+    )
+
+    assert result.counts.other_coding == 2
+    assert result.counts.rejected == 3
+
+
+def test_a_decimal_comma_is_one_only_where_semicolons_separate() -> None:
+    semicolons = score_file("csv", b"age;sex;oldpeak\n54;1;2,5\n54;1;2.5\n54;1;1.234,5\n").rows
+    commas = score_file("csv", b'age,sex,oldpeak\n54,1,2.5\n54,1,"2,5"\n').rows
+
+    assert semicolons[0]["probability"] == semicolons[1]["probability"] == commas[0]["probability"]
+    assert [row["error"][:12] for row in semicolons] == ["", "", "not_a_number"]
+    assert [row["error"][:12] for row in commas] == ["", "not_a_number"]
+
+
+def test_a_cell_of_two_megabytes_is_rejected_and_its_neighbours_are_scored() -> None:
+    header = b"patient_id,age,sex,cp,trestbps,chol\n"
+    long = b'"' + b"x\n" * (1 << 20) + b'",' + PATIENT
+    content = header + b"a," + PATIENT + long + b"b," + PATIENT
+
+    for step in (64 << 10, 4 << 20):
+        table = open_table("csv", a_scorer(), Options(), Limits())
+        blocks = blocks_of(table, cut(content, step))
+        output = b"".join(table.score(block, row).content for row, block in enumerate(blocks, 1))
+
+        rows = list(csv.DictReader(io.StringIO(output.decode())))
+        assert [row["probability"] for row in rows] == [PROBABILITY, "", PROBABILITY]
+        assert [row["patient_id"] for row in rows] == ["a", "", "b"]
+        assert rows[1]["error"] == f"too_long: the row is longer than {ROW_BYTES} bytes"
+
+
+def test_a_row_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    def row(length: int) -> bytes:
+        return b"x" * (length - len(PATIENT) - 1) + b"," + PATIENT
+
+    content = b"note,age,sex,cp,trestbps,chol\n" + row(ROW_BYTES) + row(ROW_BYTES + 1)
+
+    assert [error[:8] for error in score_file("csv", content).errors] == ["", "too_long"]
+
+
+def test_an_id_at_fault_is_not_shown() -> None:
+    ids = ["x" * 129, "bell\x07", "x" * 128, "tab\tand\nline"]
+    content = a_csv(*(a_patient(patient_id=name) for name in ids))
+
+    rows = score_file("csv", content + b"a,b\n").rows
+
+    assert [row["patient_id"] for row in rows] == ["", "", *ids[2:], ""]
+    assert [row["error"].split(":")[0] for row in rows] == [
+        "too_long",
+        "not_text",
+        "",
+        "",
+        "wrong_field_count",
+    ]
+
+
+def test_only_rows_that_the_model_cannot_answer_are_rejected_for_it() -> None:
+    content = a_csv(*(a_patient(age=age) for age in (54, 66, 55, 66, 54)))
+
+    result = score_file("csv", content, scorer=a_scorer(FailingModel(66)))
+
+    assert [error != "" for error in result.errors] == [False, True, False, True, False]
+    assert result.rows[0]["probability"] == PROBABILITY
+    assert result.counts.codes == {"model_error": 2}
+
+
+def test_a_mark_of_utf_8_inside_the_file_is_no_part_of_a_number() -> None:
+    content = HEADER + PATIENT + b"\xef\xbb\xbf" + PATIENT
+
+    whole = score_file("csv", content)
+    single = score_file("csv", content, limits=Limits(rows=1))
+
+    assert [error[:12] for error in whole.errors] == ["", "not_a_number"]
+    assert single.content == whole.content
+
+
+# What comes out
+
+
+def test_rows_keep_their_order_and_number_whatever_the_block() -> None:
+    records = [a_patient(patient_id=f"P{n}", age=18 + n % 100) for n in range(1000)]
+    content = a_csv(*records)
+
+    result = score_file("csv", content, limits=Limits(rows=7, size=1 << 10))
+
+    assert [row["patient_id"] for row in result.rows] == [f"P{n}" for n in range(1000)]
+    assert [row["row"] for row in result.rows] == [str(n) for n in range(1, 1001)]
+    assert result.content == score_file("csv", content).content
+
+
+def test_probabilities_are_the_shortest_text_that_gives_the_float32_back() -> None:
+    rng = np.random.default_rng(5)
+    records = [
+        a_patient(age=int(a), chol=float(c))
+        for a, c in zip(rng.integers(18, 110, 500), rng.uniform(50, 700, 500), strict=True)
+    ]
+    expected = [a_scorer().score(TABLE.read(record)).probability for record in records]
+
+    rows = score_file("csv", a_csv(*records)).rows
+
+    assert [float(row["probability"]) for row in rows] == expected
+    assert all(
+        len(row["probability"]) <= len(str(p)) for row, p in zip(rows, expected, strict=True)
+    )
+    assert [row["prediction"] for row in rows] == [str(int(p >= 0.5)) for p in expected]
+
+
+def test_a_value_outside_the_training_range_is_scored_with_a_warning() -> None:
+    result = score_file("csv", HEADER + b"85,1,3,220,250\n" + PATIENT)
+
+    assert [row["warnings"] for row in result.rows] == [
+        "age outside training range 29 to 77 years; "
+        "trestbps outside training range 94 to 200 mm Hg",
+        "",
+    ]
+    assert result.counts.warned == 1
+
+
+RISKY = ["=1+1", "+cmd", "-x", "@sum", "\t=1", "\r=1", "\n=1", "＝1", "-1+2", "=", "-"]
+HARMLESS = ["-1.5", "+5", "-1,5", "1e-3", "-.5", "a=1", "'=1", "P-1", "?"]
+
+
+def test_text_that_a_spreadsheet_would_run_is_escaped_and_numbers_are_not() -> None:
+    texts = RISKY + HARMLESS
+    records = [a_patient(patient_id=text) | {"note": text} for text in texts]
+    content = a_csv(*records, columns=[*NAMES, "note"])
+
+    rows = score_file("csv", content, include_input=True).rows
+
+    expected = [f"'{text}" for text in RISKY] + HARMLESS
+    for column in ("patient_id", "input_patient_id", "input_note"):
+        assert [row[column] for row in rows] == expected
+
+
+def test_input_columns_come_back_as_they_came_and_read_alike_everywhere() -> None:
+    columns = ["Note, long", "AGE", "sex", "oldpeak", "patient_id", "ward"]
+    texts = [
+        ["a", "54", "male", "-1.50", "P1", "x"],
+        ['say "hi"', " 54 ", "1", "2.0", "line\nend", "a;b"],
+        ["", "54.0", "FEMALE", "NA", "Zoë 🫀", "  "],
+        ["r\r\nn", "300", "?", "", "007", "a,b"],
+    ]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *texts])
+
+    output = score_file("csv", text.getvalue().encode(), include_input=True).content
+
+    names = [f"input_{name}" for name in columns]
+    by_csv = list(csv.DictReader(io.StringIO(output.decode(), newline="")))
+    by_pandas = pd.read_csv(io.BytesIO(output), dtype=str, keep_default_na=False)
+    by_polars = pl.read_csv(output, infer_schema=False).fill_null("")
+    assert [[row[name] for name in names] for row in by_csv] == texts
+    assert by_pandas[names].to_numpy().tolist() == texts
+    assert by_polars.select(names).rows() == [tuple(row) for row in texts]
+    probabilities = [float(row["probability"]) for row in by_csv if row["probability"]]
+    assert pd.read_csv(io.BytesIO(output))["probability"].dropna().tolist() == probabilities
+    assert pl.read_csv(output)["probability"].drop_nulls().to_list() == probabilities
+
+
+def test_semicolon_files_come_back_with_commas_and_their_own_numbers() -> None:
+    output = score_file("csv", b"age;sex;oldpeak\n54;1;-1,5\n", include_input=True).content
+
+    assert output.splitlines()[1].endswith(b',54,1,"-1,5"')
+
+
+def test_cells_of_a_ragged_row_come_back_as_far_as_they_go() -> None:
+    content = b"age,sex,note\n54,1\n54,1,a,b\n"
+
+    rows = score_file("csv", content, include_input=True).rows
+
+    assert [(row["input_age"], row["input_note"]) for row in rows] == [("54", ""), ("54", "a")]
+
+
+def test_no_error_holds_a_value_of_a_record() -> None:
+    secret = "4711.25"
+    content = ",".join(NAMES) + "\n"
+    for place in range(len(NAMES)):
+        cells = ["54"] * len(NAMES)
+        cells[place] = secret
+        content += ",".join(cells) + "\n" + ",".join([secret] * (place + 1)) + "\n"
+
+    result = score_file("csv", content.encode())
+
+    assert result.counts.rejected == 2 * len(NAMES)
+    assert secret not in "".join(result.errors)
+
+
+def test_csv_and_json_lines_count_alike() -> None:
+    records = [
+        a_patient(),
+        a_patient(age=85),
+        a_patient(cp=4),
+        a_patient(age=None),
+        a_patient(age="x"),
+    ]
+
+    by_csv = score_file("csv", a_csv(*records))
+    by_json = score_file("jsonl", json_lines(*records))
+
+    assert by_csv.counts == by_json.counts
+    assert Counts.of(by_csv.counts.numbers) == by_csv.counts
+    assert [json.loads(row["probability"] or "null") for row in by_csv.rows] == [
+        line["probability"] for line in by_json.lines
+    ]
+
+
+def test_memory_does_not_grow_with_the_file() -> None:
+    def peak(rows: int) -> int:
+        table = open_table("csv", a_scorer(), Options(), Limits(rows=2000, size=1 << 17))
+        row = 1
+        tracemalloc.start()
+        for piece in [HEADER, *[PATIENT * 5000] * (rows // 5000)]:
+            for block in table.feed(piece):
+                row += table.score(block, row).counts.rows
+        for block in table.finish():
+            row += table.score(block, row).counts.rows
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert row == rows + 1
+        return most
+
+    peak(5000)
+    assert peak(200_000) < 1.5 * peak(20_000)

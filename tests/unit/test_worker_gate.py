@@ -1,0 +1,65 @@
+"""Together or alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shared.errors import Interrupted
+from worker.gate import Gate
+
+
+async def test_one_alone_waits_for_the_others_to_leave() -> None:
+    gate = Gate()
+    leave, order = asyncio.Event(), []
+
+    async def neighbour() -> None:
+        with gate.entered():
+            await leave.wait()
+            order.append("neighbour left")
+
+    async def suspect() -> None:
+        with gate.entered():
+            async with gate.alone():
+                order.append("alone")
+
+    tasks = [asyncio.create_task(neighbour()), asyncio.create_task(suspect())]
+    await asyncio.sleep(0)
+    leave.set()
+    await asyncio.gather(*tasks)
+
+    assert order == ["neighbour left", "alone"]
+
+
+async def test_who_comes_meanwhile_is_turned_away() -> None:
+    gate = Gate()
+
+    with gate.entered():
+        async with gate.alone():
+            with pytest.raises(Interrupted), gate.entered():
+                pass
+            with pytest.raises(Interrupted):
+                async with gate.alone():
+                    pass
+
+    with gate.entered():
+        assert not gate.closed
+
+
+async def test_a_gate_opens_again_when_the_one_alone_is_cancelled_while_it_waits() -> None:
+    gate = Gate()
+
+    async def suspect() -> None:
+        with gate.entered():
+            async with gate.alone():
+                raise AssertionError("the neighbour never left")
+
+    with gate.entered():
+        task = asyncio.create_task(suspect())
+        await asyncio.sleep(0)
+        assert gate.closed
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert not gate.closed

@@ -1,0 +1,119 @@
+"""A worker over fakes: queue, blobs and clock in memory, and as many workers as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from shared.artifact import Artifact
+from shared.message import Envelope, EnvelopeInput, EnvelopeOptions
+from shared.tables import Limits
+from tests.fakes import FakeBlobs, FakeClock, FakeQueue, VirtualClock
+from tests.faulty import Hook, Moment, faulty_blobs, faulty_queue
+from worker.consumer import Consumer
+from worker.gate import Gate
+from worker.health import StorageCheck
+from worker.processor import Processor
+
+VISIBILITY, RENEWAL = 60.0, 20.0
+
+
+async def nothing(moment: Moment) -> None:
+    """The hook of an undisturbed worker."""
+
+
+class World:
+    """Storage in memory, with what a sender and a reader of results do."""
+
+    def __init__(
+        self, artifact: Artifact, clock: FakeClock | None = None, lifetime: float | None = None
+    ) -> None:
+        self.artifact = artifact
+        self.clock = clock or VirtualClock()
+        self.queue = FakeQueue(self.clock, lifetime)
+        self.poison = FakeQueue(self.clock)
+        self.blobs = FakeBlobs()
+
+    async def submit(
+        self, batch_id: str, content: bytes, suffix: str = ".csv", *, include_input: bool = False
+    ) -> str:
+        """Upload a file and send its envelope; returns the message's id."""
+        etag = self.blobs.put("uploads", batch_id + suffix, content)
+        envelope = Envelope(
+            batch_id=batch_id,
+            input=EnvelopeInput(container="uploads", blob=batch_id + suffix, etag=etag),
+            options=EnvelopeOptions(include_input=include_input),
+        )
+        return await self.queue.send(envelope.text())
+
+    def worker(
+        self,
+        hook: Hook = nothing,
+        *,
+        limits: Limits | None = None,
+        slots: int = 4,
+        artifact: Artifact | None = None,
+    ) -> Consumer:
+        queue, blobs = faulty_queue(self.queue, hook), faulty_blobs(self.blobs, hook)
+        gate = Gate()
+        processor = Processor(
+            artifact or self.artifact,
+            faulty_queue(self.poison, hook, poison=True),
+            blobs,
+            limits or Limits(),
+            gate,
+            stopping=lambda: consumer.stopping,
+        )
+        consumer = Consumer(
+            queue,
+            processor,
+            gate,
+            StorageCheck(queue, blobs),
+            slots=slots,
+            visibility=VISIBILITY,
+            renew_every=RENEWAL,
+            idle=10,
+            clock=self.clock,
+            now=lambda: self.clock.now,
+        )
+        return consumer
+
+    @asynccontextmanager
+    async def working(self, *workers: Consumer) -> AsyncIterator[None]:
+        """Let workers run until the block ends, then stop them."""
+        running = [asyncio.create_task(worker.run()) for worker in workers]
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.interrupt()
+            await asyncio.gather(*running)
+
+    async def until(self, holds: Callable[[], object], seconds: float = 3600) -> None:
+        """Wait for a condition."""
+        ends = self.clock() + seconds
+        while not holds():
+            if self.clock() > ends:
+                raise AssertionError(f"not within {seconds:g} s")
+            await asyncio.sleep(0.1)
+
+    async def emptied(self, *workers: Consumer, seconds: float = 3600) -> None:
+        """Let workers run until the queue is empty, then stop them."""
+        async with self.working(*(workers or (self.worker(),))):
+            await self.until(lambda: not self.queue.bodies(), seconds)
+
+    def summary(self, batch_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.blobs.content("scores", f"{batch_id}/summary.json"))
+        return found
+
+    def has_summary(self, batch_id: str) -> bool:
+        return f"{batch_id}/summary.json" in self.blobs.names("scores")
+
+    def scores(self, batch_id: str, suffix: str = "csv") -> bytes:
+        return self.blobs.content("scores", f"{batch_id}/scores.{suffix}")
+
+    def poisoned(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for body in self.poison.bodies()]

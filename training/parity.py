@@ -1,0 +1,133 @@
+"""Is what will be served the model that was fitted? Compared with scikit-learn, row by row.
+
+Conversion can go wrong without a warning, so no artifact is written that was not compared over
+random rows, values on every edge and every set of missing fields.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.fields import Field, FieldTable
+from shared.ports import Model
+from training.errors import TrainingError
+
+PARITY_ROWS = 100_000
+PARITY_LIMIT = 1e-6
+"""Largest difference to scikit-learn: float32 rounding, and nothing else."""
+ALONE_CHECKS = 600
+"""Blocks of one, three and seven rows, scored again by themselves."""
+ALL_PATTERNS = 12
+"""Up to so many optional fields, every set of missing ones is checked; else random ones."""
+
+Rows = NDArray[np.float32]
+
+
+def parity_rows(table: FieldTable, data: NDArray[np.float64], seed: int = 0) -> Rows:
+    """At least `PARITY_ROWS` float32 rows: every pattern of missing fields, values on edges.
+
+    A third of the values are edges: ends of ranges, values of the data and the middle between two
+    neighbours (where trees split), each with the next float32 on both sides.
+    """
+    rng = np.random.default_rng(seed)
+    fields = [table.fields[place] for place in table.used]
+    patterns = _patterns([not field.required for field in fields], rng)
+    copies = -(-PARITY_ROWS // len(patterns))
+    missing = np.repeat(patterns, copies, axis=0)
+    rows = np.column_stack(
+        [_values(field, data[:, place], len(missing), rng) for place, field in enumerate(fields)]
+    )
+    rows[missing] = np.nan
+    return rows
+
+
+def _patterns(optional: list[bool], rng: np.random.Generator) -> NDArray[np.bool_]:
+    if sum(optional) <= ALL_PATTERNS:
+        choices = [(False, True) if may_miss else (False,) for may_miss in optional]
+        return np.array(list(itertools.product(*choices)))
+    drawn = rng.random((1 << ALL_PATTERNS, len(optional))) < rng.random((1 << ALL_PATTERNS, 1))
+    drawn[0] = False
+    found: NDArray[np.bool_] = drawn & np.array(optional)
+    return found
+
+
+def _values(field: Field, seen: NDArray[np.float64], count: int, rng: np.random.Generator) -> Rows:
+    if field.kind == "category":
+        return rng.choice(np.array(sorted(field.codes), np.float32), count)
+    low, high = field.accept
+    known = np.unique(seen[~np.isnan(seen)])
+    edges = np.concatenate([known, (known[1:] + known[:-1]) / 2, field.accept, field.training])
+    exact = edges.astype(np.float32)
+    below, above = np.nextafter(exact, np.float32(-np.inf)), np.nextafter(exact, np.float32(np.inf))
+    edges = np.clip(np.concatenate([exact, below, above]), low, high).astype(np.float32)
+    anywhere = rng.uniform(low, high, count).astype(np.float32)
+    return np.where(rng.random(count) < 1 / 3, rng.choice(edges, count), anywhere)
+
+
+def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
+    """The largest difference between the model to be served and scikit-learn.
+
+    Raises `TrainingError` when it is more than rounding, and when a row's bits depend on the rows
+    beside it.
+    """
+    found = model.probabilities(rows)
+    difference = np.abs(found.astype(float) - estimator.predict_proba(rows)[:, 1])
+    largest = float(difference.max())
+    if not largest <= PARITY_LIMIT:
+        wrong = ~(difference <= PARITY_LIMIT)
+        complete = wrong[~np.isnan(rows).any(axis=1)].any()
+        where = "complete rows among them" if complete else "all with missing fields"
+        raise TrainingError(
+            f"what would be served differs from scikit-learn by up to {largest:.2g} in "
+            f"{wrong.sum()} of {len(rows)} rows, {where}: do not serve it; {advice(estimator)}"
+        )
+    _check_alone(model, estimator, rows, found)
+    return largest
+
+
+def _check_alone(model: Model, estimator: Any, rows: Rows, found: Rows) -> None:
+    # Random places: vector units take four or eight rows at a time, and a regular step would
+    # always meet the same one of them.
+    starts = np.random.default_rng(0).integers(0, len(rows), ALONE_CHECKS)
+    for start, size in zip(starts, itertools.cycle([1, 3, 7]), strict=False):
+        block = slice(start, start + size)
+        if model.probabilities(rows[block]).tobytes() != found[block].tobytes():
+            raise TrainingError(
+                "the model scores a row alone and among others differently: the same record "
+                "would get two answers; " + advice(estimator)
+            )
+
+
+TRAPS = {
+    "CalibratedClassifierCV": "skl2onnx converts CalibratedClassifierCV rightly only inside a "
+    "Pipeline (not around one) and with method='sigmoid'",
+    "HistGradientBoostingClassifier": "skl2onnx converts HistGradientBoostingClassifier wrongly "
+    "on thresholds and for categories",
+    "RandomForestClassifier": "skl2onnx drops a forest's own routes for missing values: put a "
+    "SimpleImputer before it",
+    "ExtraTreesClassifier": "skl2onnx drops a forest's own routes for missing values: put a "
+    "SimpleImputer before it",
+    "DecisionTreeClassifier": "skl2onnx drops a tree's own routes for missing values: put a "
+    "SimpleImputer before it",
+    "KNNImputer": "converted neighbours differ where distances tie: take a SimpleImputer",
+}
+"""What is known to go wrong, by the class that a pipeline holds; the outermost is named first."""
+
+
+def advice(estimator: Any) -> str:
+    """What to do about a conversion that went wrong."""
+    classes = _classes(estimator)
+    known = [text for name, text in TRAPS.items() if name in classes]
+    return "; or ".join([*known[:1], "set runtime='sklearn' to serve the estimator as it is"])
+
+
+def _classes(estimator: Any) -> set[str]:
+    """Names of the classes of an estimator and of all that it holds."""
+    found = {type(estimator).__name__}
+    if hasattr(estimator, "get_params"):
+        found |= {type(value).__name__ for value in estimator.get_params(deep=True).values()}
+    return found

@@ -1,0 +1,291 @@
+"""What others see of a batch: the committed scores, the summary, the poison copy.
+
+Every write is create-only, so whatever died or repeats, the first wins and the rest look, and adopt
+what stands. The summary is written last and is the outcome; the poison copy comes after it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from shared import metrics
+from shared.artifact import Artifact
+from shared.checkpoint import DataBlock
+from shared.errors import AlreadyExists, BatchIdUsed, NotFound
+from shared.message import Batch, BlobInput
+from shared.ports import Blobs, Queue
+from shared.tables import Counts, Table, output_format
+from worker.job import Job, same_identity
+from worker.settlement import Delete, Fail, Settlement
+
+log = logging.getLogger(__name__)
+
+SCORES = "scores"
+LISTED_NAMES = 1000
+"""Characters of column names that a summary lists; metadata of a blob has room for 8 KiB."""
+TRACEPARENT = 55
+"""Characters of a W3C traceparent."""
+POISON_BYTES = 60 << 10
+"""A larger poison message would not fit a queue message of 64 KiB."""
+OF_DELIVERY = ("times", "message_id", "deliveries", "replay_of", "traceparent")
+"""What every summary says of the message and of the delivery that decided."""
+CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+
+
+class Outcomes:
+    """Writes outcomes, and takes those that stand to their end."""
+
+    def __init__(self, artifact: Artifact, poison: Queue, blobs: Blobs) -> None:
+        self._artifact = artifact
+        self._poison = poison
+        self._blobs = blobs
+
+    async def adopt(self, job: Job) -> bool:
+        """Look whether the batch has an outcome or a commit; take it to its end. False: neither.
+
+        Raises `BatchIdUsed` when what stands belongs to another input.
+        """
+        summary = await self._read_summary(job)
+        if summary is not None:
+            await self._settle_by(job, summary)
+            return True
+        if job.batch is None:
+            return False
+        try:
+            facts = await self._blobs.facts(SCORES, job.scores_blob)
+        except NotFound:
+            return False
+        committed = {key: _unpacked(text) for key, text in facts.metadata.items()}
+        await self._refuse_another(job, committed)
+        await self._conclude(job, facts.etag, committed)
+        return True
+
+    async def commit(
+        self, job: Job, batch: Batch, plan: str, blocks: Sequence[DataBlock], table: Table
+    ) -> None:
+        """Make the result appear, with all that its summary needs in the metadata; then that."""
+        counts = Counts()
+        for block in blocks:
+            counts.add(block.counts)
+        manifest = self._artifact.manifest
+        committed: dict[str, Any] = {
+            "identity": job.identity,
+            "counts": counts.numbers,
+            "plan": plan,
+            "bytes": sum(block.size for block in blocks),
+            "model": {
+                "name": manifest.name,
+                "version": manifest.version,
+                "sha256": self._artifact.sha256,
+            },
+            "columns": {
+                "ignored": _listed(table.ignored_columns),
+                "ignored_count": len(table.ignored_columns),
+                "absent": list(table.absent_fields),
+            },
+            **_of_delivery(job),
+        }
+        job.lease.check()
+        facts = await self._blobs.commit(
+            SCORES,
+            job.scores_blob,
+            [block.name for block in blocks],
+            CONTENT_TYPES[output_format(batch.input.format)],
+            {key: _packed(value) for key, value in committed.items()},
+        )
+        job.marker = None  # the commit dropped it
+        metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
+        metrics.BATCH_ROWS.observe(counts.rows)
+        # From what was written, so that whoever may have to repeat this writes the same.
+        await self._conclude(job, facts.etag, json.loads(json.dumps(committed)))
+        log.info(
+            "batch_committed",
+            extra={
+                "batch_id": job.prefix,
+                "rows": counts.rows,
+                "rejected": counts.rejected,
+                "seconds": round((datetime.now(UTC) - job.started).total_seconds(), 3),
+                "traceparent": batch.traceparent,
+            },
+        )
+
+    async def fail(self, job: Job, failure: Fail, error: Exception | None) -> Settlement:
+        """End the batch as failed: summary, then poison copy. The message is deleted after.
+
+        A look comes first: where the batch has another outcome, that one stands.
+        """
+        if failure.own_name:
+            job.prefix = f"{job.prefix.partition('~')[0]}~{job.message.id}"
+        if await self.adopt(job):
+            return Delete()
+        kind = type(error).__name__
+        summary = {
+            "batch_id": job.prefix,
+            "status": "failed",
+            "reason": failure.reason,
+            "poison": failure.poison,
+            "rows": _rows(Counts()),
+            "identity": job.identity,
+            **_of_delivery(job),
+        }
+        if not await self._write_summary(job, summary):
+            return Delete()
+        log.warning("batch_failed", extra={"batch_id": job.prefix, "reason": kind})
+        if failure.poison:
+            metrics.POISON.labels(kind).inc()
+            await self._send_poison(job, failure.reason)
+        return failure
+
+    async def _conclude(self, job: Job, etag: str, committed: Mapping[str, Any]) -> None:
+        """Write the summary of a committed result, from that blob alone."""
+        counts = Counts.of(committed["counts"])
+        columns = committed["columns"]
+        summary = {
+            "batch_id": job.prefix,
+            "status": "succeeded",
+            "rows": _rows(counts),
+            "rejections": counts.codes,
+            "other_coding_suspected": counts.other_coding > 0,
+            "ignored_columns": columns["ignored"],
+            "ignored_column_count": columns["ignored_count"],
+            "absent_fields": columns["absent"],
+            "identity": committed["identity"],
+            "output": {
+                "container": SCORES,
+                "blob": job.scores_blob,
+                "etag": etag,
+                "bytes": committed["bytes"],
+            },
+            "plan": committed["plan"],
+            "model": committed["model"],
+            **{key: committed[key] for key in OF_DELIVERY},
+        }
+        await self._write_summary(job, summary)
+
+    async def _write_summary(self, job: Job, summary: Mapping[str, Any]) -> bool:
+        """Create the summary. False: one stood already; it decided, and was followed."""
+        job.lease.check()
+        content = json.dumps(summary, indent=1).encode()
+        try:
+            await self._blobs.create(
+                SCORES, f"{job.prefix}/summary.json", content, "application/json"
+            )
+        except AlreadyExists:
+            standing = await self._read_summary(job)
+            if standing is None:
+                raise  # seen a moment ago and gone: someone deletes results
+            await self._settle_by(job, standing)
+            return False
+        return True
+
+    async def _read_summary(self, job: Job) -> dict[str, Any] | None:
+        """The summary that stands. Raises `BatchIdUsed` when it is of another input."""
+        try:
+            content = await self._blobs.read(SCORES, f"{job.prefix}/summary.json")
+        except NotFound:
+            return None
+        summary: dict[str, Any] = json.loads(content)
+        await self._refuse_another(job, summary)
+        return summary
+
+    async def _refuse_another(self, job: Job, standing: Mapping[str, Any]) -> None:
+        """Raise `BatchIdUsed` unless what stands is of this job's input."""
+        # Our own message, even if another version of this product read it differently.
+        if standing["message_id"] == job.message.id:
+            return
+        source = job.batch.input if job.batch else None
+        if isinstance(source, BlobInput) and source.etag is None and job.etag is None:
+            # This message means the version that stands there now; gone, it may be any.
+            with suppress(NotFound):
+                job.etag = (await self._blobs.facts(source.container, source.blob)).etag
+        if not same_identity(standing["identity"], job.identity):
+            raise BatchIdUsed("batch_id already used")
+
+    async def _settle_by(self, job: Job, summary: Mapping[str, Any]) -> None:
+        """A summary stands: finish what may be missing behind it."""
+        log.info("batch_adopted", extra={"batch_id": job.prefix, "status": summary["status"]})
+        if summary["status"] == "failed" and summary["poison"]:
+            await self._send_poison(job, str(summary["reason"]))
+
+    async def _send_poison(self, job: Job, reason: str) -> None:
+        """Copy the message to the poison queue. Twice is possible, never is not."""
+        entry: dict[str, object] = {
+            "batch_id": job.prefix,
+            "reason": reason,
+            "time": _time(datetime.now(UTC)),
+            "deliveries": job.message.dequeue_count,
+            "body": job.message.body,
+        }
+        text = json.dumps(entry)
+        if len(text) > POISON_BYTES:
+            name = f"{job.prefix}/message"
+            with suppress(AlreadyExists):
+                await self._blobs.create(
+                    SCORES, name, job.message.body.encode(), "text/plain; charset=utf-8"
+                )
+            del entry["body"]
+            text = json.dumps(entry | {"body_blob": name})
+        job.lease.check()
+        await self._poison.send(text)
+
+
+def _of_delivery(job: Job) -> dict[str, Any]:
+    """`OF_DELIVERY`, as this delivery has them."""
+    batch = job.batch
+    return {
+        "times": {
+            "sent": _time(job.message.inserted),
+            "started": _time(job.started),
+            "finished": _time(datetime.now(UTC)),
+        },
+        "message_id": job.message.id,
+        "deliveries": job.message.dequeue_count,
+        "replay_of": batch.replay_of if batch else None,
+        "traceparent": batch.traceparent[:TRACEPARENT] if batch and batch.traceparent else None,
+    }
+
+
+def _rows(counts: Counts) -> dict[str, int]:
+    return {
+        "total": counts.rows,
+        "scored": counts.rows - counts.rejected,
+        "rejected": counts.rejected,
+        "with_warnings": counts.warned,
+    }
+
+
+def _packed(value: object) -> str:
+    """A value as a header may carry it: JSON, in base64 where a name is not plain ASCII."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isascii() and text.isprintable():
+        return text
+    return base64.b64encode(text.encode()).decode()
+
+
+def _unpacked(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(base64.b64decode(text))
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    """As many names as fit a blob's metadata."""
+    listed: list[str] = []
+    length = 0
+    for name in names:
+        length += len(json.dumps(name))
+        if length > LISTED_NAMES:
+            break
+        listed.append(name)
+    return listed
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
