@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import StreamingResponse
 
 from api import document
 from api.body import check_length, too_large, too_slow
 from api.door import TRACEPARENT
 from api.problems import RETRY_AFTER, Fault, Problem, retry_after
-from api.routes import check_accept, flag, flag_parameter, new_router
+from api.routes import JsonAnswer, check_accept, flag, flag_parameter, new_router
 from api.store import SCORES, UPLOADS, Connection, Store
 from shared.checkpoint import DataBlock
 from shared.errors import AlreadyExists, BlocksGone, NotFound
@@ -132,7 +132,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             ]
         },
     )
-    async def submit(request: Request) -> JSONResponse:
+    async def submit(request: Request) -> JsonAnswer:
         check_accept(request)
         include_input = flag(request, "include_input")
         kind = _format(request)
@@ -153,7 +153,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             },
         )
         place = f"/batches/{batch_id}"
-        return JSONResponse(
+        return JsonAnswer(
             {"batch_id": batch_id, "status": "queued", "status_url": place},
             202,
             {"Location": place, "Operation-Location": place} | retry_after(ASK_AGAIN),
@@ -165,12 +165,12 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         responses=document.answers("Batch", 401, 404, 406, 500, 503),
         openapi_extra={"parameters": [document.batch_id()]},
     )
-    async def state(request: Request) -> JSONResponse:
+    async def state(request: Request) -> JsonAnswer:
         check_accept(request)
         batch_id = _named(request)
         found = await _state(await store(), batch_id)
         waiting = found["status"] in ("queued", "running")
-        return JSONResponse(found, headers=retry_after(ASK_AGAIN) if waiting else {})
+        return JsonAnswer(found, headers=retry_after(ASK_AGAIN) if waiting else {})
 
     @routes.get(
         "/{batch_id}/scores",

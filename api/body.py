@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from api.problems import Fault, Problem
+from api.routes import header
 from shared.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def parse(content: bytes, pointer: str = "") -> Any:
 
 def check_media_type(request: Request) -> None:
     """Refuse what says that it is not JSON. Raises `Problem`."""
-    given = request.headers.get("content-type", "application/json")
+    given = header(request, b"content-type", b"application/json")
     if given == "application/json":
         return
     kind, _, parameters = given.lower().partition(";")
@@ -57,7 +58,7 @@ def check_media_type(request: Request) -> None:
 async def read_body(request: Request, settings: ApiSettings) -> bytes:
     """The whole body, unpacked. Raises `Problem`."""
     limit = settings.body_bytes
-    encoding = request.headers.get("content-encoding", "identity").lower().strip()
+    encoding = header(request, b"content-encoding", b"identity").lower().strip()
     if encoding not in ("identity", "gzip", "deflate"):
         raise Problem(
             "unsupported_media_type",
@@ -75,7 +76,7 @@ async def read_body(request: Request, settings: ApiSettings) -> bytes:
 
 def check_length(request: Request, limit: int) -> None:
     """Refuse a body by its announced size. Raises `Problem`."""
-    announced = request.headers.get("content-length", "")
+    announced = header(request, b"content-length")
     # What is no number never gets here: the server's parser refuses it.
     if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import random
 import re
 import time
-import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from api.problems import RETRY_AFTER, Problem, problem_of, respond, retry_after
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
-PAGES = frozenset({"/docs", "/redoc", "/openapi.json", "/problems"})
+PAGES = frozenset({"/docs", "/redoc", "/openapi.json", "/problems", "/favicon.ico"})
 STATIC = "/static/"
 
 SECURITY = (
@@ -60,7 +61,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        headers = dict(scope["headers"])
+        headers = scope["header"] = dict(scope["headers"])
         request_id = scope["request_id"] = _request_id(headers)
         status = 0
 
@@ -122,14 +123,21 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
     trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
-    return trace[1].decode() if trace else uuid.uuid4().hex
+    # An id, no secret: unique is enough, and a system call for each is not needed.
+    return trace[1].decode() if trace else f"{random.getrandbits(128):032x}"
+
+
+@cache
+def _measure(method: str, route: str, status: int) -> Callable[[float], None]:
+    """Looking up a metric by its labels costs as much as observing it."""
+    return metrics.REQUESTS.labels(method, route, status).observe
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
     """Measure and log a request by its route: a path may hold anything."""
     method = scope["method"] if scope["method"] in METHODS else "_OTHER"
     route = getattr(scope.get("route"), "path", "unmatched")
-    metrics.REQUESTS.labels(method, route, status).observe(seconds)
+    _measure(method, route, status)(seconds)
     if scope["path"] in PROBES:
         return
     log.info(

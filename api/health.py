@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
 
 from api import document
-from api.routes import new_router
+from api.routes import JsonAnswer, new_router
 
 if TYPE_CHECKING:
     from shared.artifact import Artifact
@@ -19,8 +18,8 @@ def router(artifact: Artifact) -> APIRouter:
     routes = new_router("Operation")
 
     @routes.get("/livez", summary="Whether the process turns", responses=document.answers("Any"))
-    async def livez(_: Request) -> JSONResponse:
-        return JSONResponse({"live": True})
+    async def livez(_: Request) -> JsonAnswer:
+        return JsonAnswer({"live": True})
 
     @routes.get(
         "/readyz",
@@ -28,10 +27,10 @@ def router(artifact: Artifact) -> APIRouter:
         responses=document.answers("Any") | {503: {"description": "The model fails its own test"}},
     )
     @routes.get("/healthz", include_in_schema=False)
-    async def readyz(_: Request) -> JSONResponse:
+    async def readyz(_: Request) -> JsonAnswer:
         # The model's own answers, each time: some ten records.
         sound = artifact.golden_holds()
         body = {"ready": sound, "model_version": artifact.manifest.version}
-        return JSONResponse(body, 200 if sound else 503)
+        return JsonAnswer(body, 200 if sound else 503)
 
     return routes

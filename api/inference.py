@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from api import document
 from api.body import parse, read_body
 from api.problems import Fault, Problem, at, faults_of
-from api.routes import new_router
+from api.routes import JsonAnswer, new_router
 from shared import metrics
 from shared.errors import RecordRejected
 
@@ -116,8 +116,8 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     scored = metrics.ROWS.labels("v2", "scored")
 
     @routes.get("", summary="The server", responses=answers("Any", 401, 503))
-    async def server(_: Request) -> JSONResponse:
-        return JSONResponse(
+    async def server(_: Request) -> JsonAnswer:
+        return JsonAnswer(
             {
                 "name": "heart-scorer",
                 "version": manifest.version,
@@ -130,17 +130,17 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
         summary="Whether the process turns",
         responses=answers("Any"),
     )
-    async def live(_: Request) -> JSONResponse:
-        return JSONResponse({"live": True})
+    async def live(_: Request) -> JsonAnswer:
+        return JsonAnswer({"live": True})
 
     @routes.get(
         "/health/ready",
         summary="Whether records can be scored",
         responses=answers("Any"),
     )
-    async def ready(_: Request) -> JSONResponse:
+    async def ready(_: Request) -> JsonAnswer:
         sound = artifact.golden_holds()
-        return JSONResponse({"live": True, "ready": sound}, 200 if sound else 503)
+        return JsonAnswer({"live": True, "ready": sound}, 200 if sound else 503)
 
     def check_model(request: Request) -> None:
         asked = request.path_params
@@ -149,13 +149,13 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
         ):
             raise Problem("not_found", f"the model here is {manifest.name} {manifest.version}")
 
-    async def model(request: Request) -> JSONResponse:
+    async def model(request: Request) -> JsonAnswer:
         check_model(request)
-        return JSONResponse(_metadata(manifest))
+        return JsonAnswer(_metadata(manifest))
 
-    async def model_ready(request: Request) -> JSONResponse:
+    async def model_ready(request: Request) -> JsonAnswer:
         check_model(request)
-        return JSONResponse({"name": manifest.name, "ready": True})
+        return JsonAnswer({"name": manifest.name, "ready": True})
 
     async def infer(request: Request) -> Response:
         check_model(request)

@@ -6,11 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse
 
 from api import document
 from api.problems import Problem
-from api.routes import check_accept, new_router
+from api.routes import JsonAnswer, check_accept, new_router
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,9 +38,9 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         summary="What the model is and what it came from",
         responses=document.answers("Model", 401, 406, 503),
     )
-    async def model(request: Request) -> JSONResponse:
+    async def model(request: Request) -> JsonAnswer:
         check_accept(request)
-        return JSONResponse(about)
+        return JsonAnswer(about)
 
     @routes.get(
         "/model-card",

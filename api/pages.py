@@ -6,12 +6,13 @@ The bundles are those that the package `fastapi-offline` carries; our part is `s
 from __future__ import annotations
 
 import importlib.util
+import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from api import problems
 from api.problems import Problem
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 OURS = Path(__file__).parent / "static"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
-BUNDLES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
+REDOC = "redoc.standalone.js"
+ELSEWHERE = re.compile(rb"https://[\w.]+/redoc/logo-mini\.svg")
+"""The one picture that ReDoc would load from another host."""
+BUNDLES = ("swagger-ui-bundle.js", "swagger-ui.css", REDOC, "favicon.png")
 
 # Both viewers draw with styles that they make as they go, and with small pictures inline.
 POLICY = (
@@ -76,20 +80,28 @@ def router(title: str, openapi: Callable[[], bytes]) -> APIRouter:
         return Response(openapi(), media_type="application/json")
 
     @routes.get("/static/{name}")
-    async def static(request: Request) -> FileResponse:
-        name = request.path_params["name"]
-        folder = _bundles() if name in BUNDLES else OURS
-        path = folder / name
-        # One plain name: no way out of the folder.
-        if Path(name).name != name or path.suffix not in TYPES or not path.is_file():
-            raise Problem("not_found")
-        return FileResponse(
-            path,
-            media_type=TYPES[path.suffix],
-            headers={"Cache-Control": "public, max-age=3600"},
-        )
+    async def static(request: Request) -> Response:
+        return _asset(request.path_params["name"])
+
+    @routes.get("/favicon.ico")
+    async def favicon(_: Request) -> Response:
+        return _asset("favicon.png")
 
     return routes
+
+
+def _asset(name: str) -> Response:
+    """A file that pages load. Raises `Problem`."""
+    folder = _bundles() if name in BUNDLES else OURS
+    path = folder / name
+    # One plain name: no way out of the folder.
+    if Path(name).name != name or path.suffix not in TYPES or not path.is_file():
+        raise Problem("not_found")
+    content = path.read_bytes()
+    if name == REDOC:
+        content = ELSEWHERE.sub(b"static/favicon.png", content)
+    headers = {"Cache-Control": "public, max-age=3600"}
+    return Response(content, headers=headers, media_type=TYPES[path.suffix])
 
 
 def _bundles() -> Path:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
 
 from api import document
 from api.body import read_json
 from api.problems import Fault, Problem, entry, faults_of
-from api.routes import check_accept, flag, flag_parameter, new_router
+from api.routes import JsonAnswer, check_accept, flag, flag_parameter, new_router
 from shared import metrics
 from shared.errors import RecordRejected
 from shared.fields import NAMED_UNKNOWN, RECORD_ID, Record, Rejection, printable, read_id
@@ -43,7 +42,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         openapi_extra=document.body("Record", document.examples(manifest))
         | {"parameters": [flag_parameter("explain", "Add what each field contributes")]},
     )
-    async def predict(request: Request) -> JSONResponse:
+    async def predict(request: Request) -> JsonAnswer:
         explain = flag(request, "explain")
         check_accept(request)
         body = await read_json(request, settings)
@@ -58,7 +57,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         answer = {RECORD_ID: record.patient_id} | _score_json(score)
         if explain:
             answer["explanation"] = explanation(scorer, record)
-        return JSONResponse(answer)
+        return JsonAnswer(answer)
 
     @routes.post(
         "/predict/many",
@@ -67,7 +66,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         responses=document.answers("Scores", 400, 401, 406, 408, 413, 415, 422, 500, 503),
         openapi_extra=document.body("Records", document.many_examples(manifest)),
     )
-    async def predict_many(request: Request) -> JSONResponse:
+    async def predict_many(request: Request) -> JsonAnswer:
         check_accept(request)
         body = await read_json(request, settings)
         if not isinstance(body, list):
@@ -75,7 +74,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
             raise Problem("record_rejected", faults=(fault,))
         if len(body) > settings.request_rows:
             raise Problem("too_many_rows", f"a request may hold {settings.request_rows} records")
-        return JSONResponse(_score_many(scorer, body))
+        return JsonAnswer(_score_many(scorer, body))
 
     return routes
 

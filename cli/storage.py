@@ -4,42 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cli.local import remembered
+import typer
+
+from cli.home import remembered
 from cli.output import Exit, say
+from shared.errors import NotFound, ScorerError, StartupError, StorageUnavailable
+from shared.settings import StorageSettings, load_settings
 
 if TYPE_CHECKING:
     from shared.storage import Storage
 
+T = TypeVar("T")
 
-def run_with_storage(work: Callable[[Storage], Awaitable[int]]) -> int:
-    """Open storage, do the work, return its exit code; errors become lines and codes."""
-    from shared.errors import NotFound, ScorerError, StartupError, StorageUnavailable
-    from shared.settings import StorageSettings, load_settings
-    from shared.storage import open_storage
 
-    async def run() -> int:
-        async with open_storage(load_settings(StorageSettings)) as storage:
-            return await work(storage)
-
-    if not load_settings(StorageSettings).has_storage and (found := remembered()):
-        os.environ["AZURE_STORAGE_CONNECTION_STRING"] = found
+def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
+    """Open storage, do the work, return what it says; errors become lines and exit codes."""
     try:
-        return asyncio.run(run())
+        return asyncio.run(_run(work))
     except StartupError as error:
         say(f"{error}\nOr start everything on this machine: heart-scorer up")
-        return Exit.USAGE
+        code = Exit.USAGE
     except StorageUnavailable as error:
-        say(error.reason)
-        return Exit.NOT_AUTHORISED if "permit" in error.reason else Exit.FAILED
+        say(f"{error.reason}; see: heart-scorer doctor")
+        code = Exit.NOT_AUTHORISED if not_authorised(error) else Exit.FAILED
     except NotFound as error:
-        say(f"{error.reason}: no worker has prepared this storage yet; start one and try again")
-        return Exit.FAILED
+        say(_missing(error))
+        code = Exit.FAILED
     except ScorerError as error:
         say(error.reason)
-        return Exit.FAILED
+        code = Exit.FAILED
     except KeyboardInterrupt:
-        say("interrupted; a batch that was sent goes on")
-        return Exit.INTERRUPTED
+        say("interrupted")
+        code = Exit.INTERRUPTED
+    raise typer.Exit(code)
+
+
+def not_authorised(error: StorageUnavailable) -> bool:
+    """Whether storage refused us, or nobody is signed in."""
+    return "permit" in error.reason or "Authentication" in error.reason
+
+
+async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
+    from shared.storage import open_storage
+
+    settings = load_settings(StorageSettings)
+    if not settings.has_storage and (found := remembered()):
+        os.environ["AZURE_STORAGE_CONNECTION_STRING"] = found
+        settings = load_settings(StorageSettings)
+    async with open_storage(settings) as storage:
+        return await work(storage)
+
+
+def _missing(error: NotFound) -> str:
+    if error.reason in ("ContainerNotFound", "QueueNotFound"):
+        return f"{error.reason}: no worker has prepared this storage yet; start one and try again"
+    return f"{error.reason}: it was deleted, or never was"

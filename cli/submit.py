@@ -1,14 +1,13 @@
-"""`heart-scorer submit`: sends a file as a batch, and waits for its scores if asked to."""
+"""`heart-scorer submit`: sends files as batches, and waits for their scores if asked to."""
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 import json
+import os
 import re
 import secrets
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,27 +15,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.files import format_or_exit
-from cli.output import Exit, on_terminal, say
+from cli.outcome import (
+    UPLOADS,
+    Sent,
+    as_text,
+    download,
+    exit_code,
+    read_summary,
+    wait_for_summary,
+)
+from cli.output import Exit, say
 
 if TYPE_CHECKING:
-    from shared.ports import Blobs
-    from shared.storage import Storage
+    from shared.message import Format
+    from shared.ports import Account, Blobs
 
-UPLOADS, SCORES = "uploads", "scores"
 BLOCK = 4 << 20
 """Bytes of one upload request."""
-LOOK_SECONDS = 5
-"""Between two looks at the staged blocks: listing them is a slow call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A batch that the queue has."""
-
-    batch_id: str
-    size: int
-    """Bytes of the file."""
-    scores_blob: str
 
 
 def submit(
@@ -52,7 +47,7 @@ def submit(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcome.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="With --wait: exit 3 when a row was rejected.")
+        bool, typer.Option("--strict", help="Wait, and exit 3 when a row was rejected.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Wait, and write the scores to this file (one batch).")
@@ -60,31 +55,30 @@ def submit(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 3600,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Send files of patient records to the worker, through blob and queue."""
+    """Send files of patient records to the worker."""
     from cli.storage import run_with_storage
-    from shared.message import BATCH_ID
 
     chosen = expand(files)
-    for file in chosen:
-        format_or_exit(file.name)
-    if len(chosen) != 1 and (batch_id is not None or output is not None):
-        say("--batch-id and --output are for one file")
-        raise typer.Exit(Exit.USAGE)
-    if batch_id is not None and not re.fullmatch(BATCH_ID, batch_id):
-        say("--batch-id: 1 to 60 letters, digits, dots, dashes and underscores, no dot at the ends")
-        raise typer.Exit(Exit.USAGE)
+    check_options(chosen, batch_id, output)
+    several = len(files) > 1 or files[0].is_dir()
 
-    async def work(storage: Storage) -> int:
+    async def work(storage: Account) -> int:
         sent: list[Sent] = []
         for file in chosen:
             name = batch_id or made_up_id(file)
             sent.append(await send(storage, file, name, include_input=include_input))
             say(f"batch {name}: sent")
-        if not (wait or output):
-            ids = [batch.batch_id for batch in sent]
-            print(json.dumps(ids) if as_json else "\n".join(ids))
-            return Exit.DONE
-        return await outcomes(storage, sent, timeout, as_json=as_json, strict=strict, output=output)
+        code = Exit.DONE
+        found: list[Any] = [batch.batch_id for batch in sent]
+        if wait or strict or output:
+            code, found = await outcomes(
+                storage.blobs(), sent, timeout, output, strict=strict, silent=as_json
+            )
+        elif not as_json:
+            print("\n".join(found))
+        if as_json:
+            print(json.dumps(found if several else found[0], indent=1))
+        return code
 
     raise typer.Exit(run_with_storage(work))
 
@@ -106,37 +100,28 @@ def expand(files: list[Path]) -> list[Path]:
     return found
 
 
-async def outcomes(
-    storage: Storage,
-    sent: list[Sent],
-    seconds: float,
-    *,
-    as_json: bool,
-    strict: bool,
-    output: Path | None,
-) -> int:
-    """Wait for each batch and report it; the worst exit code of all."""
-    code = Exit.DONE
-    summaries: list[dict[str, Any]] = []
-    ends = time.monotonic() + seconds
-    for batch in sent:
-        try:
-            summary = await wait_for_summary(storage.blobs(), batch, ends)
-        except asyncio.CancelledError:
-            say(f"batch {batch.batch_id} goes on; see: heart-scorer status {batch.batch_id}")
-            raise
-        if summary is None:
-            say(f"no outcome within {seconds:g} s; see: heart-scorer status {batch.batch_id}")
-            return Exit.TIMED_OUT
-        if output is not None and summary["status"] == "succeeded":
-            await download(storage, batch.scores_blob, output)
-        summaries.append(summary)
-        if not as_json:
-            print(summary_text(summary), flush=True)
-        code = max(code, exit_code(summary, strict=strict))
-    if as_json:
-        print(json.dumps(summaries[0] if len(sent) == 1 else summaries, indent=1))
-    return code
+def check_options(chosen: list[Path], batch_id: str | None, output: Path | None) -> None:
+    """Refuse what could only fail later, before anything is sent."""
+    from shared.message import BATCH_ID
+
+    for file in chosen:
+        format_or_exit(file.name)
+        if file.stat().st_size == 0:
+            say(f"{file}: the file is empty")
+            raise typer.Exit(Exit.REFUSED)
+    fault = ""
+    if len(chosen) != 1 and (batch_id is not None or output is not None):
+        fault = "--batch-id and --output are for one file"
+    elif batch_id is not None and not re.fullmatch(BATCH_ID, batch_id):
+        fault = (
+            "--batch-id: 1 to 60 letters, digits, dots, dashes and underscores, "
+            "a letter or digit at both ends"
+        )
+    elif output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+        fault = f"--output: {output} cannot be written"
+    if fault:
+        say(fault)
+        raise typer.Exit(Exit.USAGE)
 
 
 def made_up_id(file: Path) -> str:
@@ -145,117 +130,104 @@ def made_up_id(file: Path) -> str:
     return f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-async def send(storage: Storage, file: Path, batch_id: str, *, include_input: bool) -> Sent:
-    """Upload the file, then send the message: a batch exists once the queue has it."""
-    from shared.message import Envelope, EnvelopeInput, EnvelopeOptions, format_of
+async def send(storage: Account, file: Path, batch_id: str, *, include_input: bool) -> Sent:
+    """Upload the file, then send the message: a batch exists once the queue has it.
+
+    Blobs are named as the api names them, so that it knows the batch too.
+    """
+    from shared.errors import AlreadyExists, BlocksGone
+    from shared.message import Envelope, EnvelopeInput, EnvelopeOptions
     from shared.settings import StorageSettings, load_settings
 
     blobs = storage.blobs()
-    kind, _ = format_of(file.name)
-    name = batch_id + "".join(file.suffixes[-2:] if file.suffix == ".gz" else file.suffixes[-1:])
-    blocks: list[str] = []
-    size = 0
-    with file.open("rb") as content:
-        while chunk := content.read(BLOCK):
-            blocks.append(f"{len(blocks):064d}")
-            size += len(chunk)
-            await blobs.stage(UPLOADS, name, blocks[-1], chunk)
-    facts = await blobs.commit(UPLOADS, name, blocks, "application/octet-stream", {})
+    kind, packed = format_or_exit(file.name)
+    name = f"{batch_id}/input.{kind}{'.gz' if packed else ''}"
+    blocks, size, sha256 = await stage(blobs, file, name)
+    await bind(blobs, batch_id, sha256, kind, packed=packed, include_input=include_input)
+    try:
+        facts = await blobs.commit(UPLOADS, name, blocks, "application/octet-stream", {})
+    except (AlreadyExists, BlocksGone):  # the same file, sent before
+        facts = await blobs.facts(UPLOADS, name)
     envelope = Envelope(
         batch_id=batch_id,
         input=EnvelopeInput(container=UPLOADS, blob=name, etag=facts.etag, format=kind),
         options=EnvelopeOptions(include_input=include_input),
     )
-    await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
-    return Sent(batch_id, size, f"{batch_id}/scores.{'csv' if kind == 'csv' else 'jsonl'}")
+    # An earlier try may have ended before its message was sent. Twice changes nothing.
+    if await read_summary(blobs, batch_id) is None:
+        await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
+    scores = f"{batch_id}/scores.{'csv' if kind == 'csv' else 'jsonl'}"
+    return Sent(batch_id, scores, None if packed else size)
 
 
-async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, Any] | None:
-    """Poll for the summary, showing progress on a terminal. None: not until `ends`."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from shared.errors import NotFound
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]} rows, {task.fields[speed]} rows/s"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task(sent.batch_id, total=max(sent.size, 1), rows=0, speed="–")
-    begun = looked = time.monotonic()
-    pause = 0.1
-    with bar if on_terminal() else nullcontext():
-        while time.monotonic() < ends:
-            try:
-                summary: dict[str, Any] = json.loads(
-                    await blobs.read(SCORES, f"{sent.batch_id}/summary.json")
-                )
-            except NotFound:
-                pass
-            else:
-                return summary
-            if time.monotonic() - looked > LOOK_SECONDS:
-                looked = time.monotonic()
-                offset, rows = await progress(blobs, sent.scores_blob)
-                speed = f"{rows / (looked - begun):,.0f}"
-                bar.update(task, completed=offset, rows=f"{rows:,}", speed=speed)
-                if not on_terminal() and rows:
-                    say(f"batch {sent.batch_id}: {rows:,} rows, {speed} rows/s")
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 2.0)
-    return None
+async def stage(blobs: Blobs, file: Path, name: str) -> tuple[list[str], int, str]:
+    """Upload the file's blocks; their names, the file's bytes and SHA-256."""
+    nonce = secrets.token_hex(16)
+    blocks: list[str] = []
+    digest = hashlib.sha256()
+    size = 0
+    with file.open("rb") as content:
+        while chunk := content.read(BLOCK):
+            blocks.append(f"{nonce}{len(blocks):032d}")
+            size += len(chunk)
+            digest.update(chunk)
+            await blobs.stage(UPLOADS, name, blocks[-1], chunk)
+    return blocks, size, digest.hexdigest()
 
 
-async def progress(blobs: Blobs, scores_blob: str) -> tuple[int, int]:
-    """How far the worker has come: input bytes and rows."""
-    from shared.checkpoint import DataBlock
+async def bind(
+    blobs: Blobs, batch_id: str, sha256: str, kind: Format, *, packed: bool, include_input: bool
+) -> None:
+    """Bind the id to its content, once and for all. Raises `BatchIdUsed`."""
+    from shared.errors import AlreadyExists, BatchIdUsed
 
-    staged = await blobs.staged(SCORES, scores_blob)
-    done = [block for entry in staged if (block := DataBlock.parse(entry)) is not None]
-    return (
-        max((block.next_offset for block in done), default=0),
-        sum(block.counts.rows for block in done),
-    )
-
-
-async def download(storage: Storage, scores_blob: str, output: Path) -> None:
-    """Stream a result to a file; it appears whole or not at all."""
-    blobs = storage.blobs()
-    facts = await blobs.facts(SCORES, scores_blob)
-    part = output.with_name(output.name + ".part")
-    with part.open("wb") as target:
-        async for chunk in blobs.chunks(SCORES, scores_blob, facts.etag):
-            target.write(chunk)
-    part.replace(output)
-    say(f"scores   {output}")
+    request = {
+        "sha256": sha256,
+        "format": kind,
+        "gzip": packed,
+        "include_input": include_input,
+    }
+    name, content = f"{batch_id}/request", json.dumps(request).encode()
+    try:
+        await blobs.create(UPLOADS, name, content, "application/json")
+    except AlreadyExists:
+        if await blobs.read(UPLOADS, name) != content:
+            raise BatchIdUsed(
+                f"batch {batch_id} is another file or has other options: choose another --batch-id"
+            ) from None
 
 
-def exit_code(summary: dict[str, Any], *, strict: bool) -> Exit:
-    """How to exit after a batch with this summary."""
-    if summary["status"] != "succeeded":
-        return Exit.FAILED
-    return Exit.REFUSED if strict and summary["rows"]["rejected"] else Exit.DONE
+async def outcomes(
+    blobs: Blobs,
+    sent: list[Sent],
+    seconds: float,
+    output: Path | None,
+    *,
+    strict: bool,
+    silent: bool,
+) -> tuple[Exit, list[dict[str, Any]]]:
+    """Wait for each batch; its summary, or what is known when the time is over."""
+    import asyncio
 
-
-def summary_text(summary: dict[str, Any]) -> str:
-    """A summary in a few lines for people."""
-    rows = summary["rows"]
-    lines = [f"batch    {summary['batch_id']}", f"status   {summary['status']}"]
-    if summary["status"] != "succeeded":
-        return "\n".join([*lines, f"reason   {summary['reason']}"])
-    lines.append(
-        f"rows     {rows['total']} total, {rows['scored']} scored, {rows['rejected']} rejected"
-    )
-    lines += [f"         {number} {code}" for code, number in summary["rejections"].items()]
-    if summary["ignored_columns"]:
-        lines.append("ignored  columns " + ", ".join(summary["ignored_columns"]))
-    if summary["absent_fields"]:
-        lines.append("absent   fields " + ", ".join(summary["absent_fields"]))
-    if summary["other_coding_suspected"]:
-        lines.append("warning  some values belong to another coding of the data")
-    output = summary["output"]
-    lines.append(f"scores   {output['container']}/{output['blob']}")
-    return "\n".join(lines)
+    ends = time.monotonic() + seconds
+    code = Exit.DONE
+    found: list[dict[str, Any]] = []
+    for place, batch in enumerate(sent):
+        try:
+            summary = await wait_for_summary(blobs, batch, ends)
+        except asyncio.CancelledError:
+            for other in sent[place:]:
+                say(f"batch {other.batch_id} goes on; see: heart-scorer status {other.batch_id}")
+            raise
+        if summary is None:
+            say(f"no outcome within {seconds:g} s; see: heart-scorer status {batch.batch_id}")
+            found.append({"batch_id": batch.batch_id, "status": "running"})
+            code = Exit.TIMED_OUT
+            continue
+        found.append(summary)
+        code = max(code, exit_code(summary, strict=strict))
+        if output is not None and summary["status"] == "succeeded":
+            await download(blobs, batch.scores_blob, output)
+        if not silent:
+            print(as_text(summary), flush=True)
+    return code, found

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from cli.local import ROOT
+from cli.home import MODEL_DIR
 
 
 def train(
     repeats: Annotated[
         int, typer.Option(min=1, max=100, help="Repeats of the 10-fold cross-validation.")
     ] = 1,
-    output: Annotated[Path, typer.Option(help="Directory of the artifact.")] = ROOT / "artifact",
+    output: Annotated[Path, typer.Option(help="Directory of the artifact.")] = MODEL_DIR,
     model: Annotated[
         Path | None, typer.Option(help="A model file of your own, in place of the demonstration.")
     ] = None,
@@ -27,10 +27,11 @@ def train(
         Path | None, typer.Option(help="Another sample of the same fields, as CSV.")
     ] = None,
 ) -> None:
-    """Train the model, compare it with its expected figures and write the artifact."""
+    """Train the model, check it and write the artifact."""
     command = [sys.executable, "-m", "training", "--repeats", str(repeats), "--output", str(output)]
     for option, value in (("--data", data), ("--model", model), ("--card", card)):
         if value is not None:
             command += [option, str(value)]
-    done = subprocess.run(command, check=False)  # noqa: S603  # our own command
+    # In a session of its own Ctrl-C reaches only us, and we end it.
+    done = subprocess.run(command, check=False, start_new_session=True)  # noqa: S603
     raise typer.Exit(done.returncode)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,16 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.files import format_or_exit, output_rows, pieces, probability_of, scored_rows
-from cli.local import ROOT
+from cli.home import MODEL_DIR
+from cli.outcome import read_summary
 from cli.output import Exit, say
 
 if TYPE_CHECKING:
     from shared.artifact import Manifest
+    from shared.ports import Account, Blobs
     from shared.scoring import Scorer
-    from shared.storage import Storage
 
 TOLERANCE = 1e-6
 """Largest difference between ONNX Runtime's float32 and scikit-learn's float64."""
+
+SHOWN = 20
+"""Differing rows that are shown."""
 
 Rows = Iterable[tuple[int, float | None]]
 
@@ -31,27 +36,30 @@ def verify(
     batch_or_file: Annotated[str, typer.Argument(help="A batch that succeeded, or a file.")],
     model_dir: Annotated[
         Path, typer.Option(envvar="SCORER_MODEL_DIR", help="Directory of the artifact.")
-    ] = ROOT / "artifact",
+    ] = MODEL_DIR,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Score a batch's input (or a file) with scikit-learn and compare each row with the result."""
+    """Score a batch or a file again with scikit-learn and compare."""
     from shared.errors import BadFile, StartupError
 
     file = Path(batch_or_file)
     try:
-        if file.is_file():
-            code = verify_file(file, model_dir)
-        else:
-            code = verify_batch(batch_or_file, model_dir)
+        found = (
+            verify_file(file, model_dir)
+            if file.is_file()
+            else verify_batch(batch_or_file, model_dir)
+        )
     except StartupError as error:
         say(str(error))
-        code = Exit.USAGE
+        raise typer.Exit(Exit.USAGE) from error
     except BadFile as error:
         say(f"{batch_or_file}: refused: {error.reason}")
-        code = Exit.REFUSED
-    raise typer.Exit(code)
+        raise typer.Exit(Exit.REFUSED) from error
+    print(json.dumps(asdict(found), indent=1) if as_json else found)
+    raise typer.Exit(Exit.FAILED if found.different else Exit.DONE)
 
 
-def verify_file(file: Path, model_dir: Path) -> int:
+def verify_file(file: Path, model_dir: Path) -> Comparison:
     """Compare the serving model with scikit-learn on a file."""
     from shared.artifact import load_artifact
     from shared.scoring import Scorer
@@ -66,43 +74,40 @@ def verify_file(file: Path, model_dir: Path) -> int:
     )
 
 
-def verify_batch(batch_id: str, model_dir: Path) -> int:
+def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
     """Compare a batch's committed result with scikit-learn on the same input."""
     from cli.storage import run_with_storage
 
-    async def work(storage: Storage) -> int:
-        blobs = storage.blobs()
-        summary = json.loads(await blobs.read("scores", f"{batch_id}/summary.json"))
-        if summary["status"] != "succeeded":
-            say(f"batch {batch_id} failed: {summary['reason']}")
-            return Exit.FAILED
-        source, result = summary["identity"], summary["output"]
-        if "blob" not in source:
-            say(f"batch {batch_id} came inside its message: nothing was kept to score again")
-            return Exit.FAILED
-        model = summary["model"]
-        oracle = scikit_learn(model_dir, model["sha256"])
-        kind, packed = format_or_exit(source["blob"])
-        with tempfile.TemporaryDirectory() as folder:
-            files = Path(folder) / "input", Path(folder) / "scores"
-            names = (
-                (source["container"], source["blob"], source["etag"]),
-                (
-                    result["container"],
-                    result["blob"],
-                    result["etag"],
-                ),
-            )
-            for file, (container, name, etag) in zip(files, names, strict=True):
-                with file.open("wb") as target:
-                    async for chunk in blobs.chunks(container, name, etag):
-                        target.write(chunk)
-            return compare_rows(
-                committed_rows(files[1], result["blob"]),
-                scored_rows(pieces(files[0]), kind, oracle, packed=packed),
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "input", Path(folder) / "scores"
 
-    return run_with_storage(work)
+        async def fetch(storage: Account) -> dict[str, Any]:
+            blobs = storage.blobs()
+            summary = await read_summary(blobs, batch_id)
+            if summary is None or summary["status"] != "succeeded":
+                say(f"batch {batch_id} has no result: heart-scorer status {batch_id}")
+                raise typer.Exit(Exit.FAILED)
+            if "blob" not in summary["identity"]:
+                say(f"batch {batch_id} came inside its message: nothing was kept to score again")
+                raise typer.Exit(Exit.FAILED)
+            await fetch_blob(blobs, summary["identity"], source)
+            await fetch_blob(blobs, summary["output"], result)
+            return summary
+
+        summary = run_with_storage(fetch)
+        oracle = scikit_learn(model_dir, summary["model"]["sha256"])
+        kind, packed = format_or_exit(summary["identity"]["blob"])
+        return compare_rows(
+            committed_rows(result, summary["output"]["blob"]),
+            scored_rows(pieces(source), kind, oracle, packed=packed),
+        )
+
+
+async def fetch_blob(blobs: Blobs, named: dict[str, Any], target: Path) -> None:
+    """Write a blob, in the version that a summary names, to a file."""
+    with target.open("wb") as file:
+        async for chunk in blobs.chunks(named["container"], named["blob"], named["etag"]):
+            file.write(chunk)
 
 
 def committed_rows(file: Path, name: str) -> Iterator[tuple[int, float | None]]:
@@ -131,28 +136,37 @@ def scikit_learn(model_dir: Path, expected_sha256: str | None = None) -> Scorer:
     return Scorer(SklearnModel(content, manifest), manifest.fields, manifest.threshold)
 
 
-def compare_rows(found: Rows, expected: Rows) -> int:
-    """Compare row by row; print what differs."""
-    rows = different = 0
-    largest = 0.0
-    for one, other in zip_longest(found, expected):
-        rows += 1
-        difference = _difference(one, other)
-        largest = max(largest, difference)
-        if difference > TOLERANCE:
-            different += 1
-            if different <= 20:
-                place: Any = (one or other or (rows,))[0]
-                print(f"row {place}: differs by {difference:.3g}")
-    print(f"{rows} rows, {different} differ, largest difference {largest:.3g}")
-    return Exit.FAILED if different else Exit.DONE
+@dataclass(slots=True)
+class Comparison:
+    """How two ways of scoring the same rows differ."""
+
+    rows: int = 0
+    different: int = 0
+    largest: float = 0.0
+    first: list[tuple[int, float | None, float | None]] = field(default_factory=list)
+    """The first rows that differ: number, found and expected probability."""
+
+    def __str__(self) -> str:
+        lines = [f"row {row}: {_shown(a)}, by scikit-learn {_shown(b)}" for row, a, b in self.first]
+        total = f"{self.rows} rows, {self.different} differ, largest difference {self.largest:.3g}"
+        return "\n".join([*lines, total])
 
 
-def _difference(
-    one: tuple[int, float | None] | None, other: tuple[int, float | None] | None
-) -> float:
-    if one is None or other is None or one[0] != other[0]:
-        return float("inf")
-    if one[1] is None or other[1] is None:
-        return 0.0 if one[1] is other[1] else float("inf")
-    return abs(one[1] - other[1])
+def _shown(probability: float | None) -> str:
+    return "rejected" if probability is None else f"{probability:.8g}"
+
+
+def compare_rows(found: Rows, expected: Rows) -> Comparison:
+    """Compare row by row; a row that only one side has, or only one side scores, differs."""
+    nothing = 0, None
+    comparison = Comparison()
+    for (one_row, one), (other_row, other) in zip_longest(found, expected, fillvalue=nothing):
+        comparison.rows += 1
+        same = one_row == other_row and (one is None) == (other is None)
+        difference = abs(one - other) if one is not None and other is not None else 0.0
+        comparison.largest = max(comparison.largest, difference)
+        if not same or difference > TOLERANCE:
+            comparison.different += 1
+            if len(comparison.first) < SHOWN:
+                comparison.first.append((max(one_row, other_row), one, other))
+    return comparison

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.fields import Field, FieldTable, Rejection
 from shared.ports import Vector
-from shared.tables import Counts
+from shared.tables import ROW_BYTES, Counts
 
 if TYPE_CHECKING:
     from shared.scoring import Scorer
@@ -29,6 +29,9 @@ Rejected = dict[int, tuple[Rejection, ...]]
 
 UNREADABLE = math.inf
 """Stands for text that is no number and no word: no field accepts it."""
+
+TOO_LONG = Rejection("too_long", limit=f"{ROW_BYTES} bytes")
+"""Of a row whose content was not kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,15 +61,12 @@ def find_header(head: bytes, table: FieldTable, *, whole: bool) -> Header | None
     ends = {separator: end for separator, end in found.items() if end is not None}
     if len(ends) < len(found) and not whole and len(head) <= ROW_BYTES:
         return None
-    known = {field.name.lower() for field in table.fields}
     names = {
         separator: split_cells(decode(head[start:end], start).rstrip("\r\n"), separator)
         for separator, end in ends.items()
     }
-    fields = {
-        separator: sum(name.strip().lower() in known for name in names[separator])
-        for separator in names
-    }
+    known = {field.name.lower() for field in table.fields}
+    fields = {s: sum(name.strip().lower() in known for name in names[s]) for s in names}
     separator = max(fields, key=fields.__getitem__, default=None)
     if separator is None or (len(ends) < len(found) and not fields[separator]):
         raise BadFile(

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_rows
+from shared.columns import TOO_LONG, UNREADABLE, Outcome, Rejected, Values, faults, score_rows
 from shared.csv_cells import read_cells
 from shared.csv_header import Header, find_header
 from shared.errors import RecordRejected
@@ -23,18 +23,17 @@ from shared.fields import (
     NOT_TEXT,
     RECORD_ID,
     RECORD_ID_LENGTH,
+    Field,
     Rejection,
     read_id,
 )
 from shared.lines import LineSplitter
 from shared.scoring import Scorer
-from shared.tables import OUTPUT_COLUMNS, ROW_BYTES, Block, Limits, Options, Scored
+from shared.tables import OUTPUT_COLUMNS, Block, Limits, Options, Scored
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
-
-TOO_LONG = (Rejection("too_long", limit=f"{ROW_BYTES} bytes"),)
 
 
 class CsvTable:
@@ -113,8 +112,8 @@ class CsvTable:
         """Text of the columns that are needed, and the rows that have no cells to speak of."""
         wanted = range(len(header.columns)) if self._include_input else header.needed
         if block.lines.too_long:
-            return pl.DataFrame({f"c{i}": pl.Series([None], dtype=pl.String) for i in wanted}), {
-                0: TOO_LONG
+            return pl.DataFrame([pl.Series(f"c{i}", [None], pl.String) for i in wanted]), {
+                0: (TOO_LONG,)
             }
         frame, ragged = read_cells(block, header, wanted)
         count = Rejection(
@@ -128,27 +127,31 @@ class CsvTable:
         values = np.full((len(table.fields), frame.height), np.nan)
         found: dict[int, list[Rejection]] = {}
         if header.record_id is not None:
-            ids = frame[f"c{header.record_id}"]
-            for row in _suspect_ids(ids):
-                found[row] = _faults(read_id, ids[row])
+            found = _faulty_ids(frame[f"c{header.record_id}"])
         for place, field in enumerate(table.fields):
-            if field.name not in header.places:
-                continue
-            cells = frame[f"c{header.places[field.name]}"]
-            read = partial(field.read_text, decimal_comma=header.decimal_comma)
-            values[place] = _numbers(cells, read, decimal_comma=header.decimal_comma)
-            known: dict[str, list[Rejection]] = {}
-            rows = np.flatnonzero(faults(values[place], field))
-            if len(rows) == 0:
-                continue
-            for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
-                text = cell or ""
-                if text not in known:
-                    known[text] = _faults(read, text) or [field.rejection("missing_required")]
-                found.setdefault(row, []).extend(known[text])
+            if field.name in header.places:
+                cells = frame[f"c{header.places[field.name]}"]
+                read = partial(field.read_text, decimal_comma=header.decimal_comma)
+                values[place] = _numbers(cells, read, decimal_comma=header.decimal_comma)
+                rows = np.flatnonzero(faults(values[place], field))
+                for row, rejections in _explain(cells, rows, read, field):
+                    found.setdefault(row, []).extend(rejections)
         for row, rejections in found.items():
             rejected.setdefault(row, tuple(rejections))
         return values
+
+
+def _explain(
+    cells: pl.Series, rows: NDArray[np.int64], read: Callable[[str], float], field: Field
+) -> Iterator[tuple[int, list[Rejection]]]:
+    """What is wrong with the cells of these rows, of which none is accepted."""
+    if len(rows) == 0:
+        return
+    known: dict[str | None, list[Rejection]] = {}
+    for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
+        if cell not in known:
+            known[cell] = _faults(read, cell or "") or [field.rejection("missing_required")]
+        yield row, known[cell]
 
 
 def _faults(read: Callable[[str], object], text: str) -> list[Rejection]:
@@ -175,9 +178,9 @@ def _numbers(
     return values
 
 
-def _suspect_ids(ids: pl.Series) -> list[int]:
+def _faulty_ids(ids: pl.Series) -> dict[int, list[Rejection]]:
     suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
-    return suspect.arg_true().to_list()
+    return {row: _faults(read_id, ids[row]) for row in suspect.arg_true()}
 
 
 def _ids(frame: pl.DataFrame, header: Header, rejected: Rejected) -> pl.Series:

@@ -16,7 +16,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_rows
+from shared.columns import TOO_LONG, UNREADABLE, Outcome, Rejected, Values, faults, score_rows
 from shared.errors import BadFile, RecordRejected
 from shared.fields import (
     NAMED_UNKNOWN,
@@ -43,8 +43,6 @@ from shared.tables import (
 
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
-
-TOO_LONG = Rejection("too_long", limit=f"{ROW_BYTES} bytes")
 
 _NUMBERS = {int, float, type(None)}
 

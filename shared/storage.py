@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from xml.etree.ElementTree import ParseError
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
@@ -109,6 +110,8 @@ def _translated() -> Iterator[None]:
         yield
     except AzureError as error:
         raise _meaning(error) from error
+    except ParseError as error:  # an answer that something between us and storage made
+        raise StorageUnavailable("storage's answer cannot be read") from error
     except (TimeoutError, OSError) as error:
         raise StorageUnavailable(f"storage does not answer: {type(error).__name__}") from error
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import BadFile
 from shared.fields import CODES, Rejection
-from shared.message import Format
 
 if TYPE_CHECKING:
-    from shared.scoring import Scorer
+    pass
 
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
@@ -173,31 +172,6 @@ class Table(Protocol):
     def score(self, block: Block, first_row: int) -> Scored:
         """Check, score and write a block whose first row has this number (from 1)."""
         ...
-
-
-def open_table(
-    kind: Format,
-    scorer: Scorer,
-    options: Options,
-    limits: Limits,
-    items: tuple[object, ...] | None = None,
-) -> Table:
-    """A table for a file of this format; `items` are records that were parsed already."""
-    # Polars takes longer to import than the rest together: a worker without CSV does without.
-    if kind == "csv":
-        from shared.csv_table import CsvTable
-
-        return CsvTable(scorer, options, limits)
-    from shared.json_table import JsonArrayTable, JsonLinesTable
-
-    if kind == "json":
-        return JsonArrayTable(scorer, options, limits, items)
-    return JsonLinesTable(scorer, options, limits)
-
-
-def output_format(kind: Format) -> Literal["csv", "jsonl"]:
-    """CSV for CSV, JSON lines for both forms of JSON."""
-    return "csv" if kind == "csv" else "jsonl"
 
 
 def strip_bom(head: _Bytes) -> _Bytes:

@@ -8,10 +8,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from shared.formats import open_table
 from shared.message import Format
 from shared.ports import Model
 from shared.scoring import Scorer
-from shared.tables import Block, Counts, Limits, Options, Table, open_table
+from shared.tables import Block, Counts, Limits, Options, Table
 from tests.fakes_model import FakeModel
 from training.fields import TABLE
 

@@ -57,6 +57,8 @@ class FakeQueue:
         self._lifetime = lifetime
         self._entries: dict[str, _Entry] = {}
         self._receipts = itertools.count(1)
+        self.shared = 0
+        """Deliveries that do not hide their message, as if its visibility had run out at once."""
 
     async def send(self, body: str) -> str:
         now = self._clock.now
@@ -73,7 +75,10 @@ class FakeQueue:
                 receipt=str(next(self._receipts)),
                 dequeue_count=entry.message.dequeue_count + 1,
             )
-            entry.visible_at = self._clock() + visibility
+            if self.shared:
+                self.shared -= 1
+            else:
+                entry.visible_at = self._clock() + visibility
             taken.append(entry.message)
         return taken
 

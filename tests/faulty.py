@@ -60,9 +60,11 @@ class _Faulty:
         async def call(*args: Any) -> Any:
             label = self._label(name, args)
             await self._hook(Moment("before", label, args))
-            result = await getattr(self._inner, name)(*args)
-            await self._hook(Moment("after", label, args))
-            return result
+            try:
+                return await getattr(self._inner, name)(*args)
+            finally:
+                # A refusal is an answer too, and may be lost like any other.
+                await self._hook(Moment("after", label, args))
 
         return call
 
@@ -79,6 +81,6 @@ class _Faulty:
             return "poison"
         if name == "stage" and not args[2].startswith("d"):
             return "mark"
-        if name == "create":
+        if name == "create" and args:
             return "summary" if args[1].endswith("/summary.json") else "body"
         return cast("Call", name)

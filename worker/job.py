@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.checkpoint import Marker
+from shared.formats import output_format
 from shared.message import Batch, BlobInput
 from shared.ports import Message
-from shared.tables import output_format
 from worker.lease import Lease
 from worker.settlement import Delivery
 

@@ -18,9 +18,10 @@ from shared import metrics
 from shared.artifact import Artifact
 from shared.checkpoint import DataBlock
 from shared.errors import AlreadyExists, BatchIdUsed, NotFound
+from shared.formats import output_format
 from shared.message import Batch, BlobInput
 from shared.ports import Blobs, Queue
-from shared.tables import Counts, Table, output_format
+from shared.tables import Counts, Table
 from worker.job import Job, same_identity
 from worker.settlement import Delete, Fail, Settlement
 

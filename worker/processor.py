@@ -26,10 +26,11 @@ from shared.errors import (
     NotFound,
     ScorerError,
 )
+from shared.formats import open_table
 from shared.message import Batch, BlobInput, Ignored, InlineInput, UnreadableMessage, parse_message
 from shared.ports import BlobFacts, Blobs, Queue
 from shared.scoring import Scorer
-from shared.tables import Limits, Options, Scored, Table, open_table
+from shared.tables import Limits, Options, Scored, Table
 from worker.gate import Gate
 from worker.job import Job
 from worker.outcome import SCORES, Outcomes

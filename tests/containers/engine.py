@@ -1,4 +1,4 @@
-"""The Docker engine of these tests: the one that answers, or the one that lies beside the repository.
+"""The Docker engine of these tests: one that answers, or the one beside the repository.
 
 Spoken to by the `docker` command, as a user would; containers are started by testcontainers.
 """
@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Mapping
+from typing import Any
 
 from cli.local import ROOT
 
@@ -16,7 +17,7 @@ STARTER = ROOT.parent / "shared/engine/start"
 APPS = ("api", "worker")
 IMAGES = {app: f"heart-scorer-{app}" for app in APPS}
 AZURITE = "mcr.microsoft.com/azure-storage/azurite:3.37.0"
-HARDENED = {
+HARDENED: dict[str, Any] = {
     "read_only": True,
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],

@@ -13,7 +13,7 @@ from tests.contract.test_blobs import *  # noqa: F403  # each test of it, as it 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 
-@pytest.fixture
+@pytest.fixture  # type: ignore[no-redef]  # without the fake
 async def blobs(connection_string: str) -> AsyncIterator[Blobs]:
     async with open_azurite(connection_string) as storage:
         await storage.blobs().create_container("scores")

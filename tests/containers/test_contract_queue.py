@@ -16,8 +16,10 @@ from tests.contract.test_queue import Wait
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 
-@pytest.fixture
-async def setup(connection_string: str) -> AsyncIterator[tuple[Queue, Wait]]:
+@pytest.fixture  # type: ignore[no-redef]  # without the fake
+async def setup(
+    connection_string: str,
+) -> AsyncIterator[tuple[Queue, Wait]]:
     async with open_azurite(connection_string) as storage:
         queue = storage.queue(f"test-{uuid.uuid4()}")
         await queue.create()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,8 +30,8 @@ sources = [path for path in app.rglob("*") if path.is_file() and path.suffix != 
 print(json.dumps({
     "packages": [d.name.lower() for d in importlib.metadata.distributions()],
     "compilers": [name for name in ("cc", "gcc", "ld", "strip", "cargo") if shutil.which(name)],
-    "caches": [str(path) for path in (pathlib.Path("/root/.cache"), app / ".cache") if path.exists()],
-    "tests": [str(path) for path in venv.glob("*/**/tests") if path.parts[-2] in ("numpy", "lib")],
+    "caches": pathlib.Path("/root/.cache").exists(),
+    "tests": [str(path) for path in venv.glob("numpy/**/tests")],
     "writable": [str(path) for path in [app, *app.rglob("*")] if path.stat().st_mode & 0o022],
     "bytecode": len([*app.rglob("*.pyc")]),
     "files": {
@@ -44,17 +43,18 @@ print(json.dumps({
 
 LOOK_AT_OURSELVES = """
 import json, os, pathlib
-status = dict(line.split(":\\t") for line in pathlib.Path("/proc/1/status").read_text().splitlines())
+lines = pathlib.Path("/proc/1/status").read_text().splitlines()
+status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 refused = []
-for place in ("/app/x", "/app/artifact/x", "/tmp/x", "/venv/x", "/dev/shm/../x"):
+for place in ("/app/x", "/app/artifact/x", "/tmp/x", "/venv/x", "/var/x"):
     try:
         open(place, "w")
     except OSError as error:
         refused.append(error.strerror)
 print(json.dumps({
     "ids": status["Uid"].split() + status["Gid"].split(),
-    "capabilities": {status[name].strip() for name in status if name.startswith("Cap")} == {"0" * 16},
-    "no_new_privileges": status["NoNewPrivs"].strip(),
+    "capabilities": [name for name in status if name.startswith("Cap") and int(status[name], 16)],
+    "no_new_privileges": status["NoNewPrivs"],
     "command": pathlib.Path("/proc/1/cmdline").read_text().split("\\0")[:-1],
     "refused": refused,
 }))
@@ -111,7 +111,7 @@ def test_the_image_holds_the_apps_code_and_the_artifact_and_nothing_else(
     assert found["files"].items() >= ours.items()
     assert set(found["files"]) - set(ours) - artifact == {"start"}
     assert artifact == {f"artifact/{n}" for n in ("manifest.json", "model.onnx", "model_card.html")}
-    assert (found["compilers"], found["caches"], found["tests"]) == ([], [], [])
+    assert (found["compilers"], found["caches"], found["tests"]) == ([], False, [])
     assert found["writable"] == []
     assert found["bytecode"] == sum(name.endswith(".py") for name in ours)
 
@@ -181,7 +181,7 @@ def test_the_api_does_not_open_to_everyone_by_itself(images: dict[str, str]) -> 
 
 
 def test_the_process_has_no_rights_that_it_does_not_need_and_ends_when_asked(
-    app: str, images: dict[str, str], config: dict[str, Any], tmp_path: Path
+    app: str, images: dict[str, str], config: dict[str, Any]
 ) -> None:
     check = config["Healthcheck"]["Test"][1:]
     # No storage there: the worker lives, and is not ready.
@@ -206,7 +206,7 @@ def test_the_process_has_no_rights_that_it_does_not_need_and_ends_when_asked(
 
     assert found == {
         "ids": ["10001"] * 8,
-        "capabilities": True,
+        "capabilities": [],
         "no_new_privileges": "1",
         "command": ["python", "-m", app],
         "refused": ["Read-only file system"] * 5,

@@ -146,5 +146,5 @@ async def _some_blocks(storage: Storage, batch: str) -> int:
 
 
 def test_the_worker_shows_its_metrics(worker: DockerContainer) -> None:
-    with urllib.request.urlopen(url(worker, "worker") + "/metrics") as answer:  # noqa: S310
+    with urllib.request.urlopen(url(worker, "worker") + "/metrics") as answer:
         assert "inference_rows_total" in answer.read().decode()

@@ -131,3 +131,32 @@ async def test_an_empty_blob_has_no_pieces(blobs: Blobs, name: str) -> None:
 
 async def test_creating_a_container_twice_is_no_error(blobs: Blobs) -> None:
     await blobs.create_container("scores")
+
+
+async def test_a_commit_of_no_blocks_is_an_empty_blob_and_drops_what_was_staged(
+    blobs: Blobs, name: str
+) -> None:
+    await blobs.stage("scores", name, block(0), b"marker")
+
+    await blobs.commit("scores", name, [], "text/csv", {"rows": "0"})
+
+    assert (await blobs.facts("scores", name)).size == 0
+    assert await blobs.staged("scores", name) == []
+
+
+async def test_what_is_staged_behind_a_commit_is_no_part_of_the_blob(
+    blobs: Blobs, name: str
+) -> None:
+    await blobs.stage("scores", name, block(0), b"first")
+    await blobs.commit("scores", name, [block(0)], "text/csv", {})
+
+    await blobs.stage("scores", name, block(1), b"late")
+
+    assert await content(blobs, name) == b"first"
+
+
+async def test_a_container_that_is_not_there_is_named(blobs: Blobs, name: str) -> None:
+    with pytest.raises(NotFound, match="ContainerNotFound"):
+        await blobs.facts("no-such-container", name)
+    with pytest.raises(NotFound, match="ContainerNotFound"):
+        await blobs.stage("no-such-container", name, block(0), b"x")

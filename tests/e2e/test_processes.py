@@ -59,7 +59,8 @@ import pathlib
 import worker.__main__
 from shared.artifact import load_artifact
 from shared.scoring import Scorer
-from shared.tables import Limits, Options, open_table
+from shared.formats import open_table
+from shared.tables import Limits, Options
 artifact = load_artifact(pathlib.Path({str(artifact_dir)!r}))
 scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
 table = open_table("csv", scorer, Options(), Limits())

@@ -112,7 +112,7 @@ async def check_promise(
     if names is not None:
         summaries = sorted(name for name in names if name.endswith("/summary.json"))
         assert summaries == sorted(f"{batch.batch_id}/summary.json" for batch in batches)
-    await _check_emptied(queue, lease)
+    await check_emptied(queue, lease)
 
 
 async def _check_batch(watch: Watch, blobs: Blobs, batch: Sent) -> None:
@@ -132,7 +132,8 @@ async def _check_batch(watch: Watch, blobs: Blobs, batch: Sent) -> None:
     assert summary["output"]["etag"] == facts.etag
 
 
-async def _check_emptied(queue: Queue, lease: float) -> None:
+async def check_emptied(queue: Queue, lease: float) -> None:
+    """The queue is empty, or is as soon as the lease of a dead worker has run out."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + lease + 2
     while await queue.length():

@@ -13,7 +13,10 @@ import polars as pl
 import pytest
 
 from shared.errors import BadFile
-from shared.tables import ROW_BYTES, Counts, Limits, Options, open_table
+from shared.fields import FieldTable
+from shared.formats import open_table
+from shared.scoring import Scorer
+from shared.tables import ROW_BYTES, Counts, Limits, Options
 from tests.builders import (
     NAMES,
     a_csv,
@@ -24,7 +27,7 @@ from tests.builders import (
     json_lines,
     score_file,
 )
-from tests.fakes_model import FailingModel
+from tests.fakes_model import FailingModel, FakeModel
 from training.fields import TABLE
 
 HEADER = b"age,sex,cp,trestbps,chol\n"
@@ -40,7 +43,7 @@ def refused(content: bytes) -> str:
 
 def error_of(cells: str, header: str = "age,sex,cp,trestbps,chol") -> str:
     [row] = score_file("csv", f"{header}\n{cells}\n".encode()).rows
-    assert (row["probability"] == "") == (row["error"] != "")
+    assert (row["probability"] == "") == (row["prediction"] == "") == (row["error"] != "")
     return row["error"]
 
 
@@ -100,6 +103,23 @@ def test_ids_may_hold_line_ends_commas_quotes_and_any_script() -> None:
     assert result.counts == Counts(rows=4)
 
 
+def test_odd_quotes_before_crlf_leave_the_cell_as_it_is() -> None:
+    content = b'age,sex,patient_id\r\n54,1,5" tube\r\n54,1,"a"b\r\n54,1,plain\r\n'
+
+    rows = score_file("csv", content).rows
+
+    assert [row["patient_id"] for row in rows] == ['5" tube', "ab", "plain"]
+
+
+def test_a_file_of_one_column_may_have_blank_lines_and_empty_cells() -> None:
+    table = FieldTable(fields=(TABLE.by_name["age"],))
+    scorer = Scorer(FakeModel(), table, threshold=0.5)
+
+    result = score_file("csv", b'age\n54\n\n""\n \n55\n', scorer=scorer)
+
+    assert [error[:16] for error in result.errors] == ["", "missing_required", ""]
+
+
 # Files that are refused
 
 
@@ -123,6 +143,7 @@ def test_ids_may_hold_line_ends_commas_quotes_and_any_script() -> None:
         (b"age,sex,cholesterol\n", "column `cholesterol` is not a field: did you mean `chol`?"),
         (b"age,sex,Chest Pain\n", "did you mean `cp`?"),
         (b"age,sex,thalac\n", "did you mean `thalach`?"),
+        (b"age,sex,my\tnote,cholesterol\n", "did you mean `chol`?"),
         (b"age,gender\n", "column `gender` is not a field: did you mean `sex`?"),
         (b"age,sex,cp,target\n", "column `target`: marks the heart.csv form"),
         (b"age,sex,cp,Num\n", "column `num`: marks UCI's own coding"),
@@ -334,6 +355,21 @@ def test_a_value_outside_the_training_range_is_scored_with_a_warning() -> None:
         "",
     ]
     assert result.counts.warned == 1
+
+
+def test_the_edges_of_the_training_range_are_inside_it() -> None:
+    result = score_file("csv", HEADER + b"29,1,3,94,126\n77,1,3,200,564\n")
+
+    assert [row["warnings"] for row in result.rows] == ["", ""]
+
+
+def test_a_row_without_a_score_has_no_warnings() -> None:
+    content = a_csv(a_patient(age=85, chol=-1), a_patient(age=85, trestbps=220))
+
+    result = score_file("csv", content, scorer=a_scorer(FailingModel(85)))
+
+    assert [row["warnings"] for row in result.rows] == ["", ""]
+    assert result.counts.warned == 0
 
 
 RISKY = ["=1+1", "+cmd", "-x", "@sum", "\t=1", "\r=1", "\n=1", "＝1", "-1+2", "=", "-"]

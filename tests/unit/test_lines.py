@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared import lines as module
 from shared.errors import BadFile
-from shared.lines import LineScanner, LineSplitter, line_ends, split_cells
+from shared.lines import LineScanner, LineSplitter, line_ends, quotes_are_regular, split_cells
 from shared.tables import Block, Limits
 from tests.builders import cut
 
@@ -80,6 +80,24 @@ def test_the_fast_way_to_line_ends_is_the_careful_one(text: str) -> None:
         start = end
 
     assert line_ends(content, ord(",")).tolist() == careful
+
+
+@pytest.mark.parametrize(
+    ("text", "regular"),
+    [
+        ('"a",b\n"c\nd","e""f"\r\n"",""""\n', True),
+        ('"open', True),
+        ('a"b,c\n', False),
+        ('"a"b,c\n', False),
+        ('"a" ,c\n', False),
+        (' "a",c\n', False),
+        ('a""b\n', False),
+    ],
+)
+def test_quotes_are_regular_around_whole_cells_and_doubled_inside(text: str, regular: bool) -> None:
+    content = np.frombuffer(text.encode(), np.uint8)
+
+    assert quotes_are_regular(content, np.flatnonzero(content == ord('"')), ord(",")) is regular
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

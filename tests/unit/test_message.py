@@ -305,6 +305,7 @@ def test_an_event_repeated_or_with_a_quoted_etag_is_the_same_batch() -> None:
     assert batch(event(id="e-2", eventTime="2026-01-02T00:00:00Z")) == first
     assert batch(event(data={"eTag": '"0x8D4"'})) == first
     assert batch(event(data={"etag": "0x8D4"})) == first
+    assert event_batch_id("incoming", "june/patients.csv", '"0x8D4"') == first.batch_id
 
 
 def test_each_version_of_a_blob_is_a_batch_of_its_own() -> None:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from shared.errors import RecordRejected
 from shared.fields import RECORD_ID, Field, Record
+from shared.formats import open_table
 from shared.message import Format
 from shared.scoring import Scorer
-from shared.tables import Block, Limits, Options, Table, open_table
+from shared.tables import Block, Limits, Options, Table
 from tests.builders import NAMES, a_scorer, blocks_of, cut, json_lines, score_file
 from training.fields import TABLE
 

@@ -1,0 +1,161 @@
+"""What can be seen of a batch from outside: its summary, its progress, its scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.output import Exit, on_terminal, say
+
+if TYPE_CHECKING:
+    from shared.ports import Blobs
+
+UPLOADS, SCORES = "uploads", "scores"
+LOOK_SECONDS = 5
+"""Between two looks at the staged blocks: listing them is a slow call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A batch that the queue has."""
+
+    batch_id: str
+    scores_blob: str
+    size: int | None
+    """Bytes that the worker will count, if they are known: of a gzip file they are not."""
+
+
+async def read_summary(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
+    """A batch's summary; None: there is none yet."""
+    from shared.errors import NotFound
+
+    try:
+        content = await blobs.read(SCORES, f"{batch_id}/summary.json")
+    except NotFound as error:
+        if error.reason == "ContainerNotFound":
+            raise
+        return None
+    summary: dict[str, Any] = json.loads(content)
+    return summary
+
+
+async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, Any] | None:
+    """Poll for the summary, showing progress. None: not until `ends`. Looks once at least."""
+    import asyncio
+
+    from cli.storage import not_authorised
+    from shared.errors import StorageUnavailable
+
+    begun = looked = time.monotonic()
+    pause = 0.1
+    rows = 0
+    with _bar(sent) if on_terminal() else nullcontext(_line(sent)) as show:
+        while True:
+            try:
+                if (summary := await read_summary(blobs, sent.batch_id)) is not None:
+                    return summary
+                if (now := time.monotonic()) - looked > LOOK_SECONDS:
+                    looked = now
+                    offset, rows = await progress(blobs, sent.scores_blob)
+                    show(offset, rows, rows / (now - begun))
+            except StorageUnavailable as error:
+                if not_authorised(error):
+                    raise
+                say(f"{error.reason}; still waiting")
+            if time.monotonic() >= ends:
+                return None
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 2.0)
+
+
+Show = Callable[[int, int, float], None]
+"""Takes input bytes and rows that are done, and rows a second."""
+
+
+def _line(sent: Sent) -> Show:
+    def show(offset: int, rows: int, speed: float) -> None:
+        if rows:
+            say(f"batch {sent.batch_id}: {rows:,} rows, {speed:,.0f} rows/s")
+
+    return show
+
+
+@contextmanager
+def _bar(sent: Sent) -> Iterator[Show]:
+    """A progress bar with rows a second and the time that is left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(sent.batch_id, total=sent.size, rows=0, speed=0)
+        yield lambda offset, rows, speed: bar.update(task, completed=offset, rows=rows, speed=speed)
+
+
+async def progress(blobs: Blobs, scores_blob: str) -> tuple[int, int]:
+    """How far the worker has come: input bytes and rows."""
+    from shared.checkpoint import DataBlock
+
+    staged = await blobs.staged(SCORES, scores_blob)
+    # A new version of the worker begins anew beside the old one's blocks.
+    plans: dict[str, dict[int, DataBlock]] = {}
+    for entry in staged:
+        if (block := DataBlock.parse(entry)) is not None:
+            plans.setdefault(block.plan, {})[block.sequence] = block
+    done = max(plans.values(), key=len, default={}).values()
+    return (
+        max((block.next_offset for block in done), default=0),
+        sum(block.counts.rows for block in done),
+    )
+
+
+async def download(blobs: Blobs, scores_blob: str, output: Path) -> None:
+    """Stream a result to a file; it appears whole or not at all."""
+    facts = await blobs.facts(SCORES, scores_blob)
+    part = output.with_name(output.name + ".part")
+    try:
+        with part.open("wb") as target:
+            async for chunk in blobs.chunks(SCORES, scores_blob, facts.etag):
+                target.write(chunk)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"scores   {output}")
+
+
+def exit_code(summary: dict[str, Any], *, strict: bool) -> Exit:
+    """How to exit after a batch with this summary."""
+    if summary["status"] != "succeeded":
+        return Exit.FAILED
+    return Exit.REFUSED if strict and summary["rows"]["rejected"] else Exit.DONE
+
+
+def as_text(summary: dict[str, Any]) -> str:
+    """A summary in a few lines for people."""
+    rows = summary["rows"]
+    lines = [f"batch    {summary['batch_id']}", f"status   {summary['status']}"]
+    if summary["status"] != "succeeded":
+        return "\n".join([*lines, f"reason   {summary['reason']}"])
+    lines.append(
+        f"rows     {rows['total']} total, {rows['scored']} scored, {rows['rejected']} rejected"
+    )
+    lines += [f"         {number} {code}" for code, number in summary["rejections"].items()]
+    if summary["ignored_columns"]:
+        lines.append("ignored  columns " + ", ".join(summary["ignored_columns"]))
+    if summary["absent_fields"]:
+        lines.append("absent   fields " + ", ".join(summary["absent_fields"]))
+    if summary["other_coding_suspected"]:
+        lines.append("warning  some values belong to another coding of the data")
+    output = summary["output"]
+    lines.append(f"scores   {output['container']}/{output['blob']}")
+    return "\n".join(lines)

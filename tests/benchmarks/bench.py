@@ -1,0 +1,493 @@
+"""`make bench`: measures the product against its baselines and prints one table of ratios.
+
+Both sides of a ratio are measured in the same run, alternating, and medians are compared: machines
+are noisy, ratios less so. Nothing is asserted. The figures also go to `.local/bench.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from cli.local import LOCAL, ROOT, artifact, azurite, free_port, process, wait_until
+from shared.errors import NotFound
+from shared.message import Envelope, EnvelopeInput
+from shared.settings import StorageSettings
+from shared.storage import Storage, StorageQueue, open_storage
+from tests.benchmarks.baseline_app import train
+
+DATA = ROOT / "training/data/heart_cleveland.csv"
+RECORD = {"age": 63, "sex": 1, "cp": 3, "trestbps": 145, "chol": 233}
+
+
+class Bench:
+    """What all measures share: a folder, storage, and the table so far."""
+
+    def __init__(self, folder: Path, connection_string: str, rounds: int) -> None:
+        self.folder = folder
+        self.connection_string = connection_string
+        self.rounds = rounds
+        self.seed_model = folder / "seed.joblib"
+        self.estimator = artifact() / "model.joblib"
+        self.rows: list[dict[str, Any]] = []
+
+    def note(self, name: str, measure: str, ours: float, baseline: float, reach: str) -> None:
+        """Add a line; the ratio is ours over the baseline."""
+        row = {
+            "name": name,
+            "measure": measure,
+            "ours": ours,
+            "baseline": baseline,
+            "ratio": ours / baseline,
+            "reach": reach,
+        }
+        self.rows.append(row)
+        print(
+            f"{name:<4} {measure:<58} {ours:>12,.3f} {baseline:>12,.3f} "
+            f"{row['ratio']:>8.2f}  {reach}",
+            flush=True,
+        )
+
+    def storage(self) -> AbstractAsyncContextManager[Storage]:
+        return open_storage(StorageSettings(connection_string=SecretStr(self.connection_string)))
+
+    @contextmanager
+    def api(self) -> Iterator[tuple[str, int]]:
+        """Our api; its URL and process id."""
+        port = free_port()
+        env = {
+            "SCORER_PORT": str(port),
+            "SCORER_HEALTH_PORT": str(free_port()),
+            "SCORER_MODEL_DIR": str(artifact()),
+            "SCORER_LOG_LEVEL": "warning",
+        }
+        with process([sys.executable, "-m", "api"], self.folder / "api.log", env) as child:
+            yield f"http://127.0.0.1:{port}/predict", child.pid
+
+    @contextmanager
+    def baseline(self, model: str) -> Iterator[tuple[str, int]]:
+        """The seed's app, or one that computes nothing."""
+        port = free_port()
+        command = [sys.executable, "-m", "tests.benchmarks.baseline_app", model, str(port)]
+        with process(command, self.folder / "baseline.log") as child:
+            yield f"http://127.0.0.1:{port}/predict", child.pid
+
+    @contextmanager
+    def worker(self, queue: str, **settings: object) -> Iterator[int]:
+        """One worker on a queue of its own; its process id."""
+        env = {
+            "AZURE_STORAGE_CONNECTION_STRING": self.connection_string,
+            "SCORER_MODEL_DIR": str(artifact()),
+            "SCORER_QUEUE": queue,
+            "SCORER_HEALTH_PORT": str(free_port()),
+            "SCORER_IDLE_SECONDS": "0.1",
+            "SCORER_LOG_LEVEL": "warning",
+        }
+        env |= {f"SCORER_{name.upper()}": str(value) for name, value in settings.items()}
+        log = self.folder / "worker.log"
+        with process([sys.executable, "-m", "worker"], log, env) as child:
+            wait_until(child, f"http://127.0.0.1:{env['SCORER_HEALTH_PORT']}/readyz", log)
+            yield child.pid
+
+    def script(self, *words: str) -> dict[str, float]:
+        """One run of the baseline script: seconds and peak memory."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.baseline_script", *words],
+            env=os.environ | {"AZURE_STORAGE_CONNECTION_STRING": self.connection_string},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+
+def medians(rounds: int, *sides: Callable[[], float]) -> list[float]:
+    """Median of each side over alternating runs."""
+    found = [[side() for side in sides] for _ in range(rounds)]
+    return [statistics.median(column) for column in zip(*found, strict=True)]
+
+
+def load(url: str, connections: int, seconds: float) -> dict[str, float]:
+    """The load generator, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.load", url, str(connections), str(seconds)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def answer(url: str) -> bool:
+    """Whether a prediction is answered."""
+    request = urllib.request.Request(
+        url, json.dumps(RECORD).encode(), {"Content-Type": "application/json"}
+    )
+    with suppress(OSError, urllib.error.HTTPError), urllib.request.urlopen(request, timeout=5):
+        return True
+    return False
+
+
+def resident(pid: int, field: str = "VmRSS") -> float:
+    """Memory of a process in MiB: now, or (VmHWM) at its peak."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def p1_requests(bench: Bench) -> None:
+    """Requests/s at 16 connections."""
+    with (
+        bench.api() as (ours, _),
+        bench.baseline(str(bench.seed_model)) as (seed, _),
+        bench.baseline("nothing") as (empty, _),
+    ):
+        for url in (ours, seed, empty):
+            _wait(lambda url=url: answer(url))  # type: ignore[misc]  # bound at once
+        runs = [{url: load(url, 16, 3) for url in (ours, seed, empty)} for _ in range(bench.rounds)]
+
+    def median(url: str, key: str) -> float:
+        return statistics.median(run[url][key] for run in runs)
+
+    rate = "per_second"
+    bench.note(
+        "P1", "requests/s against the seed's app", median(ours, rate), median(seed, rate), ">= 15"
+    )
+    bench.note(
+        "P1",
+        "requests/s against an endpoint that computes nothing",
+        median(ours, rate),
+        median(empty, rate),
+        ">= 0.9",
+    )
+    for key in ("p50", "p99"):
+        bench.note(
+            "P1",
+            f"{key} in ms against the seed's app",
+            median(ours, key) * 1e3,
+            median(seed, key) * 1e3,
+            "",
+        )
+
+
+def p2_start(bench: Bench) -> None:
+    """Process start to first 200, and memory then."""
+    memory: dict[str, list[float]] = {"ours": [], "seed": []}
+
+    def start(name: str, serve: Callable[[], Any]) -> float:
+        begun = time.perf_counter()
+        with serve() as (url, pid):
+            _wait(lambda: answer(url), pause=0.002)
+            took = time.perf_counter() - begun
+            memory[name].append(resident(pid))
+        return took
+
+    ours, seed = medians(
+        bench.rounds,
+        lambda: start("ours", bench.api),
+        lambda: start("seed", lambda: bench.baseline(str(bench.seed_model))),
+    )
+    bench.note("P2", "seconds from process start to the first 200", ours, seed, "<= 0.22")
+    bench.note(
+        "P2",
+        "MiB resident then",
+        statistics.median(memory["ours"]),
+        statistics.median(memory["seed"]),
+        "<= 0.45",
+    )
+
+
+async def p3_file(bench: Bench) -> None:
+    """A million rows, from the queue to the summary; and memory by size."""
+    async with bench.storage() as storage:
+        blob = await upload(storage, 1_000_000)
+        ours: list[float] = []
+        script: list[dict[str, float]] = []
+        for _ in range(bench.rounds):
+            async with fresh_queue(storage) as (name, queue):
+                with bench.worker(name):
+                    ours.append(await batch_seconds(storage, queue, [blob]))
+            script.append(await asyncio.to_thread(bench.script, "file", str(bench.estimator), blob))
+    seconds = statistics.median(run["seconds"] for run in script)
+    bench.note(
+        "P3",
+        "thousand rows/s of a 1,000,000-row file",
+        1e3 / statistics.median(ours),
+        1e3 / seconds,
+        ">= 4",
+    )
+
+
+async def p4_memory(bench: Bench) -> None:
+    """Peak memory by size of the file."""
+    peaks: dict[int, float] = {}
+    async with bench.storage() as storage:
+        for rows in (100_000, 1_000_000, 10_000_000):
+            blob = await upload(storage, rows)
+            async with fresh_queue(storage) as (name, queue):
+                with bench.worker(name) as pid:
+                    await batch_seconds(storage, queue, [blob])
+                    peaks[rows] = resident(pid, "VmHWM")
+    for rows, peak in peaks.items():
+        bench.note("P4", f"peak MiB at {rows:,} rows against 256", peak, 256, "<= 1")
+    bench.note(
+        "P4", "peak at 10,000,000 rows against 100,000", peaks[10_000_000], peaks[100_000], "<= 1.1"
+    )
+
+
+async def p5_messages(bench: Bench, count: int = 400) -> None:
+    """One-record messages/s."""
+    async with bench.storage() as storage:
+
+        async def ours(slots: int) -> float:
+            async with fresh_queue(storage) as (name, queue):
+                ids = await send_records(queue, count)
+                begun = time.perf_counter()
+                with bench.worker(name, slots=slots):
+                    # Counted from the first summary: the process start is another measure.
+                    await all_there(storage, ids[:1])
+                    begun = time.perf_counter()
+                    while await queue.length():  # noqa: ASYNC110  # storage sends no event
+                        await asyncio.sleep(0.02)  # storage sends no event
+                    return (count - 1) / (time.perf_counter() - begun)
+
+        async def loop() -> float:
+            async with fresh_queue(storage) as (name, queue):
+                await send_records(queue, count)
+                run = await asyncio.to_thread(
+                    bench.script, "messages", str(bench.estimator), name, str(count)
+                )
+                return count / run["seconds"]
+
+        async def calls(slots: int) -> float:
+            async with fresh_queue(storage) as (_, queue):
+                await send_records(queue, count)
+                return count / await same_calls(storage, queue, slots)
+
+        found: dict[str, list[float]] = {}
+        for _ in range(bench.rounds):
+            for name, side in (
+                ("4", ours(4)),
+                ("16", ours(16)),
+                ("loop", loop()),
+                ("calls", calls(4)),
+            ):
+                found.setdefault(name, []).append(await side)
+    rates = {name: statistics.median(values) for name, values in found.items()}
+    bench.note(
+        "P5", "one-record messages/s, 4 slots, against the loop", rates["4"], rates["loop"], ">= 2"
+    )
+    bench.note(
+        "P5",
+        "one-record messages/s, 16 slots, against the loop",
+        rates["16"],
+        rates["loop"],
+        ">= 2.5",
+    )
+    bench.note(
+        "P5",
+        "the same, 4 slots, against calls that score nothing",
+        rates["4"],
+        rates["calls"],
+        ">= 0.9",
+    )
+
+
+async def p6_worker_start(bench: Bench) -> None:
+    """Process start to the first message scored."""
+    async with bench.storage() as storage:
+        await prepared(bench)
+        ours: list[float] = []
+        script: list[float] = []
+        for _ in range(bench.rounds):
+            async with fresh_queue(storage) as (name, queue):
+                ids = await send_records(queue, 1)
+                begun = time.perf_counter()
+                with bench.worker(name):
+                    await all_there(storage, ids)
+                    ours.append(time.perf_counter() - begun)
+            async with fresh_queue(storage) as (name, queue):
+                await send_records(queue, 1)
+                begun = time.perf_counter()
+                await asyncio.to_thread(bench.script, "messages", str(bench.estimator), name, "1")
+                script.append(time.perf_counter() - begun)
+    bench.note(
+        "P6",
+        "seconds from worker start to the first message scored",
+        statistics.median(ours),
+        statistics.median(script),
+        "<= 0.35",
+    )
+
+
+async def p7_two_workers(bench: Bench) -> None:
+    """Two workers against one on eight files."""
+    async with bench.storage() as storage:
+        blobs = [await upload(storage, 200_000) for _ in range(8)]
+
+        async def run(workers: int) -> float:
+            async with fresh_queue(storage) as (name, queue):
+                with bench.worker(name, slots=2):
+                    if workers == 1:
+                        return await batch_seconds(storage, queue, blobs)
+                    with bench.worker(name, slots=2):
+                        return await batch_seconds(storage, queue, blobs)
+
+        found = [(await run(1), await run(2)) for _ in range(bench.rounds)]
+    one, two = (statistics.median(column) for column in zip(*found, strict=True))
+    bench.note("P7", "files/s of two workers against one", 8 / two, 8 / one, ">= 1.7")
+
+
+@asynccontextmanager
+async def fresh_queue(storage: Storage) -> AsyncIterator[tuple[str, StorageQueue]]:
+    """A queue of its own with its poison queue, and the containers."""
+    name = f"bench-{uuid.uuid4().hex[:12]}"
+    queue = storage.queue(name)
+    await queue.create()
+    await storage.queue(f"{name}-poison").create()
+    for container in ("incoming", "uploads", "scores"):
+        await storage.blobs().create_container(container)
+    yield name, queue
+
+
+async def prepared(bench: Bench) -> None:
+    """Compiled modules in place, as after an installation."""
+    async with bench.storage() as storage, fresh_queue(storage) as (name, _):
+        with bench.worker(name):
+            pass
+
+
+async def upload(storage: Storage, rows: int) -> str:
+    """A file of the data's rows repeated, with ids; in pieces, so that it may be large."""
+    header, *lines = DATA.read_text().splitlines()
+    name = f"{rows}-{uuid.uuid4().hex[:8]}.csv"
+    blobs = storage.blobs()
+    await blobs.create_container("uploads")
+    blocks: list[str] = []
+    piece = [f"patient_id,{header.rsplit(',', 1)[0]}\n"]
+    for number in range(rows):
+        piece.append(f"p{number},{lines[number % 303].rsplit(',', 1)[0]}\n")
+        if len(piece) > 100_000 or number == rows - 1:
+            blocks.append(f"{len(blocks):064d}")
+            await blobs.stage("uploads", name, blocks[-1], "".join(piece).encode())
+            piece = []
+    await blobs.commit("uploads", name, blocks, "text/csv", {})
+    return name
+
+
+async def batch_seconds(storage: Storage, queue: StorageQueue, blobs: list[str]) -> float:
+    """Seconds from sending these files' messages to their last summary."""
+    ids = [f"bench-{uuid.uuid4().hex}" for _ in blobs]
+    begun = time.perf_counter()
+    for batch_id, blob in zip(ids, blobs, strict=True):
+        named = EnvelopeInput(container="uploads", blob=blob)
+        await queue.send(Envelope(batch_id=batch_id, input=named).text())
+    await all_there(storage, ids)
+    return time.perf_counter() - begun
+
+
+async def send_records(queue: StorageQueue, count: int) -> list[str]:
+    """One-record messages; their ids, which are their batches'."""
+    return [await queue.send(json.dumps(RECORD)) for _ in range(count)]
+
+
+async def all_there(storage: Storage, ids: list[str]) -> None:
+    """Wait for the summary of each batch."""
+    for batch_id in ids:
+        while True:
+            try:
+                await storage.blobs().facts("scores", f"{batch_id}/summary.json")
+                break
+            except NotFound:
+                await asyncio.sleep(0.02)
+
+
+async def same_calls(storage: Storage, queue: StorageQueue, slots: int) -> float:
+    """The worker's storage calls for each message, and nothing computed. Seconds for all."""
+    blobs = storage.blobs()
+    block, content = "0" * 64, b"row,patient_id,probability,prediction,warnings,error\n" * 2
+    metadata = dict.fromkeys(("identity", "counts", "plan", "model", "times"), "x" * 40)
+
+    async def settle(message: Any) -> None:
+        name = f"{message.id}/scores.jsonl"
+        await blobs.stage("scores", name, block, content)
+        await blobs.commit("scores", name, [block], "application/x-ndjson", metadata)
+        await blobs.create("scores", f"{message.id}/summary.json", content, "application/json")
+        await queue.delete(message)
+
+    begun = time.perf_counter()
+    running: set[asyncio.Task[None]] = set()
+    while True:
+        free = slots - len(running)
+        if free == 0:
+            _, running = await asyncio.wait(running, return_when="FIRST_COMPLETED")
+            continue
+        messages = await queue.receive(free, 60)
+        if not messages and not running:
+            return time.perf_counter() - begun
+        running |= {asyncio.create_task(settle(message)) for message in messages}
+        if not messages:
+            await asyncio.wait(running)
+            running = set()
+
+
+def _wait(ready: Callable[[], bool], pause: float = 0.05, seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > ends:
+            raise TimeoutError("a server did not answer")
+        time.sleep(pause)
+
+
+MEASURES: dict[str, Callable[[Bench], Any]] = {
+    "P1": p1_requests,
+    "P2": p2_start,
+    "P3": p3_file,
+    "P4": p4_memory,
+    "P5": p5_messages,
+    "P6": p6_worker_start,
+    "P7": p7_two_workers,
+}
+
+
+def main() -> None:
+    """Measure what is asked for, else all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating runs of each side")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with azurite(folder / "data", folder) as connection_string:
+            bench = Bench(folder, connection_string, asked.rounds)
+            train(str(DATA), str(bench.seed_model))
+            print(f"{'':<4} {'measure':<58} {'ours':>12} {'baseline':>12} {'ratio':>8}  reach")
+            for measure in asked.measures or MEASURES:
+                done = MEASURES[measure](bench)
+                if asyncio.iscoroutine(done):
+                    asyncio.run(done)
+            LOCAL.mkdir(exist_ok=True)
+            (LOCAL / "bench.json").write_text(json.dumps(bench.rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""`docker compose up --build --wait` on a clean machine, and its end, as a user would see them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from cli.local import ROOT, connection_string, free_port
+from tests.conftest import open_azurite
+from tests.containers.engine import docker
+from tests.e2e.client import QUEUE, get, outcome, post, scores
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+SAMPLE = ROOT / "samples/patients.csv"
+
+
+class Project:
+    """docker-compose.yml under a name and on ports of its own."""
+
+    def __init__(self) -> None:
+        self.ports = [free_port() for _ in range(3)]
+        names = ("API_PORT", "BLOB_PORT", "QUEUE_PORT")
+        self.env = dict(zip(names, map(str, self.ports), strict=True))
+        self.env["COMPOSE_PROJECT_NAME"] = f"test-{uuid.uuid4().hex[:8]}"
+        self.url = f"http://127.0.0.1:{self.ports[0]}"
+        # The line that docs/containers.md gives.
+        self.storage = connection_string(self.ports[1], self.ports[2])
+
+    def compose(self, *words: str) -> str:
+        files = ("--file", "docker-compose.yml")  # and no override of somebody's own
+        return docker("compose", *files, *words, env=self.env, seconds=800).stdout
+
+    def states(self, service: str) -> list[Mapping[str, object]]:
+        found = [
+            json.loads(line)
+            for line in self.compose("ps", "--all", "--format", "json").splitlines()
+        ]
+        return [state for state in found if state["Service"] == service]
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            timeout=120,
+            env=os.environ | {"AZURE_STORAGE_CONNECTION_STRING": self.storage},
+        )
+
+
+@pytest.fixture(scope="module")
+def project(images: dict[str, str]) -> Iterator[Project]:
+    # The images are built already: `--build` finds each layer, and would build it where not.
+    up = Project()
+    try:
+        up.compose("up", "--build", "--wait")
+        yield up
+    finally:
+        up.compose("down", "--volumes", "--timeout", "5")
+
+
+def test_everything_is_healthy_and_the_published_port_answers(project: Project) -> None:
+    health = [project.states(service)[0]["Health"] for service in ("azurite", "api", "worker")]
+
+    status, answer = post(f"{project.url}/predict", {"age": 63, "sex": 1})
+
+    assert health == ["healthy"] * 3
+    assert status == 200
+    assert 0 < answer["probability"] < 1
+
+
+def test_a_file_submitted_from_the_host_is_scored(project: Project, tmp_path: Path) -> None:
+    output = tmp_path / "scores.csv"
+
+    done = project.cli("submit", str(SAMPLE), "--wait", "--output", str(output))
+
+    assert done.returncode == 0, done.stderr
+    with SAMPLE.open(newline="") as sent, output.open(newline="") as scored:
+        names = [[row["patient_id"] for row in csv.DictReader(file)] for file in (sent, scored)]
+    assert names[0] == names[1]
+
+
+async def test_a_file_that_cannot_be_scored_fails_and_is_poisoned(
+    project: Project, tmp_path: Path
+) -> None:
+    file = tmp_path / "no-age.csv"
+    file.write_text("sex,chol\nmale,233\n")
+
+    done = project.cli("submit", str(file), "--batch-id", "poisoned", "--wait")
+
+    assert done.returncode == 1
+    async with open_azurite(project.storage) as storage:
+        [entry] = await storage.queue(f"{QUEUE}-poison").peek(32)
+    assert json.loads(entry.body)["batch_id"] == "poisoned"
+
+
+def test_three_workers_are_as_good_as_one(project: Project) -> None:
+    project.compose("up", "--wait", "--scale", "worker=3")
+
+    workers = project.states("worker")
+    done = project.cli("submit", str(SAMPLE), "--wait")
+    project.compose("up", "--wait", "--scale", "worker=1")
+
+    assert [worker["Health"] for worker in workers] == ["healthy"] * 3
+    assert done.returncode == 0, done.stderr
+
+
+async def test_down_in_the_middle_of_work_loses_no_message(
+    project: Project, tmp_path: Path
+) -> None:
+    rows = 200_000
+    large = tmp_path / "large.csv"
+    with large.open("w") as file:
+        file.write("patient_id,age,sex,chol\n")
+        file.writelines(f"p-{n},{30 + n % 45},male,233\n" for n in range(rows))
+    batches = [f"down-{number}" for number in range(6)]
+    for batch in batches:
+        assert project.cli("submit", str(large), "--batch-id", batch).returncode == 0
+
+    # As `down` does, but leaving the containers to be looked at.
+    project.compose("stop")
+    ends = [project.states(service)[0]["ExitCode"] for service in ("azurite", "api", "worker")]
+    project.compose("down")
+    project.compose("up", "--wait")
+    async with open_azurite(project.storage) as storage:
+        summaries = [await outcome(storage, batch, seconds=120) for batch in batches]
+        last = (await scores(storage, summaries[-1])).splitlines()
+
+    assert ends == [0, 0, 0]
+    assert any(summary["deliveries"] > 1 for summary in summaries)  # it was in the middle of work
+    assert [summary["rows"]["scored"] for summary in summaries] == [rows] * len(batches)
+    assert [line.split(b",")[1] for line in last[1:]] == [b"p-%d" % n for n in range(rows)]
+
+
+def test_the_override_starts_the_api_again_when_a_file_changes(
+    project: Project, tmp_path: Path
+) -> None:
+    # Beside a copy of the code: what is touched here is nobody's working tree.
+    for name in ("docker-compose.yml", "compose.override.example.yml"):
+        shutil.copy(ROOT / name, tmp_path / name.replace(".example", ""))
+    for folder in ("api", "shared"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    files = [f"--file={tmp_path / name}" for name in ("docker-compose.yml", "compose.override.yml")]
+    docker("compose", *files, "up", "--wait", "--no-build", "api", env=project.env)
+
+    health = tmp_path / "api/health.py"
+    health.write_text(health.read_text().replace('"live": True', '"live": "again"'))
+    for _ in range(300):
+        try:
+            if get(f"{project.url}/livez") == (200, b'{"live":"again"}'):
+                return
+        except OSError:  # between two processes
+            pass
+    raise AssertionError(docker("compose", *files, "logs", "api", env=project.env).stdout)

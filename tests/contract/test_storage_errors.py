@@ -1,0 +1,162 @@
+"""What storage's refusals mean to us, over a server that answers whatever the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+
+from cli.local import connection_string
+from shared.errors import (
+    AlreadyExists,
+    BlocksGone,
+    InputChanged,
+    InputUnreadable,
+    NotFound,
+    OwnershipLost,
+    ScorerError,
+    StorageUnavailable,
+)
+from shared.ports import Message
+from shared.settings import StorageSettings
+from shared.storage import Storage, open_storage
+
+MESSAGE = Message("id", "receipt", "", 1, datetime.now(UTC), datetime.now(UTC))
+
+
+class Refusals:
+    """Answers every request the same way, and counts them."""
+
+    def __init__(self, status: int, code: str, headers: dict[str, str], delay: float) -> None:
+        self.requests = 0
+        self._status = status
+        self._headers = {"x-ms-error-code": code} | headers
+        self._delay = delay
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests += 1
+        await request.read()
+        await asyncio.sleep(self._delay)
+        return web.Response(status=self._status, headers=self._headers)
+
+
+@asynccontextmanager
+async def refusing(
+    status: int, code: str = "", headers: dict[str, str] | None = None, delay: float = 0
+) -> AsyncIterator[tuple[Storage, Refusals]]:
+    refusals = Refusals(status, code, headers or {}, delay)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refusals.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    settings = StorageSettings(AZURE_STORAGE_CONNECTION_STRING=connection_string(port, port))
+    try:
+        async with open_storage(settings) as storage:
+            yield storage, refusals
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (403, "AuthorizationPermissionMismatch", StorageUnavailable),
+        (401, "InvalidAuthenticationInfo", StorageUnavailable),
+        (404, "BlobNotFound", NotFound),
+        (404, "ContainerNotFound", NotFound),
+        (409, "BlobUsesCustomerSpecifiedEncryption", InputUnreadable),
+        (409, "ContainerBeingDeleted", StorageUnavailable),
+        (412, "ConditionNotMet", InputChanged),
+    ],
+)
+async def test_refusals_of_a_look_at_a_blob(
+    status: int, code: str, expected: type[ScorerError]
+) -> None:
+    async with refusing(status, code) as (storage, _):
+        with pytest.raises(expected) as raised:
+            await storage.blobs().facts("incoming", "a.csv")
+
+    assert code in str(raised.value) or expected is InputChanged
+
+
+async def test_an_archived_blob_is_unreadable() -> None:
+    async with refusing(409, "BlobArchived") as (storage, _):
+        with pytest.raises(InputUnreadable, match="BlobArchived"):
+            [chunk async for chunk in storage.blobs().chunks("incoming", "a.csv", "1")]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (409, "BlobAlreadyExists"),
+        (412, "ConditionNotMet"),
+        (403, "UnauthorizedBlobOverwrite"),
+        (409, "BlobImmutableDueToPolicy"),
+    ],
+)
+async def test_every_way_to_say_that_a_blob_stands(status: int, code: str) -> None:
+    async with refusing(status, code) as (storage, _):
+        with pytest.raises(AlreadyExists):
+            await storage.blobs().create("scores", "s", b"x", "text/csv")
+        with pytest.raises(AlreadyExists):
+            await storage.blobs().commit("scores", "s", ["0" * 64], "text/csv", {})
+
+
+@pytest.mark.parametrize("code", ["InvalidBlockList", "InvalidBlobOrBlock"])
+async def test_blocks_that_are_gone(code: str) -> None:
+    async with refusing(400, code) as (storage, _):
+        with pytest.raises(BlocksGone):
+            await storage.blobs().commit("scores", "s", ["0" * 64], "text/csv", {})
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(404, "MessageNotFound"), (400, "PopReceiptMismatch")]
+)
+async def test_a_stale_receipt_means_that_the_message_is_not_ours(status: int, code: str) -> None:
+    async with refusing(status, code) as (storage, _):
+        with pytest.raises(OwnershipLost):
+            await storage.queue("q").renew(MESSAGE, 60)
+        with pytest.raises(OwnershipLost):
+            await storage.queue("q").delete(MESSAGE)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+async def test_a_renewal_is_tried_once_and_by_the_lease_again(status: int) -> None:
+    async with refusing(status, "ServerBusy") as (storage, refusals):
+        with pytest.raises(StorageUnavailable):
+            await storage.queue("q").renew(MESSAGE, 60)
+
+    assert refusals.requests == 1
+
+
+async def test_a_renewal_that_hangs_ends_within_its_limit() -> None:
+    async with refusing(200, delay=7) as (storage, refusals):
+        begun = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            await storage.queue("q").renew(MESSAGE, 60)
+        assert time.monotonic() - begun < 6.5
+        assert refusals.requests == 1
+
+
+async def test_an_answer_that_is_no_answer_may_pass() -> None:
+    async with refusing(200) as (storage, _):
+        with pytest.raises(StorageUnavailable):
+            await storage.queue("q").receive(1, 60)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"), [("0", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)]
+)
+async def test_storage_may_say_how_long_to_wait(header: str, expected: float | None) -> None:
+    async with refusing(503, "ServerBusy", {"Retry-After": header}) as (storage, _):
+        with pytest.raises(StorageUnavailable) as raised:
+            await storage.queue("q").renew(MESSAGE, 60)
+
+    assert raised.value.retry_after == expected

@@ -1,0 +1,158 @@
+"""Batches over HTTP through real storage and a real worker, and the page that tells of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cli.local import Running
+from tests.api_process import ROOT, running_api
+from tests.builders import a_csv, a_patient, json_lines
+
+
+@pytest.fixture
+def client(running: Running) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=running.api_url, timeout=60) as opened:
+        yield opened
+
+
+def finished(client: httpx2.Client, place: str) -> dict[str, Any]:
+    """Ask until the batch has ended."""
+    for _ in range(300):
+        state: dict[str, Any] = client.get(place).json()
+        if state["status"] in ("succeeded", "failed"):
+            return state
+        assert state["status"] in ("queued", "running")
+        time.sleep(0.1)
+    raise AssertionError("the batch did not end")
+
+
+@pytest.mark.azurite
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_file_comes_back_as_scores(client: httpx2.Client, kind: str, packed: bool) -> None:
+    records = [a_patient(patient_id="a"), a_patient(age=5), a_patient(patient_id="c")]
+    content = a_csv(*records) if kind == "csv" else json_lines(*records)
+    headers = {"Content-Type": "text/csv" if kind == "csv" else "application/jsonl"}
+    if packed:
+        content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
+
+    sent = client.post("/batches", content=content, headers=headers)
+    state = finished(client, sent.headers["location"])
+
+    assert sent.status_code == 202
+    assert state["status"] == "succeeded"
+    assert state["rows"] == {"total": 3, "scored": 2, "rejected": 1}
+    scores = client.get(sent.headers["location"] + "/scores")
+    assert scores.headers["content-length"] == str(len(scores.content))
+    alone = client.post("/predict", json=records[0]).json()["probability"]
+    assert scores.text.count(str(alone)) == 2
+
+
+@pytest.mark.azurite
+def test_a_file_larger_than_memory_would_be_is_streamed(client: httpx2.Client) -> None:
+    line = b"54,1,3,130,250\n" * 1000
+    pieces = [b"age,sex,cp,trestbps,chol\n", *([line] * 700)]
+
+    sent = client.post("/batches", content=iter(pieces), headers={"Content-Type": "text/csv"})
+    state = finished(client, sent.headers["location"])
+
+    assert state["rows"]["scored"] == 700_000
+    with client.stream("GET", sent.headers["location"] + "/scores") as scores:
+        assert sum(piece.count(b"\n") for piece in scores.iter_bytes()) == 700_001
+
+
+@pytest.mark.azurite
+def test_a_file_that_is_none_fails_with_its_reason(client: httpx2.Client) -> None:
+    sent = client.post("/batches", content=b"a,b\n1,2\n", headers={"Content-Type": "text/csv"})
+
+    state = finished(client, sent.headers["location"])
+
+    assert state["status"] == "failed"
+    assert state["reason"]
+    assert client.get(sent.headers["location"] + "/scores").status_code == 404
+
+
+@pytest.mark.azurite
+def test_many_uploads_at_once_under_one_key_are_one_batch(client: httpx2.Client) -> None:
+    async def upload() -> list[httpx2.Response]:
+        headers = {"Content-Type": "text/csv", "Idempotency-Key": f"key-{time.time()}"}
+        async with httpx2.AsyncClient(base_url=client.base_url, timeout=60) as at_once:
+            calls = [
+                at_once.post("/batches", content=a_csv(a_patient()), headers=headers)
+                for _ in range(4)
+            ]
+            return await asyncio.gather(*calls)
+
+    answers = asyncio.run(upload())
+
+    assert {answer.status_code for answer in answers} == {202}
+    [place] = {answer.headers["location"] for answer in answers}
+    assert finished(client, place)["rows"]["total"] == 1
+
+
+def test_while_storage_is_down_batches_are_503_and_scores_go_on(
+    artifact_dir: Path, tmp_path: Path
+) -> None:
+    nowhere = (
+        "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;"
+        "BlobEndpoint=http://127.0.0.1:9/a;QueueEndpoint=http://127.0.0.1:9/a;"
+    )
+    log = tmp_path / "log"
+    with running_api(artifact_dir, log, AZURE_STORAGE_CONNECTION_STRING=nowhere) as api:
+
+        async def both() -> tuple[httpx2.Response, list[float]]:
+            async with httpx2.AsyncClient(base_url=api.url, timeout=60) as client:
+                headers = {"Content-Type": "text/csv"}
+                upload = asyncio.create_task(
+                    client.post("/batches", content=b"age,sex\n54,1\n", headers=headers)
+                )
+                waits: list[float] = []
+                while not upload.done():
+                    begun = time.monotonic()
+                    answer = await client.post("/predict", json=a_patient())
+                    assert answer.status_code == 200
+                    waits.append(time.monotonic() - begun)
+                    await asyncio.sleep(0.02)
+                return await upload, waits
+
+        refused, waits = asyncio.run(both())
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
+    assert int(refused.headers["retry-after"]) > 0
+    assert len(waits) > 3
+
+
+@pytest.mark.azurite
+def test_the_pages_examples_run_as_written(running: Running, tmp_path: Path) -> None:
+    page = (ROOT / "docs/http.md").read_text()
+    commands = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    answers: list[str] = []
+
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-ec", command.replace("http://localhost:8000", running.api_url)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        )
+        answers.append(done.stdout)
+
+    predict, explained, many, sent, inferred, refused = answers
+    assert json.loads(predict)["patient_id"] == "A-7"
+    assert json.loads(predict)["probability"] == json.loads(explained)["probability"]
+    assert json.loads(many)["rows"] == {"total": 2, "scored": 1, "rejected": 1}
+    assert sent.startswith("HTTP/1.1 202")
+    assert len(json.loads(inferred)["outputs"][0]["data"]) == 2
+    assert "mmol/l" in json.loads(refused)["errors"][0]["hint"]

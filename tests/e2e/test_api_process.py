@@ -1,0 +1,223 @@
+"""The API as a process: its port, its limits on connections, its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api_process import ROOT, RunningApi, running_api, start
+from tests.builders import a_patient
+
+STARTS = int(os.environ.get("SCORER_TEST_STARTS", "3"))
+"""Starts in a row of the test of cold starts; 100 are meant now and then."""
+
+
+@pytest.fixture(scope="module")
+def api(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
+    with running_api(artifact_dir, tmp_path_factory.mktemp("api") / "log") as running:
+        yield running
+
+
+def request_bytes(body: bytes, *, announced: int | None = None) -> bytes:
+    length = len(body) if announced is None else announced
+    head = (
+        "POST /predict HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def read_all(connection: socket.socket) -> bytes:
+    pieces = b""
+    while piece := connection.recv(65536):
+        pieces += piece
+    return pieces
+
+
+def test_it_says_where_it_listens_and_who_may_call(api: RunningApi) -> None:
+    [line] = [line for line in api.lines() if line["event"] == "api_started"]
+
+    assert line["host"] == "127.0.0.1"
+    assert line["port"] == api.port > 0
+    assert line["access"] == "open to every caller"
+
+
+def test_metrics_have_a_port_of_their_own(api: RunningApi) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{api.metrics_port}/metrics") as answer:
+        text = answer.read().decode()
+
+    assert "model_info{" in text
+    assert "startup_seconds " in text
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{api.url}/metrics")
+
+
+def test_scoring_loads_neither_pandas_nor_scikit_learn_nor_azure(artifact_dir: Path) -> None:
+    code = f"""
+import asyncio, json, pathlib, sys
+import api.__main__
+from api.app import create_app
+from shared.artifact import load_artifact
+from shared.settings import ApiSettings
+
+async def main():
+    app = create_app(load_artifact(pathlib.Path({str(artifact_dir)!r})), ApiSettings())
+    scope = {{"type": "http", "method": "POST", "path": "/predict", "query_string": b"",
+              "headers": [(b"content-type", b"application/json")]}}
+    async def receive():
+        return {{"type": "http.request", "body": b'{{"age": 54, "sex": 1}}'}}
+    async def send(message):
+        assert message.get("status", 200) == 200
+    await app(scope, receive, send)
+
+asyncio.run(main())
+print(json.dumps([*sys.modules]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    assert "onnxruntime" in loaded
+    heavy = {"pandas", "sklearn", "joblib", "scipy", "polars", "azure", "aiohttp"}
+    assert loaded & heavy == set()
+
+
+def test_the_first_request_after_the_port_opens_is_answered(
+    artifact_dir: Path, tmp_path: Path
+) -> None:
+    body = json.dumps(a_patient()).encode()
+
+    for number in range(STARTS):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        process = start(artifact_dir, tmp_path / str(number), {"SCORER_PORT": str(port)})
+        try:
+            answer = first_answer(port, request_bytes(body))
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+        assert status_of(answer) == 200
+
+
+def first_answer(port: int, content: bytes) -> bytes:
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 10) as connection:
+                connection.sendall(content)
+                return read_all(connection)
+        except ConnectionRefusedError:
+            time.sleep(0.001)
+    raise AssertionError("the port did not open")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_answers_what_is_in_work_and_exits_with_0(
+    artifact_dir: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    content = request_bytes(json.dumps(a_patient()).encode())
+    with (
+        running_api(artifact_dir, tmp_path / "log") as api,
+        api.connect() as connection,
+    ):
+        connection.sendall(content[:-5])
+        time.sleep(0.3)
+        api.process.send_signal(number)
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", api.port), 1)
+        connection.sendall(content[-5:])
+        answer = read_all(connection)
+
+        assert status_of(answer) == 200
+        assert api.process.wait(10) == 0
+        assert api.lines()[-1]["event"] == "api_stopped"
+
+
+def test_a_request_that_never_ends_does_not_keep_it_from_stopping(
+    artifact_dir: Path, tmp_path: Path
+) -> None:
+    with (
+        running_api(artifact_dir, tmp_path / "log", SCORER_GRACE_SECONDS="1") as api,
+        api.connect() as connection,
+    ):
+        connection.sendall(request_bytes(b"{", announced=100))
+        time.sleep(0.3)
+
+        assert api.stop(10) == 0
+
+
+def test_a_slow_body_is_answered_408(artifact_dir: Path, tmp_path: Path) -> None:
+    with (
+        running_api(artifact_dir, tmp_path / "log", SCORER_BODY_SECONDS="0.3") as api,
+        api.connect() as connection,
+    ):
+        connection.sendall(request_bytes(b"{", announced=100))
+
+        assert status_of(read_all(connection)) == 408
+
+
+def test_headers_that_never_end_are_cut_off(artifact_dir: Path, tmp_path: Path) -> None:
+    with (
+        running_api(artifact_dir, tmp_path / "log", SCORER_BODY_SECONDS="0.5") as api,
+        api.connect() as connection,
+    ):
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX-Slow: ")
+
+        assert read_all(connection) == b""
+
+
+def test_headers_without_bound_are_refused(api: RunningApi) -> None:
+    with api.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX-Large: " + b"x" * 30_000)
+        connection.sendall(b"x" * 60_000)
+
+        assert b"400" in read_all(connection)[:20]
+
+
+def run(artifact_dir: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    chosen: dict[str, Any] = {"SCORER_MODEL_DIR": str(artifact_dir), "SCORER_HEALTH_PORT": "0"}
+    return subprocess.run(
+        [sys.executable, "-m", "api"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | chosen | env,
+        timeout=30,
+    )
+
+
+def test_a_port_that_is_taken_stops_the_start_with_one_line(
+    api: RunningApi, artifact_dir: Path
+) -> None:
+    for name, port in (("SCORER_PORT", api.port), ("SCORER_HEALTH_PORT", api.metrics_port)):
+        done = run(artifact_dir, **{"SCORER_PORT": "0", name: str(port)})
+
+        assert done.returncode == 3
+        [line] = done.stderr.strip().splitlines()
+        assert name in line
+
+
+def test_without_keys_it_listens_on_this_machine_only(artifact_dir: Path) -> None:
+    done = run(artifact_dir, SCORER_HOST="0.0.0.0")  # noqa: S104
+
+    assert done.returncode == 3
+    [line] = done.stderr.strip().splitlines()
+    assert "SCORER_API_KEYS must be set" in line

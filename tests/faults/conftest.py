@@ -1,0 +1,36 @@
+"""The lab: workers as processes over Azurite."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from shared.artifact import Artifact
+from shared.storage import Storage
+from shared.tables import Limits
+from tests.faults.invariants import Sent, sent
+from tests.faults.lab import Lab
+from tests.faults.patients import patients
+
+LAB_LIMITS = Limits(rows=200)
+
+
+@pytest.fixture
+async def lab(storage: Storage, connection_string: str, artifact_dir: Path, tmp_path: Path) -> Lab:
+    lab = Lab(storage, connection_string, artifact_dir, tmp_path)
+    await lab.prepare()
+    return lab
+
+
+@pytest.fixture(scope="session")
+def thousand(artifact: Artifact) -> Sent:
+    """A file of five blocks, larger than what is worked on in one go."""
+    return sent(artifact, "thousand", patients(2000, seed=5), limits=Limits(rows=400))
+
+
+@pytest.fixture
+def batch(thousand: Sent) -> Sent:
+    """The same under a name of its own."""
+    return Sent(f"b-{uuid.uuid4().hex[:12]}", thousand.content, thousand.suffix, thousand.scores)

@@ -1,0 +1,137 @@
+"""Requests and answers that get lost between a real worker and Azurite."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+
+from cli.local import free_port
+from tests.faults.invariants import Sent
+from tests.faults.lab import Lab, Worker
+from tests.faults.proxy import Action, Proxy, proxied
+from tests.faulty import Call
+
+pytestmark = pytest.mark.azurite
+
+
+@pytest.fixture
+async def proxy(connection_string: str) -> AsyncIterator[Proxy]:
+    async with proxied(connection_string) as found:
+        yield found
+
+
+@pytest.mark.parametrize("action", ["drop answer", "drop request"])
+async def test_a_loss_on_each_kind_of_call_changes_nothing(
+    lab: Lab, batch: Sent, proxy: Proxy, action: Action
+) -> None:
+    first: set[Call] = {"receive", "renew", "stage", "commit", "summary", "delete", "facts"}
+
+    def decide(call: Call, number: int) -> Action | None:
+        # Late enough that some are in the middle of the file.
+        return action if call in first and number == (3 if call == "stage" else 1) else None
+
+    with lab.worker(AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string) as worker:
+        await worker.logged("worker_started")
+        proxy.forget(decide)
+        await lab.submit(batch)
+        await lab.kept(batch)
+        assert worker.alive
+
+    assert {call for call in first if proxy.seen[call]} >= first - {"renew"}
+
+
+async def test_renewals_that_fail_for_most_of_a_lease_cost_nothing(
+    lab: Lab, batch: Sent, proxy: Proxy
+) -> None:
+    settings = {
+        "AZURE_STORAGE_CONNECTION_STRING": proxy.connection_string,
+        "SCORER_BLOCK_ROWS": "20",
+        "SCORER_VISIBILITY_SECONDS": "4",
+        "SCORER_RENEW_SECONDS": "0.5",
+    }
+    with lab.worker(**settings) as worker:
+        await worker.logged("worker_started")
+        # Each block is lost once and tried again a second later, so the work takes its time.
+        proxy.forget(partial(_slow_and_without_renewals, {"Retry-After": "1"}))
+        await lab.submit(batch)
+        await lab.kept(batch)
+        assert worker.alive
+        assert "renewal_failed" in worker.log.read_text()
+
+    summary = await lab.watch.look(batch.batch_id)
+    assert summary is not None
+    assert summary["deliveries"] == 1
+
+
+def _slow_and_without_renewals(headers: dict[str, str], call: Call, number: int) -> Action | None:
+    if call == "renew" and number % 4:
+        return 503, headers
+    return "drop request" if call == "stage" and number in (2, 4, 6) else None
+
+
+async def test_a_missing_permission_is_named_before_any_message_is_taken(
+    lab: Lab, batch: Sent, proxy: Proxy
+) -> None:
+    refused = {"x-ms-error-code": "AuthorizationPermissionMismatch"}
+    proxy.decide = lambda call, number: (403, refused) if call == "renew" else None
+    port = free_port()
+    await lab.submit(batch)
+
+    with lab.worker(
+        AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string, SCORER_HEALTH_PORT=str(port)
+    ) as worker:
+        await worker.logged("storage_not_ready", count=2)
+        status, answer = await asyncio.to_thread(_get, port, "readyz")
+        assert status == 503
+        assert "renewing messages" in answer
+        assert "AuthorizationPermissionMismatch" in answer
+        assert (await asyncio.to_thread(_get, port, "livez"))[0] == 200
+        assert proxy.seen["receive"] == 0
+
+        proxy.decide = lambda call, number: None
+        await lab.kept(batch)
+        assert await asyncio.to_thread(_get, port, "readyz") == (
+            200,
+            json.dumps({"ready": True, "missing": []}),
+        )
+
+
+async def test_storage_that_is_not_there_at_start_is_waited_for(
+    lab: Lab, batch: Sent, proxy: Proxy
+) -> None:
+    proxy.decide = lambda call, number: "drop request"
+    await lab.submit(batch)
+
+    with lab.worker(AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string) as worker:
+        await worker.logged("storage_not_ready")
+        proxy.decide = lambda call, number: None
+        await lab.kept(batch)
+
+
+async def test_a_worker_asked_to_stop_while_storage_is_away_ends(lab: Lab, proxy: Proxy) -> None:
+    with lab.worker(
+        AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string, SCORER_GRACE_SECONDS="1"
+    ) as worker:
+        await worker.logged("worker_started")
+        proxy.decide = lambda call, number: "drop request"
+        await worker.logged("receive_failed")
+        await _ends_in_order(worker)
+
+
+async def _ends_in_order(worker: Worker) -> None:
+    worker.stop()
+    assert await worker.ended(15) == 0
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}") as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()

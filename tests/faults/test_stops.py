@@ -1,0 +1,193 @@
+"""Clean stops give work back, excused; what kills the process each time ends in poison."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+
+import pytest
+
+from shared.artifact import Artifact
+from shared.tables import Limits
+from tests.fakes import run_virtually
+from tests.faults.invariants import Sent, Watch, check_promise, sent
+from tests.faults.lab import Lab, Worker
+from tests.faults.patients import patients
+from tests.faulty import Moment
+from tests.world import VISIBILITY, World
+
+LIMITS = Limits(rows=100)
+
+
+@pytest.mark.azurite
+async def test_stops_in_the_middle_of_a_block_do_not_poison_a_message(
+    lab: Lab, batch: Sent
+) -> None:
+    await lab.submit(batch)
+    for _ in range(int(os.environ.get("FAULT_STOPS", "7"))):
+        with lab.worker("before:stage:1:hold", SCORER_GRACE_SECONDS="0") as worker:
+            await worker.logged("struck")
+            worker.stop()
+            assert await worker.ended() == 0
+        # Given back, not left to its visibility.
+        assert len(await lab.queue.peek(1)) == 1
+
+    with lab.worker():
+        await lab.kept(batch)
+
+
+@pytest.mark.azurite
+async def test_a_stop_ends_the_block_in_hand_and_the_next_worker_goes_on(
+    lab: Lab, batch: Sent
+) -> None:
+    await lab.submit(batch)
+    before = 0
+    for _ in range(2):
+        with lab.worker("before:stage:1:stop") as worker:
+            assert await worker.ended() == 0
+        staged = await lab.staged_data(batch)
+        # The one that was being staged, and the one that was being scored.
+        assert before + 1 <= staged <= before + 2
+        before = staged
+        assert len(await lab.queue.peek(1)) == 1
+
+    with lab.worker():
+        await lab.kept(batch)
+
+
+@pytest.mark.azurite
+async def test_a_second_sigterm_gives_back_at_once(lab: Lab, batch: Sent) -> None:
+    await lab.submit(batch)
+    with lab.worker("before:stage:2:hold", SCORER_GRACE_SECONDS="600") as worker:
+        await worker.logged("struck")
+        worker.stop()
+        await worker.logged("stop_asked")
+        await asyncio.sleep(0.3)
+        assert worker.alive
+        worker.stop()
+        assert await worker.ended(10) == 0
+    assert len(await lab.queue.peek(1)) == 1
+
+
+@pytest.mark.azurite
+async def test_a_file_that_kills_the_interpreter_ends_in_poison_and_its_neighbours_are_scored(
+    lab: Lab, batch: Sent
+) -> None:
+    killer = Sent(f"killer-{uuid.uuid4().hex[:8]}", batch.content, batch.suffix, b"")
+    neighbours = [
+        Sent(f"{batch.batch_id}-{n}", batch.content.replace(b"p-", b"q-"), ".csv", b"")
+        for n in range(3)
+    ]
+    for one in (killer, *neighbours):
+        await lab.submit(one)
+
+    deaths = 0
+    while await lab.watch.look(killer.batch_id) is None and deaths < 12:
+        with lab.worker(KILLER="\n1602,p-1602,") as worker:
+            deaths += await died_first(lab, worker, killer.batch_id)
+
+    summary = await lab.watch.look(killer.batch_id)
+    fifth_block = batch.content.index(b"p-1601,")
+    assert summary is not None
+    assert summary["status"] == "failed"
+    assert f"gave up at byte {fifth_block}" in summary["reason"]
+    assert deaths == 6  # the first delivery leaves no mark, the next five do
+    assert [entry["batch_id"] for entry in await lab.poisoned()] == [killer.batch_id]
+    with lab.worker():
+        for neighbour in neighbours:
+            found = await lab.watch.wait(neighbour.batch_id, 30)
+            assert found["rows"]["total"] == 2000
+
+
+async def died_first(lab: Lab, worker: Worker, batch_id: str) -> bool:
+    """Whether the worker died before the batch had its outcome."""
+    for _ in range(600):
+        if not worker.alive:
+            return True
+        if await lab.watch.look(batch_id) is not None:
+            return False
+        await asyncio.sleep(0.1)
+    raise AssertionError("the worker neither died nor came to an end")
+
+
+def test_thirty_stops_without_progress_do_not_poison_a_message(artifact: Artifact) -> None:
+    batch = sent(artifact, "b", patients(500, seed=9), limits=LIMITS)
+
+    async def scene() -> None:
+        world = World(artifact)
+        watch = Watch(world.blobs)
+        await world.submit("b", batch.content)
+        for _ in range(30):
+            held = asyncio.Event()
+
+            async def hook(moment: Moment, *, held: asyncio.Event = held) -> None:
+                if moment.call == "stage":
+                    held.set()
+                    await asyncio.sleep(600)
+
+            async with world.working(world.worker(hook, limits=LIMITS)):
+                await held.wait()
+        await world.emptied(world.worker(limits=LIMITS))
+        await watch.wait("b", 60)
+
+        await check_promise(watch, world.queue, world.blobs, [batch], lease=VISIBILITY)
+        assert world.summary("b")["deliveries"] == 31
+        assert world.poisoned() == []
+
+    run_virtually(scene())
+
+
+def test_messages_received_as_the_stop_came_are_given_back_untouched(artifact: Artifact) -> None:
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", b"age,sex\n63,1\n")
+        worker = world.worker()
+
+        async def hook(moment: Moment) -> None:
+            if moment.call == "receive" and moment.when == "after":
+                worker.stop()
+
+        worker = world.worker(hook)
+        await worker.run()
+
+        assert [message.dequeue_count for message in await world.queue.peek(1)] == [1]
+        assert world.blobs.names("scores") == []
+
+    run_virtually(scene())
+
+
+def test_a_stop_while_the_queue_does_not_answer_ends_the_process(artifact: Artifact) -> None:
+    async def hook(moment: Moment) -> None:
+        if moment.call == "receive":
+            await asyncio.sleep(600)
+
+    async def scene() -> None:
+        world = World(artifact)
+        worker = world.worker(hook)
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(1)
+        worker.stop()
+        worker.interrupt()
+        await asyncio.wait_for(running, 1)
+
+    run_virtually(scene())
+
+
+def test_the_loop_turns_while_storage_hangs_and_while_all_slots_are_busy(
+    artifact: Artifact,
+) -> None:
+    async def hook(moment: Moment) -> None:
+        if moment.call in ("receive", "stage", "mark"):
+            await asyncio.sleep(100)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", b"age,sex\n63,1\n")
+        worker = world.worker(hook, slots=1)
+        async with world.working(worker):
+            for _ in range(120):
+                await asyncio.sleep(10)
+                assert world.clock() - worker.turned < 90  # what liveness allows
+
+    run_virtually(scene())

@@ -1,0 +1,101 @@
+"""Health of the worker: what it asks of storage, and what its port answers."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from aiohttp import ClientSession
+
+from shared.errors import StartupError, StorageUnavailable
+from tests.fakes import FakeBlobs, FakeClock, FakeQueue
+from tests.faulty import Moment, faulty_blobs, faulty_queue
+from worker.health import STALLED, StorageCheck, start_health
+
+
+def check_refusing(*calls: str) -> tuple[StorageCheck, list[str]]:
+    made: list[str] = []
+
+    async def hook(moment: Moment) -> None:
+        made.append(moment.call)
+        if moment.when == "before" and moment.call in calls:
+            raise StorageUnavailable("403 AuthorizationPermissionMismatch")
+
+    queue = faulty_queue(FakeQueue(FakeClock()), hook)
+    return StorageCheck(queue, faulty_blobs(FakeBlobs(), hook)), made
+
+
+async def test_a_worker_that_may_do_all_it_needs_has_no_faults() -> None:
+    check, _ = check_refusing()
+
+    assert check.faults  # not ready before storage was asked
+    assert await check() == []
+    assert check.faults == []
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ("renew", "queue: renewing messages"),
+        ("peek", "queue: receiving"),
+        ("facts", "container incoming: reading"),
+        ("mark", "container scores: writing"),
+    ],
+)
+async def test_a_missing_permission_is_named(call: str, named: str) -> None:
+    check, _ = check_refusing(call)
+
+    faults = await check()
+
+    assert named in faults[0]
+    assert "AuthorizationPermissionMismatch" in faults[0]
+
+
+async def test_a_missing_container_is_named() -> None:
+    blobs = FakeBlobs(("incoming", "scores"))
+
+    faults = await StorageCheck(FakeQueue(FakeClock()), blobs)()
+
+    assert faults == ["container uploads: does not exist"]
+
+
+async def test_the_check_takes_no_message_and_leaves_nothing_to_see() -> None:
+    queue, blobs = FakeQueue(FakeClock()), FakeBlobs()
+    await queue.send("body")
+
+    await StorageCheck(queue, blobs)()
+
+    [message] = await queue.receive(1, 60)
+    assert message.dequeue_count == 1
+    assert blobs.names("scores") == []
+
+
+async def test_the_port_tells_alive_ready_and_metrics() -> None:
+    turned, faults = [time.monotonic()], ["queue: receiving: 503"]
+    runner, port = await start_health("127.0.0.1", 0, lambda: turned[0], lambda: faults)
+    try:
+        async with ClientSession(f"http://127.0.0.1:{port}") as session:
+            alive = await session.get("/livez")
+            waiting = await session.get("/readyz")
+            missing = json.loads(await waiting.text())["missing"]
+            faults.clear()
+            ready = await session.get("/readyz")
+            turned[0] -= STALLED + 1
+            stalled = await session.get("/livez")
+            metrics = await (await session.get("/metrics")).text()
+    finally:
+        await runner.cleanup()
+
+    assert (alive.status, waiting.status, ready.status, stalled.status) == (200, 503, 200, 503)
+    assert missing == ["queue: receiving: 503"]
+    assert "messaging_process_duration_seconds" in metrics
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    runner, port = await start_health("127.0.0.1", 0, time.monotonic, list)
+    try:
+        with pytest.raises(StartupError, match="SCORER_HEALTH_PORT"):
+            await start_health("127.0.0.1", port, time.monotonic, list)
+    finally:
+        await runner.cleanup()
