@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Node comes from a package where the machine has none.
 NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo requirements/node.txt)
 
-.PHONY: demo up test lint unit test-containers bench soak lock clean help
+.PHONY: demo up test lint unit test-containers bench soak mutants lock clean help
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,12 @@ $(VENV)/dev.stamp: requirements/dev.txt $(NODE) pyproject.toml | $(VENV)/bin/pyt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< $(if $(NODE),-r $(NODE))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
+
+soak: $(VENV)/dev.stamp  ## 100 random kills, 30 stops, 10 million rows (FAULT_SEED=… repeats the kills)
+	FAULT_KILLS=100 FAULT_VISIBILITY=3 FAULT_STOPS=30 FAULT_ROWS=10000000 CI=1 $(BIN)/python -m pytest tests/faults -s
+
+mutants: $(VENV)/dev.stamp  ## Take the worker's safeguards out one at a time; a test must notice each
+	CI=1 $(BIN)/python -m tests.mutants
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: $(VENV)/dev.stamp  ## Resolve requirements/*.in again

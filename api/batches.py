@@ -182,14 +182,13 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
     async def scores(request: Request) -> StreamingResponse:
         batch_id = _named(request)
         connection = await store()
-        found = await _state(connection, batch_id)
-        if found["status"] == "failed":
-            raise Problem("not_found", f"this batch failed and has no scores: {found['reason']}")
-        if found["status"] != "succeeded":
-            raise Problem(
-                "not_finished", f"the batch is {found['status']}", headers=retry_after(ASK_AGAIN)
-            )
-        output = (await _summary(connection, batch_id))["output"]
+        summary = await _outcome(connection, batch_id)
+        if summary is None:
+            state = (await _state(connection, batch_id))["status"]
+            raise Problem("not_finished", f"the batch is {state}", headers=retry_after(ASK_AGAIN))
+        if summary["status"] == "failed":
+            raise Problem("not_found", f"this batch failed and has no scores: {summary['reason']}")
+        output = summary["output"]
         pieces = connection.blobs.chunks(output["container"], output["blob"], output["etag"])
         csv = output["blob"].endswith(".csv")
         return Download(
@@ -381,13 +380,6 @@ async def _outcome(connection: Connection, batch_id: str) -> Mapping[str, Any] |
     except NotFound:
         return None
     found: dict[str, Any] = json.loads(content)
-    return found
-
-
-async def _summary(connection: Connection, batch_id: str) -> Mapping[str, Any]:
-    found = await _outcome(connection, batch_id)
-    if found is None:
-        raise Problem("not_found", "there is no such batch")
     return found
 
 

@@ -169,8 +169,11 @@ async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[F
         ("scores: write", lambda: blobs.stage("scores", "doctor", "0" * 64, b"x")),
     ]
     for what, call in calls:
-        yield await _try(what, call)
-    yield await _clock(storage)
+        finding = await _try(what, call)
+        yield finding
+        if "does not answer" in finding.found:  # nor will it answer the others
+            return
+    yield await clock(storage.clock)
 
 
 async def _try(what: str, call: Callable[[], Awaitable[object]]) -> Finding:
@@ -202,11 +205,12 @@ def _mend(reason: str) -> str:
     return "is storage running, and reachable from here? Locally: heart-scorer up"
 
 
-async def _clock(storage: Storage) -> Finding:
+async def clock(ask: Callable[[], Awaitable[datetime]]) -> Finding:
+    """Whether this clock and the one that is asked agree."""
     from shared.errors import ScorerError
 
     try:
-        skew = abs((datetime.now(UTC) - await storage.clock()).total_seconds())
+        skew = abs((datetime.now(UTC) - await ask()).total_seconds())
     except ScorerError as error:
         return Finding("clock", False, error.reason, _mend(error.reason))
     mend = "set this machine's clock: storage refuses calls that are 15 minutes off"

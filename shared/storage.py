@@ -360,10 +360,12 @@ class StorageBlobs:
     @_answers
     async def newest(self, container: str, suffix: str, limit: int) -> list[str]:
         """Names that end in `suffix`, the blobs written last first. Reads the whole listing."""
-        found: list[tuple[datetime, str]] = []
-        async for blob in self._client.get_container_client(container).list_blobs():
-            if blob.name.endswith(suffix):
-                found.append((blob.last_modified or datetime.now(UTC), blob.name))
+        listed = self._client.get_container_client(container).list_blobs()
+        found = [
+            (blob.last_modified or datetime.now(UTC), blob.name)
+            async for blob in listed
+            if blob.name.endswith(suffix)
+        ]
         return [name for _, name in sorted(found, reverse=True)[:limit]]
 
     async def create_container(self, container: str) -> None:

@@ -278,7 +278,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    # The library's own signature needs types that Python 3.11 cannot write.
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
         future = super().run_in_executor(executor, func, *args)
         self._jumping.threads += 1
 

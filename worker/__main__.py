@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 # One thread reads a block; more would only take the cores from other slots, and memory.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -32,6 +34,7 @@ log = logging.getLogger("worker")
 def main() -> int:
     """Run until asked to stop. Exit code 3: wrong settings or artifact; 1: the model broke."""
     begun = time.monotonic()
+    keep_memory_flat()
     try:
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level)
@@ -40,6 +43,19 @@ def main() -> int:
     except StartupError as error:
         sys.stderr.write(f"heart-scorer worker: {error}\n")
         return 3
+
+
+def keep_memory_flat() -> None:
+    """Tell glibc to use one heap for all threads, and to give large buffers back at once.
+
+    Left alone it keeps a heap for each thread, and each ends up holding a block's worth. Where
+    there is no glibc, nothing is done.
+    """
+    arena_max, mmap_threshold = -8, -3  # M_ARENA_MAX and M_MMAP_THRESHOLD of malloc.h
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(arena_max, 1)
+        libc.mallopt(mmap_threshold, 256 << 10)
 
 
 async def serve(settings: WorkerSettings, artifact: Artifact, begun: float) -> int:

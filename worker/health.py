@@ -36,15 +36,12 @@ class StorageCheck:
 
     async def __call__(self) -> list[str]:
         """A line for each permission or resource that is missing."""
-        faults: list[str] = []
         try:
             async with asyncio.timeout(ASK_LIMIT):
-                async for fault in self._ask():
-                    faults.append(fault)
+                self.faults = [fault async for fault in self._ask()]
         except TimeoutError:
-            faults.append(f"storage: no answer within {ASK_LIMIT} s")
-        self.faults = faults
-        return faults
+            self.faults = [f"storage: no answer within {ASK_LIMIT} s"]
+        return self.faults
 
     async def _ask(self) -> AsyncIterator[str]:
         # A receipt that never was: permitted calls answer that there is no such message.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -15,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from cli.local import ROOT, connection_string, free_port
+from shared.message import Envelope, EnvelopeInput
+from shared.storage import Storage
 from tests.conftest import open_azurite
 from tests.containers.engine import docker
 from tests.e2e.client import QUEUE, get, outcome, post, scores
@@ -116,17 +120,17 @@ def test_three_workers_are_as_good_as_one(project: Project) -> None:
     assert done.returncode == 0, done.stderr
 
 
-async def test_down_in_the_middle_of_work_loses_no_message(
-    project: Project, tmp_path: Path
-) -> None:
-    rows = 200_000
-    large = tmp_path / "large.csv"
-    with large.open("w") as file:
-        file.write("patient_id,age,sex,chol\n")
-        file.writelines(f"p-{n},{30 + n % 45},male,233\n" for n in range(rows))
-    batches = [f"down-{number}" for number in range(6)]
-    for batch in batches:
-        assert project.cli("submit", str(large), "--batch-id", batch).returncode == 0
+async def test_down_in_the_middle_of_work_loses_no_message(project: Project) -> None:
+    rows = 100_000
+    lines = ["patient_id,age,sex,chol", *(f"p-{n},{30 + n % 45},male,233" for n in range(rows))]
+    batches = [f"down-{number}" for number in range(8)]
+    content = gzip.compress("\n".join(lines).encode())
+    source = EnvelopeInput(container="uploads", blob="large.csv.gz")
+    async with open_azurite(project.storage) as storage:
+        await storage.blobs().create("uploads", "large.csv.gz", content, "text/csv")
+        for batch in batches:
+            await storage.queue(QUEUE).send(Envelope(batch_id=batch, input=source).text())
+        await _until_work_has_begun(storage, batches[0])
 
     # As `down` does, but leaving the containers to be looked at.
     project.compose("stop")
@@ -141,6 +145,14 @@ async def test_down_in_the_middle_of_work_loses_no_message(
     assert any(summary["deliveries"] > 1 for summary in summaries)  # it was in the middle of work
     assert [summary["rows"]["scored"] for summary in summaries] == [rows] * len(batches)
     assert [line.split(b",")[1] for line in last[1:]] == [b"p-%d" % n for n in range(rows)]
+
+
+async def _until_work_has_begun(storage: Storage, batch: str) -> None:
+    for _ in range(600):
+        if await storage.blobs().staged("scores", f"{batch}/scores.csv"):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"no block of {batch} was staged")
 
 
 def test_the_override_starts_the_api_again_when_a_file_changes(

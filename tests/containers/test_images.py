@@ -189,7 +189,8 @@ def test_the_process_has_no_rights_that_it_does_not_need_and_ends_when_asked(
         f"{kind}Endpoint=http://127.0.0.1:1/nobody;" for kind in ("Blob", "Queue")
     )
     options = [
-        *("--detach", *HARDENED_OPTIONS, "--env", "SCORER_API_KEYS=none"),
+        *("--detach", *HARDENED_OPTIONS),
+        *("--env", "SCORER_API_KEYS=none", "--env", "SCORER_IDLE_SECONDS=0.3"),
         *("--env", f"AZURE_STORAGE_CONNECTION_STRING={storage}"),
     ]
     container = docker("run", *options, images[app]).stdout.strip()

@@ -23,8 +23,8 @@ from shared.errors import (
     StorageUnavailable,
 )
 from shared.ports import Message
-from shared.settings import StorageSettings
-from shared.storage import Storage, open_storage
+from shared.storage import Storage
+from tests.conftest import open_azurite
 
 MESSAGE = Message("id", "receipt", "", 1, datetime.now(UTC), datetime.now(UTC))
 
@@ -56,9 +56,8 @@ async def refusing(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
-    settings = StorageSettings(AZURE_STORAGE_CONNECTION_STRING=connection_string(port, port))
     try:
-        async with open_storage(settings) as storage:
+        async with open_azurite(connection_string(port, port)) as storage:
             yield storage, refusals
     finally:
         await runner.cleanup()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,8 +25,8 @@ from shared.ports import Queue
 from shared.storage import Storage
 from tests.faults.invariants import Sent, Watch, check_promise
 
-VISIBILITY = 2
-"""Seconds; the least that the setting allows."""
+VISIBILITY = int(os.environ.get("FAULT_VISIBILITY", "2"))
+"""Seconds; 2 is the least that the setting allows."""
 SETTLED_WITHIN = 15
 """Seconds in which a worker that just started has ended what a dead one left."""
 ENDS_WITHIN = 30
@@ -50,6 +51,11 @@ class Worker:
 
     def wake(self) -> None:
         self.child.send_signal(signal.SIGCONT)
+
+    async def asleep(self) -> None:
+        """Frozen as soon as it is ready: it takes over the moment it is woken."""
+        await self.logged("worker_started")
+        self.freeze()
 
     @property
     def alive(self) -> bool:

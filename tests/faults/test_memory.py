@@ -46,7 +46,7 @@ def _peak(worker: Worker) -> float:
     return int(found[1]) / 1024
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 async def test_memory_is_flat_in_the_size_of_the_file(lab: Lab) -> None:
     sizes = [100_000, 1_000_000]

@@ -130,7 +130,7 @@ def test_a_worker_that_hangs_for_ever_is_overtaken(
         watch = Watch(world.blobs)
         await world.submit("b", five_blocks.content)
         async with world.working(world.worker(hook, limits=LIMITS)):
-            await hung.wait()
+            await asyncio.wait_for(hung.wait(), 3600)
             await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
             await watch.wait("b", 60)
         await check_promise(
@@ -141,6 +141,32 @@ def test_a_worker_that_hangs_for_ever_is_overtaken(
             lease=VISIBILITY,
             names=world.blobs.names("scores"),
         )
+
+    run_virtually(scene())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", ["summary", "poison", "delete"])
+def test_a_failure_whose_worker_hangs_for_ever_still_leaves_its_poison_copy(
+    artifact: Artifact, call: Call, when: str
+) -> None:
+    hung = asyncio.Event()
+
+    async def hook(moment: Moment) -> None:
+        if hung.is_set() or (moment.call, moment.when) == (call, when):
+            hung.set()
+            await asyncio.sleep(FOR_EVER)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", b"no table")
+        async with world.working(world.worker(hook)):
+            await asyncio.wait_for(hung.wait(), 3600)
+            if world.queue.bodies():
+                await world.emptied(seconds=VISIBILITY * 3)
+            # Before the one that hung may wake and make up for it.
+            assert world.summary("b")["status"] == "failed"
+            assert 1 <= len(world.poisoned()) <= 2
 
     run_virtually(scene())
 
@@ -193,6 +219,33 @@ def test_one_envelope_sent_three_times_is_one_batch(artifact: Artifact, five_blo
         await world.emptied(world.worker(limits=LIMITS))
 
         assert world.blobs.names("scores") == ["b/scores.csv", "b/summary.json"]
+        assert world.scores("b") == five_blocks.scores
+        assert world.poisoned() == []
+
+    run_virtually(scene())
+
+
+def test_a_commit_that_stands_is_adopted_by_who_would_have_failed(
+    artifact: Artifact, five_blocks: Sent
+) -> None:
+    hung = asyncio.Event()
+
+    async def hook(moment: Moment) -> None:
+        if hung.is_set() or moment.call == "summary":
+            hung.set()
+            await asyncio.sleep(FOR_EVER)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", five_blocks.content)
+        twin = world.queue.bodies()[0]
+        async with world.working(world.worker(hook, limits=LIMITS)):
+            await asyncio.wait_for(hung.wait(), 3600)
+            world.blobs.put("uploads", "b.csv", b"something else")
+            await world.queue.send(twin)  # its first delivery does not look before it works
+            await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
+
+        assert world.summary("b")["status"] == "succeeded"
         assert world.scores("b") == five_blocks.scores
         assert world.poisoned() == []
 
@@ -255,13 +308,14 @@ def test_an_envelope_without_a_version_means_the_one_that_stands_there(
 async def test_a_commit_whose_worker_was_killed_succeeds_though_the_input_changed(
     lab: Lab, batch: Sent
 ) -> None:
-    await lab.submit(batch)
-    with lab.worker("before:summary:1:kill") as first:
+    with lab.worker("before:summary:1:kill") as first, lab.worker() as second:
+        await second.asleep()
+        await lab.submit(batch)
         assert await first.ended() == -9
-    name = f"{batch.batch_id}{batch.suffix}"
-    await lab.replace("uploads", name, b"something else")
+        name = f"{batch.batch_id}{batch.suffix}"
+        await lab.replace("uploads", name, b"something else")
 
-    with lab.worker():
+        second.wake()
         await lab.kept(batch)
 
 
@@ -282,11 +336,12 @@ async def test_an_upgrade_in_the_middle_of_a_file_never_mixes_bytes(
             sent, other, batch.batch_id, batch.content, limits=Limits(rows=400)
         )
         assert expected.scores != batch.scores
-    await lab.submit(batch)
-    with lab.worker("after:stage:3:kill") as old:
+    with lab.worker("after:stage:3:kill") as old, lab.worker(**settings) as new:
+        await new.asleep()
+        await lab.submit(batch)
         assert await old.ended() == -9
 
-    with lab.worker(**settings):
+        new.wake()
         await lab.kept(expected)
 
     summary = await lab.watch.look(batch.batch_id)

@@ -127,7 +127,7 @@ def test_thirty_stops_without_progress_do_not_poison_a_message(artifact: Artifac
                     await asyncio.sleep(600)
 
             async with world.working(world.worker(hook, limits=LIMITS)):
-                await held.wait()
+                await asyncio.wait_for(held.wait(), 3600)
         await world.emptied(world.worker(limits=LIMITS))
         await watch.wait("b", 60)
 

@@ -3,7 +3,7 @@
 The product has no such hooks: its parts are built here as `worker.__main__` builds them, over
 adapters that stand between it and storage. `FAULT` names the place, such as `after:stage:2:kill`;
 `KILLER` a text that kills the process when a block to be staged holds it; `FORMAT` another version
-of the output's format.
+of the output's format. Each block that is staged is printed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.logs import configure_logging
 from shared.settings import WorkerSettings, load_settings
 from shared.storage import open_storage
 from tests.faulty import FaultyAccount, Moment
-from worker.__main__ import run
+from worker.__main__ import keep_memory_flat, run
 
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIGTERM, "hold": None}
 """What is done at the place; `hold` waits there, as a call does that is not answered."""
@@ -39,6 +39,8 @@ class Fault:
     async def __call__(self, moment: Moment) -> None:
         if moment.call == "stage" and self._killer and self._killer in moment.args[3]:
             await self._strike(signal.SIGKILL)
+        if (moment.when, moment.call) == ("before", "stage"):
+            print("staging", moment.args[2], flush=True)
         if (moment.when, moment.call) == self._place:
             self._left -= 1
             if self._left == 0:
@@ -54,12 +56,12 @@ class Fault:
 
 async def main() -> int:
     begun = time.monotonic()
+    keep_memory_flat()
     settings = load_settings(WorkerSettings)
     configure_logging(settings.log_level)
     artifact = load_artifact(settings.model_dir)
-    shared.checkpoint.OUTPUT_FORMAT = int(  # type: ignore[misc]  # an upgrade, as seen from here
-        os.environ.get("FORMAT", shared.checkpoint.OUTPUT_FORMAT)
-    )
+    if "FORMAT" in os.environ:
+        vars(shared.checkpoint)["OUTPUT_FORMAT"] = int(os.environ["FORMAT"])
     fault = Fault(os.environ.get("FAULT", ""), os.environ.get("KILLER", "").encode())
     async with open_storage(settings) as storage:
         return await run(settings, artifact, FaultyAccount(storage, fault), begun)

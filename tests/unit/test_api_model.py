@@ -1,0 +1,86 @@
+"""What the API tells of the model, and the pages and files beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from shared.artifact import Artifact
+from tests.api_client import a_client
+
+CARD = b"<!doctype html><title>Card</title><p>303 patients"
+
+
+def with_card(artifact: Artifact, directory: Path, sha256: str) -> TestClient:
+    files = {**artifact.manifest.files, "model_card.html": sha256}
+    manifest = artifact.manifest.model_copy(update={"files": files})
+    (directory / "model_card.html").write_bytes(CARD)
+    return a_client(Artifact(manifest, artifact.sha256, artifact.model), model_dir=directory)
+
+
+def test_the_model_tells_what_its_manifest_knows(artifact: Artifact) -> None:
+    answer = a_client(artifact).get("/model").json()
+
+    manifest = artifact.manifest
+    assert answer["name"] == manifest.name
+    assert answer["version"] == manifest.version
+    assert answer["sha256"] == artifact.sha256
+    assert answer["threshold"] == manifest.threshold
+    assert answer["columns"] == list(manifest.fields.used_names)
+    assert [field["name"] for field in answer["fields"]] == list(manifest.fields.by_name)
+    assert answer["figures"] == manifest.figures
+    assert answer["notice"] == manifest.notice
+    assert "golden" not in answer
+
+
+def test_the_card_is_served_as_training_wrote_it(artifact: Artifact, tmp_path: Path) -> None:
+    client = with_card(artifact, tmp_path, hashlib.sha256(CARD).hexdigest())
+
+    answer = client.get("/model-card")
+
+    assert answer.content == CARD
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+
+
+def test_a_card_that_is_not_the_manifests_is_not_served(artifact: Artifact, tmp_path: Path) -> None:
+    client = with_card(artifact, tmp_path, "0" * 64)
+
+    assert client.get("/model-card").status_code == 404
+
+
+def test_an_artifact_without_card_says_so(artifact: Artifact, tmp_path: Path) -> None:
+    files = {k: v for k, v in artifact.manifest.files.items() if not k.endswith(".html")}
+    manifest = artifact.manifest.model_copy(update={"files": files})
+    client = a_client(Artifact(manifest, artifact.sha256, artifact.model), model_dir=tmp_path)
+
+    answer = client.get("/model-card")
+
+    assert answer.status_code == 404
+    assert "no model card" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["..%2fapp.py", "%2e%2e%2fapp.py", "app.py", "docs", "..", "x.js"])
+def test_static_files_are_only_those_of_the_pages(artifact: Artifact, name: str) -> None:
+    assert a_client(artifact).get(f"/static/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("docs.js", "text/javascript"),
+        ("page.css", "text/css"),
+        ("swagger-ui-bundle.js", "text/javascript"),
+        ("redoc.standalone.js", "text/javascript"),
+        ("favicon.png", "image/png"),
+    ],
+)
+def test_what_pages_load_comes_from_here(artifact: Artifact, name: str, media_type: str) -> None:
+    answer = a_client(artifact).get(f"/static/{name}")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(media_type)
+    assert b"/redoc/logo-mini.svg" not in answer.content

@@ -1,0 +1,136 @@
+"""The command line as it greets a newcomer: quick, complete, and the same however it is called."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from cli.__main__ import EXTRAS, app
+from cli.home import ROOT
+from cli.output import Exit
+
+SLOW = {"asyncio", "azure", "numpy", "onnxruntime", "polars", "pydantic", "rich", "sklearn"}
+VERBS = ["up", "train", "check", "submit", "status", "verify", "compare", "doctor", "poison"]
+
+
+def call(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "100"} | env,
+    )
+
+
+def test_help_imports_nothing_slow() -> None:
+    code = """
+import json, sys
+import cli.__main__
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert set(json.loads(done.stdout)) & SLOW == set()
+
+
+def test_help_takes_a_third_of_a_second_of_work() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    assert call("--help").returncode == 0
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Work, not time: the machine of a test has other things to do.
+    assert (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime) < 0.3
+
+
+def test_help_names_each_verb_with_a_whole_sentence() -> None:
+    lines = call("--help").stdout.partition("Commands:\n")[2].splitlines()
+
+    assert [line.split()[0] for line in lines] == VERBS
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize("words", [["poison"], [*VERBS[:1]], ["poison", "replay"]])
+def test_each_verb_says_how_it_is_used(words: list[str]) -> None:
+    done = call(*words, "--help")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: heart-scorer {' '.join(words)} ")
+
+
+@pytest.mark.parametrize(
+    ("shell", "env"),
+    [
+        ("bash", {"COMP_WORDS": "heart-scorer po", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "heart-scorer po"}),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "heart-scorer po", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        ),
+    ],
+)
+def test_a_shell_completes_a_verb(shell: str, env: dict[str, str]) -> None:
+    done = call(**{"_HEART_SCORER_COMPLETE": f"complete_{shell}"} | env)
+
+    assert "poison" in done.stdout
+    assert "submit" not in done.stdout
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    done = call("submit", "--no-such-option")
+
+    assert done.returncode == Exit.USAGE
+    assert "No such option: --no-such-option" in done.stderr
+
+
+def test_versions_of_product_and_model_are_printed(artifact_dir: Path) -> None:
+    done = call("--version")
+
+    assert re.fullmatch(
+        r"heart-scorer \d+\.\d+\.\d+\nmodel heart-cleveland \S+ [0-9a-f]{64}\n", done.stdout
+    )
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path: Path) -> None:
+    (tmp_path / "polars.py").write_text("raise ModuleNotFoundError(name='polars')")
+    file = tmp_path / "patients.csv"
+    file.write_text("age,sex\n54,1\n")
+
+    done = call("check", str(file), PYTHONPATH=str(tmp_path))
+
+    assert done.returncode == Exit.FAILED
+    assert done.stderr == "this needs polars: in the clone, pip install '.[worker]'\n"
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+
+    assert all(re.search(rf'^{extra} = .*"', text, re.MULTILINE) for extra in EXTRAS.values())
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    group = get_command(app)
+    verbs = [*group.commands.values(), *group.commands["poison"].commands.values()]  # type: ignore[attr-defined]
+
+    silent = [
+        f"{verb.name} {parameter.name}"
+        for verb in verbs
+        for parameter in verb.params
+        if not getattr(parameter, "help", "")
+    ]
+
+    assert silent == []

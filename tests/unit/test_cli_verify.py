@@ -1,0 +1,161 @@
+"""`heart-scorer verify` and `compare` on files: what counts as a difference."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.__main__ import app
+from cli.home import ROOT
+from cli.verify import compare_rows
+from tests.builders import a_csv, a_patient, json_lines
+
+SAMPLE = ROOT / "samples/patients.csv"
+
+
+def call(*words: str | Path) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def changed(artifact_dir: Path, target: Path, **changes: object) -> Path:
+    """Another artifact: this one with another manifest."""
+    shutil.copytree(artifact_dir, target)
+    manifest = json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps(manifest | changes))
+    return target
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "csv.gz"])
+def test_serving_and_scikit_learn_agree_on_each_format(
+    suffix: str, artifact_dir: Path, tmp_path: Path
+) -> None:
+    patients = [a_patient(), a_patient(chol=None), a_patient(age=300)]
+    content = {
+        "csv": a_csv(*patients),
+        "json": json.dumps(patients).encode(),
+        "jsonl": json_lines(*patients),
+        "csv.gz": gzip.compress(a_csv(*patients)),
+    }
+    file = tmp_path / f"patients.{suffix}"
+    file.write_bytes(content[suffix])
+
+    code, text, _ = call("verify", file, "--model-dir", artifact_dir)
+
+    assert code == 0
+    assert text.startswith("3 rows, 0 differ, largest difference ")
+
+
+def test_the_comparison_comes_as_json(artifact_dir: Path) -> None:
+    code, text, _ = call("verify", SAMPLE, "--model-dir", artifact_dir, "--json")
+
+    document = json.loads(text)
+    assert code == 0
+    assert (document["rows"], document["different"], document["first"]) == (13, 0, [])
+    assert 0 <= document["largest"] < 1e-6
+
+
+def test_an_estimator_that_was_changed_is_refused(artifact_dir: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(artifact_dir, tmp_path / "other")
+    with (other / "model.joblib").open("ab") as file:
+        file.write(b"x")
+
+    code, _, said = call("verify", SAMPLE, "--model-dir", other)
+
+    assert code == 2
+    assert "is not the one of its manifest" in said
+
+
+def test_a_file_that_cannot_be_read_is_refused(artifact_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "patients.csv"
+    file.write_text("age,chol\n54,200\n")
+
+    code, _, said = call("verify", file, "--model-dir", artifact_dir)
+
+    assert code == 3
+    assert "refused: " in said
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "different"),
+    [
+        ([(1, 0.5), (2, None)], [(1, 0.5), (2, None)], 0),
+        ([(1, 0.5)], [(1, 0.5 + 9e-7)], 0),
+        ([(1, 0.5)], [(1, 0.5 + 2e-6)], 1),
+        ([(1, None)], [(1, 0.5)], 1),
+        ([(1, 0.5)], [(1, None)], 1),
+        ([(1, 0.5)], [(1, 0.5), (2, 0.5)], 1),
+        ([(1, 0.5), (2, 0.5)], [(1, 0.5)], 1),
+        ([(1, 0.5), (2, None)], [(1, 0.5)], 1),
+        ([(1, 0.5), (3, 0.5)], [(1, 0.5), (2, 0.5)], 1),
+    ],
+)
+def test_a_row_differs_by_its_score_by_having_one_or_by_its_place(
+    found: list[tuple[int, float | None]],
+    expected: list[tuple[int, float | None]],
+    different: int,
+) -> None:
+    assert compare_rows(found, expected).different == different
+
+
+def test_rows_that_differ_are_shown_up_to_twenty() -> None:
+    comparison = compare_rows([(n, 0.5) for n in range(50)], [(n, None) for n in range(50)])
+
+    assert comparison.different == 50
+    assert len(comparison.first) == 20
+    assert str(comparison).startswith("row 0: 0.5, by scikit-learn rejected\n")
+
+
+def test_a_model_compared_with_itself_moves_nothing(artifact_dir: Path) -> None:
+    code, text, _ = call("compare", artifact_dir, artifact_dir, SAMPLE, "--json")
+
+    document = json.loads(text)
+    assert code == 0
+    assert (document["rows"], document["scored_by_both"], document["moved"]) == (13, 12, 0)
+    assert (document["crossed_up"], document["crossed_down"]) == (0, 0)
+
+
+def test_patients_who_cross_the_threshold_are_counted(artifact_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "patients.csv"
+    file.write_bytes(a_csv(a_patient(age=45, sex=0), a_patient(age=65, cp=3, exang=1, ca=3)))
+    strict = changed(artifact_dir, tmp_path / "strict", threshold=0.001)
+
+    up = json.loads(call("compare", artifact_dir, strict, file, "--json")[1])
+    down = json.loads(call("compare", strict, artifact_dir, file, "--json")[1])
+
+    assert (up["crossed_up"], up["crossed_down"]) == (1, 0)
+    assert (down["crossed_up"], down["crossed_down"]) == (0, 1)
+
+
+def test_what_only_one_model_accepts_is_counted(artifact_dir: Path, tmp_path: Path) -> None:
+    fields = json.loads((artifact_dir / "manifest.json").read_text())["fields"]
+    for field in fields["fields"]:
+        if field["name"] == "age":
+            field["accept"] = [18, 60]
+    narrow = changed(artifact_dir, tmp_path / "narrow", fields=fields, golden=golden(artifact_dir))
+    file = tmp_path / "patients.csv"
+    file.write_bytes(a_csv(a_patient(age=50), a_patient(age=70)))
+
+    document = json.loads(call("compare", artifact_dir, narrow, file, "--json")[1])
+
+    assert (document["only_old"], document["only_new"]) == (1, 0)
+
+
+def golden(artifact_dir: Path) -> list[dict[str, object]]:
+    """The golden records of those up to 60."""
+    records = json.loads((artifact_dir / "manifest.json").read_text())["golden"]
+    return [record for record in records if record["record"]["age"] <= 60]
+
+
+def test_a_directory_without_a_model_is_a_usage_error(artifact_dir: Path, tmp_path: Path) -> None:
+    code, _, said = call("compare", artifact_dir, tmp_path, SAMPLE)
+
+    assert code == 2
+    assert "no model in" in said
