@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Node comes from a package where the machine has none.
 NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo requirements/node.txt)
 
-.PHONY: demo up test lint unit test-containers bench soak mutants lock clean help
+.PHONY: help demo up test test-containers bench lint unit sbom audit soak mutants lock clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,8 +19,27 @@ demo: $(VENV)/run.stamp  ## Train, start everything, score one patient and a fil
 up: $(VENV)/run.stamp  ## Azurite, api and worker on this machine until Ctrl-C
 	@$(BIN)/heart-scorer up
 
-test: $(VENV)/dev.stamp lint  ## Lint, types, import contracts and all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/dev.stamp lint  ## Lint, types, import contracts and all tests that need no Docker
+	$(BIN)/python -m pytest --ignore=tests/containers
+
+test-containers: $(VENV)/dev.stamp  ## Tests of the images and of compose; they need a Docker engine
+	$(BIN)/python -m pytest tests/containers
+
+bench: $(VENV)/dev.stamp  ## Measure against what one would otherwise do; prints ratios
+	$(BIN)/python -m tests.benchmarks.bench
+
+sbom: $(VENV)/dev.stamp  ## What each image installs, as CycloneDX
+	@mkdir -p build/sbom
+	@for app in api worker; do \
+	  $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	    --python-version 3.13 --python-platform x86_64-unknown-linux-gnu requirements/$$app.txt | \
+	  $(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+	    --pyproject pyproject.toml --output-reproducible -o build/sbom/$$app.cdx.json - || exit 1; \
+	  echo build/sbom/$$app.cdx.json; done
+
+audit: $(VENV)/dev.stamp  ## Ask a public service for known vulnerabilities of what the images install
+	$(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes \
+	  -r requirements/api.txt -r requirements/worker.txt -r requirements/training.txt
 
 lint: $(VENV)/dev.stamp  ## Lint, types and import contracts
 	$(BIN)/ruff format --check .

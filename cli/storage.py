@@ -50,6 +50,14 @@ def not_authorised(error: StorageUnavailable) -> bool:
 async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
     from shared.storage import open_storage
 
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+    def complain(_: object, context: dict[str, Any]) -> None:
+        # What an interrupted call leaves behind (aiohttp reads .netrc in a thread) is no news.
+        if task is None or not task.cancelling():
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(complain)
     settings = load_settings(StorageSettings)
     if not settings.has_storage and (found := remembered()):
         os.environ["AZURE_STORAGE_CONNECTION_STRING"] = found

@@ -9,18 +9,28 @@ import json
 import logging
 import sys
 import time
+from functools import lru_cache
 from typing import IO
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+# One encoder for all lines: dumps() with options makes one for each.
+_encoder = json.JSONEncoder(default=str, separators=(",", ":"))
+
+
+@lru_cache(maxsize=2)
+def _second(moment: int) -> str:
+    """A second since the epoch, written once for all lines of that second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
 
 
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, event, and whatever the call put in `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
-            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
@@ -30,7 +40,7 @@ class JsonFormatter(logging.Formatter):
             # A traceback's last line could quote a value: type and places only.
             line["error"] = record.exc_info[0].__name__
             line["where"] = _places(record)
-        return json.dumps(line, default=str, separators=(",", ":"))
+        return _encoder.encode(line)
 
 
 def _places(record: logging.LogRecord) -> list[str]:

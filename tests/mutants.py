@@ -53,7 +53,7 @@ MUTANTS = [
         "the commit comes before the summary",
         "worker/outcome.py",
         "        facts = await self._blobs.commit(\n",
-        '        await self._conclude(job, "", json.loads(json.dumps(committed)))\n'
+        '        await self._conclude(job, "", "", json.loads(json.dumps(committed)))\n'
         "        facts = await self._blobs.commit(\n",
         VIRTUAL,
     ),

@@ -31,6 +31,11 @@ def settings_table() -> str:
     return HEAD + "".join(rows)
 
 
+def variables(kind: type[StorageSettings]) -> set[str]:
+    """Environment variables of a settings class."""
+    return {_variable(name, field) for name, field in kind.model_fields.items()}
+
+
 def _row(title: str, name: str, field: FieldInfo) -> str:
     text = title + " ".join((field.description or "").split())
     return (

@@ -56,16 +56,18 @@ class Outcomes:
         if summary is not None:
             await self._settle_by(job, summary)
             return True
-        if job.batch is None:
-            return False
-        try:
-            facts = await self._blobs.facts(SCORES, job.scores_blob)
-        except NotFound:
-            return False
-        committed = {key: _unpacked(text) for key, text in facts.metadata.items()}
-        await self._refuse_another(job, committed)
-        await self._conclude(job, facts.etag, committed)
-        return True
+        # In either format: a batch id is one input's, whatever its format.
+        for kind in CONTENT_TYPES:
+            name = f"{job.prefix}/scores.{kind}"
+            try:
+                facts = await self._blobs.facts(SCORES, name)
+            except NotFound:
+                continue
+            committed = {key: _unpacked(text) for key, text in facts.metadata.items()}
+            await self._refuse_another(job, committed)
+            await self._conclude(job, name, facts.etag, committed)
+            return True
+        return False
 
     async def commit(
         self, job: Job, batch: Batch, plan: str, blocks: Sequence[DataBlock], table: Table
@@ -104,7 +106,7 @@ class Outcomes:
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)
         # From what was written, so that whoever may have to repeat this writes the same.
-        await self._conclude(job, facts.etag, json.loads(json.dumps(committed)))
+        await self._conclude(job, job.scores_blob, facts.etag, json.loads(json.dumps(committed)))
         log.info(
             "batch_committed",
             extra={
@@ -143,7 +145,9 @@ class Outcomes:
             await self._send_poison(job, failure.reason)
         return failure
 
-    async def _conclude(self, job: Job, etag: str, committed: Mapping[str, Any]) -> None:
+    async def _conclude(
+        self, job: Job, scores_blob: str, etag: str, committed: Mapping[str, Any]
+    ) -> None:
         """Write the summary of a committed result, from that blob alone."""
         counts = Counts.of(committed["counts"])
         columns = committed["columns"]
@@ -159,7 +163,7 @@ class Outcomes:
             "identity": committed["identity"],
             "output": {
                 "container": SCORES,
-                "blob": job.scores_blob,
+                "blob": scores_blob,
                 "etag": etag,
                 "bytes": committed["bytes"],
             },

@@ -24,7 +24,6 @@ from shared.errors import (
     Interrupted,
     ModelBroken,
     NotFound,
-    ScorerError,
 )
 from shared.formats import open_table
 from shared.message import Batch, BlobInput, Ignored, InlineInput, UnreadableMessage, parse_message
@@ -96,8 +95,8 @@ class Processor:
         marker, job.marker = job.marker, None
         if marker is None:
             return
-        # Best effort: while storage is down, no delivery can begin either.
-        with suppress(ScorerError, TimeoutError):
+        # Best effort, whatever happens: while storage is down, no delivery can begin either.
+        with suppress(Exception):
             async with asyncio.timeout(EXCUSE_LIMIT):
                 await self._blobs.stage(SCORES, job.scores_blob, marker.excuse().name, b"x")
 

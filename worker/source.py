@@ -21,13 +21,18 @@ async def read_blocks(
     blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
 ) -> AsyncGenerator[Block]:
     """Blocks that begin at or behind `offset`. `facts` are of the input blob, if there is one."""
+
+    def is_missing(block: Block) -> bool:
+        # The first block of a file without rows ends where it begins: behind the header.
+        return block.start >= offset and not (offset and block.first)
+
     async with aclosing(_pieces(blobs, batch, facts, table, offset)) as pieces:
         async for piece in pieces:
             async for block in _stepwise(table.feed(piece), run):
-                if block.start >= offset:
+                if is_missing(block):
                     yield block
     async for block in _stepwise(table.finish(), run):
-        if block.start >= offset:
+        if is_missing(block):
             yield block
 
 

@@ -29,10 +29,6 @@ StartApp = Callable[..., AbstractContextManager["DockerContainer"]]
 PORTS = {"api": 8000, "worker": 9090}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "containers: needs a Docker engine")
-
-
 @pytest.fixture(scope="session")
 def engine() -> None:
     """An engine. None to be had: skip, but fail in CI where one should have started."""

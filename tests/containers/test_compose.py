@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -174,4 +175,5 @@ def test_the_override_starts_the_api_again_when_a_file_changes(
                 return
         except OSError:  # between two processes
             pass
+        time.sleep(0.1)
     raise AssertionError(docker("compose", *files, "logs", "api", env=project.env).stdout)

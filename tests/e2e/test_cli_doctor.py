@@ -151,6 +151,7 @@ def strict_azurite(tmp_path: Path, connection_string: str) -> Iterator[str]:
         for port in ports[:2]:
             wait_until(child, f"http://127.0.0.1:{port}/", log)
         yield address(ports[0], ports[1])
+        child.kill()  # asked in peace, it waits for connections to close
 
 
 async def test_an_azurite_older_than_the_sdk_gets_its_mend(

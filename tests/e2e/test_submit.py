@@ -39,6 +39,14 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def mixed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """We are in a folder with `good.csv` and files that cannot be sent."""
+    (good.parent / "patients.xlsx").write_bytes(b"PK")
+    (good.parent / "empty.csv").touch()
+    monkeypatch.chdir(good.parent)
+
+
+@pytest.fixture
 async def idle(storage: Storage, running: Running) -> str:
     await storage.queue(IDLE).create()
     return IDLE
@@ -182,9 +190,8 @@ async def test_the_same_file_sent_again_under_its_id_is_the_same_batch(
 async def test_another_file_under_a_used_id_is_not_sent(running: Running, good: Path) -> None:
     name = a_name()
     await call_here(running, "submit", str(good), "--batch-id", name)
-    good.write_bytes(a_csv(a_patient(age=33)))
 
-    done = await call_here(running, "submit", str(good), "--batch-id", name)
+    done = await call_here(running, "submit", str(SAMPLE), "--batch-id", name)
 
     assert done.returncode == 1
     assert f"batch {name} is another file or has other options" in done.stderr
@@ -241,13 +248,8 @@ async def test_what_can_only_fail_is_refused_before_anything_is_sent(
     code: int,
     why: str,
     running: Running,
-    good: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    mixed: None,
 ) -> None:
-    monkeypatch.chdir(good.parent)
-    Path("patients.xlsx").write_bytes(b"PK")
-    Path("empty.csv").touch()
-
     done = await call_here(running, "submit", *words)
 
     assert done.returncode == code

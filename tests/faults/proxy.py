@@ -14,8 +14,8 @@ from yarl import URL
 from cli.local import connection_string as azurite_connection
 from tests.faulty import Call
 
-Action = Literal["drop request", "drop answer"] | tuple[int, dict[str, str]]
-"""Lose it before or after storage acted, or answer with this status and these headers."""
+Action = Literal["drop request", "drop answer", "cut answer"] | tuple[int, dict[str, str]]
+"""Lose it before or after storage acted, lose half of the answer, or answer with this instead."""
 Decide = Callable[[Call, int], Action | None]
 """What to do with the n-th request of a kind (from 1)."""
 
@@ -57,7 +57,9 @@ class Proxy:
         self.seen.clear()
         self.decide = decide
 
-    async def answer(self, session: ClientSession, port: int, request: web.Request) -> web.Response:
+    async def answer(
+        self, session: ClientSession, port: int, request: web.Request
+    ) -> web.StreamResponse:
         call = call_of(request.method, request.path, dict(request.query))
         self.seen[call] += 1
         action = self.decide(call, self.seen[call])
@@ -79,6 +81,12 @@ class Proxy:
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
         if action == "drop answer":
             return _lost(request)
+        if action == "cut answer":
+            half = web.StreamResponse(status=answer.status, headers=kept)
+            await half.prepare(request)
+            await half.write(body[: len(body) // 2])
+            _lost(request)
+            return half
         return web.Response(status=answer.status, headers=kept, body=body)
 
 
@@ -101,7 +109,7 @@ async def proxied(connection: str) -> AsyncIterator[Proxy]:
                 assert found is not None
                 target = int(found[1])
 
-                async def answer(request: web.Request, target: int = target) -> web.Response:
+                async def answer(request: web.Request, target: int = target) -> web.StreamResponse:
                     return await proxy.answer(session, target, request)
 
                 app = web.Application(client_max_size=64 << 20)

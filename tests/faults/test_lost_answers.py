@@ -46,6 +46,19 @@ async def test_a_loss_on_each_kind_of_call_changes_nothing(
     assert {call for call in first if proxy.seen[call]} >= first - {"renew"}
 
 
+async def test_a_download_that_breaks_off_is_taken_up_again(
+    lab: Lab, batch: Sent, proxy: Proxy
+) -> None:
+    with lab.worker(AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string) as worker:
+        await worker.logged("worker_started")
+        proxy.forget(
+            lambda call, number: "cut answer" if call == "chunks" and number == 1 else None
+        )
+        await lab.submit(batch)
+        await lab.kept(batch)
+        assert worker.alive
+
+
 async def test_renewals_that_fail_for_most_of_a_lease_cost_nothing(
     lab: Lab, batch: Sent, proxy: Proxy
 ) -> None:

@@ -252,6 +252,30 @@ def test_a_commit_that_stands_is_adopted_by_who_would_have_failed(
     run_virtually(scene())
 
 
+def test_a_bad_message_does_not_take_the_name_of_a_batch_that_is_committed(
+    artifact: Artifact, five_blocks: Sent
+) -> None:
+    hung = asyncio.Event()
+
+    async def hook(moment: Moment) -> None:
+        if hung.is_set() or moment.call == "summary":
+            hung.set()
+            await asyncio.sleep(FOR_EVER)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", five_blocks.content)
+        async with world.working(world.worker(hook, limits=LIMITS)):
+            await asyncio.wait_for(hung.wait(), 3600)
+            bad = await world.queue.send('{"schema": "heart-scorer/1", "batch_id": "b"}')
+            await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
+
+        assert world.summary("b")["status"] == "succeeded"
+        assert world.summary(f"b~{bad}")["reason"] == "batch_id already used"
+
+    run_virtually(scene())
+
+
 def test_a_batch_id_used_for_another_input_is_refused_under_a_name_of_its_own(
     artifact: Artifact, five_blocks: Sent
 ) -> None:

@@ -1,4 +1,4 @@
-"""The README says what is so: settings, targets, verbs, files, links, the way of its examples."""
+"""README and docs say what is so: settings, targets, verbs, options, files, links, error texts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import pytest
 from typer.main import get_command
 
 from cli.__main__ import app
-from tests.readme import README, settings_table
+from cli.output import Exit
+from shared.settings import ApiSettings, WorkerSettings
+from tests.readme import README, settings_table, variables
 
 ROOT = README.parent
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md")), ROOT / "CHANGELOG.md", ROOT / "training/README.md"]
+SOURCES = ("api", "cli", "shared", "training", "worker")
+
+a_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def test_the_table_of_settings_is_that_of_the_classes() -> None:
@@ -23,37 +29,65 @@ def test_the_readme_can_be_read_in_five_minutes() -> None:
     assert len(README.read_text().splitlines()) < 200
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@a_page
 def test_every_make_target_that_is_named_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
-    named = set(re.findall(r"`make ([a-z-]+)`", page.read_text()))
+    named = set(re.findall(r"`make (?:[A-Z]\S+ )?([a-z-]+)`", page.read_text()))
 
     assert named <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_verb_that_is_named_exists(page: Path) -> None:
-    verbs = set(get_command(app).list_commands(None))  # type: ignore[attr-defined]  # a click group
+@a_page
+def test_every_setting_that_is_named_exists(page: Path) -> None:
+    known = {v for kind in (ApiSettings, WorkerSettings) for v in variables(kind)}
 
-    named = set(
-        re.findall(r"(?:^|`|\$ |bin/)heart-scorer ([a-z]+)", page.read_text(), re.MULTILINE)
+    assert set(re.findall(r"\bSCORER_[A-Z0-9_]+\b", page.read_text())) <= known
+
+
+@a_page
+def test_every_verb_and_option_that_is_named_exists(page: Path) -> None:
+    calls = re.findall(
+        r"(?:^|`|\$ |bin/)heart-scorer ([a-z][^`\n|>&]*)", page.read_text(), re.MULTILINE
     )
 
-    assert named <= verbs
+    for call in calls:
+        words = call.split()
+        command = get_command(app).commands[words[0]]  # type: ignore[attr-defined]  # a click group
+        if words[0] == "poison" and len(words) > 1:
+            command = command.commands[words[1].strip("|,")]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, call
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
-    missing = [
-        link
-        for link in links
-        if not link.startswith(("http", "mailto")) and not (page.parent / link).exists()
+
+@a_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]*?)(?:#([^)]*))?\)", page.read_text())
+
+    dead = [
+        f"{link}#{anchor}"
+        for link, anchor in links
+        if not link.startswith(("http", "mailto")) and not leads(page, link, anchor)
     ]
 
-    assert missing == []
+    assert dead == []
+
+
+def leads(page: Path, link: str, anchor: str) -> bool:
+    target = (page.parent / link) if link else page
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def test_the_index_lists_every_page() -> None:
+    listed = set(re.findall(r"\]\(([a-z-]+\.md)\)", (DOCS / "README.md").read_text()))
+
+    assert listed == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
 
 
 def test_every_folder_that_the_readme_names_exists() -> None:
@@ -61,3 +95,38 @@ def test_every_folder_that_the_readme_names_exists() -> None:
 
     assert len(named) >= 5
     assert [name for name in named if not (ROOT / name).is_dir()] == []
+
+
+def source() -> str:
+    """All code that may say something to a user, with strings that go over two lines joined."""
+    files = [file for part in SOURCES for file in sorted((ROOT / part).rglob("*.py"))]
+    text = "\n".join(file.read_text() for file in [*files, ROOT / "Makefile"])
+    return re.sub(r'"\s*\n\s*f?"', "", text)
+
+
+OUTSIDE = {"Address already in use", "InvalidHeaderValue"}
+"""What the system and storage say."""
+
+
+def test_every_error_text_of_the_troubleshooting_page_exists() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    texts: list[str] = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    code = source()
+
+    assert len(texts) > 30
+    assert [text for text in texts if text not in code and text not in OUTSIDE] == []
+
+
+def test_the_page_of_the_command_line_names_every_verb_and_exit_code() -> None:
+    page = (DOCS / "cli.md").read_text()
+    group = get_command(app)
+    poison = group.commands["poison"]  # type: ignore[attr-defined]  # a click group
+
+    assert re.findall(r"^\| `([a-z]+)", page, re.MULTILINE) == list(group.commands)  # type: ignore[attr-defined]
+    assert all(f"`{verb}`" in page or f"`poison {verb}`" in page for verb in poison.commands)
+    assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == [str(int(code)) for code in Exit]
+
+
+@a_page
+def test_no_page_names_a_machine(page: Path) -> None:
+    assert re.findall(r"/work/|/home/|/root/|/Users/", page.read_text()) == []

@@ -1,0 +1,116 @@
+"""An artifact is checked before it is parsed, and scored before it serves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.artifact import MANIFEST, load_artifact
+from shared.errors import StartupError
+
+
+@pytest.fixture
+def copy(artifact_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact that may be spoilt."""
+    target = tmp_path / "artifact"
+    shutil.copytree(artifact_dir, target)
+    return target
+
+
+def change(directory: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    path = directory / MANIFEST
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_sound_artifact_loads_and_answers(artifact_dir: Path) -> None:
+    artifact = load_artifact(artifact_dir)
+
+    rows = np.array([[60, 1] + [np.nan] * 9], np.float32)
+    assert artifact.golden_holds()
+    assert 0 < artifact.model.probabilities(rows)[0] < 1
+
+
+def test_the_pinned_hash_is_that_of_the_manifest(artifact_dir: Path) -> None:
+    sha256 = hashlib.sha256((artifact_dir / MANIFEST).read_bytes()).hexdigest()
+
+    assert load_artifact(artifact_dir, sha256).sha256 == sha256
+    with pytest.raises(StartupError, match="SCORER_MODEL_SHA256"):
+        load_artifact(artifact_dir, "0" * 64)
+
+
+def test_a_missing_artifact_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="heart-scorer train"):
+        load_artifact(tmp_path)
+
+
+def test_a_model_that_is_not_the_manifests_is_not_even_parsed(copy: Path) -> None:
+    (copy / "model.onnx").write_bytes(b"not a model")
+
+    with pytest.raises(StartupError, match="has SHA-256"):
+        load_artifact(copy)
+
+
+def test_a_model_that_does_not_parse_is_refused(copy: Path) -> None:
+    content = b"not a model"
+    (copy / "model.onnx").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    change(copy, lambda manifest: manifest["files"].update({"model.onnx": digest}))
+
+    with pytest.raises(StartupError, match="does not load"):
+        load_artifact(copy)
+
+
+def test_a_model_that_scores_otherwise_than_when_it_was_trained_is_refused(copy: Path) -> None:
+    change(copy, lambda manifest: manifest["golden"][1].update({"probability": 0.123}))
+
+    with pytest.raises(StartupError, match="golden record 2"):
+        load_artifact(copy)
+
+
+def test_a_manifest_with_an_unknown_entry_is_refused_by_name(copy: Path) -> None:
+    change(copy, lambda manifest: manifest.update({"surprise": 1}))
+
+    with pytest.raises(StartupError, match="surprise"):
+        load_artifact(copy)
+
+
+def test_a_pickled_estimator_serves_where_the_manifest_says_so(
+    copy: Path, artifact_dir: Path
+) -> None:
+    change(copy, lambda manifest: manifest.update({"runtime": "sklearn"}))
+    onnx, pickled = load_artifact(artifact_dir), load_artifact(copy)
+
+    rows = np.array([[60, 1] + [np.nan] * 9], np.float32)
+
+    assert abs(onnx.model.probabilities(rows) - pickled.model.probabilities(rows))[0] < 1e-6
+
+
+def test_the_runtime_reports_to_nobody(artifact_dir: Path) -> None:
+    code = f"""
+import os, pathlib
+os.environ.pop("ORT_DISABLE_TELEMETRY", None)
+from shared.artifact import load_artifact
+load_artifact(pathlib.Path({str(artifact_dir)!r}))
+print(os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+    assert done.stdout.strip() == "1"
