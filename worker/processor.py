@@ -228,7 +228,7 @@ class Processor:
             if staging is not None:
                 await staging
         finally:
-            if staging is not None and not staging.done():
+            if staging is not None:
                 staging.cancel()
                 with suppress(Exception, asyncio.CancelledError):
                     await staging

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -54,10 +55,38 @@ class Done:
 async def call_here(storage: Running | str | None, *words: str, **env: str) -> Done:
     """As `call`, in a thread of this process."""
     text = storage.connection_string if isinstance(storage, Running) else storage
-    ours = {k: None for k in os.environ if k.startswith(("AZURE_", "SCORER_"))}
-    done = await asyncio.to_thread(
-        CliRunner().invoke, app, words, env=ours | environment(text, **env)
-    )
+    asked = environment(text, **env)
+    gone: dict[str, str | None] = dict.fromkeys(os.environ.keys() - asked.keys())
+    done = await asyncio.to_thread(CliRunner().invoke, app, words, env=gone | asked)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Done(done.exit_code, done.stdout, done.stderr)
+
+
+def on_terminal(
+    connection_string: str, *words: str, answer: str | None = None, **env: str
+) -> tuple[int, str]:
+    """Exit code and what a terminal receives; at a question `answer` is typed, ^C is Ctrl-C."""
+    ours, theirs = os.openpty()
+    command = subprocess.Popen(
+        [*COMMAND, *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(connection_string, **env),
+    )
+    os.close(theirs)
+    received = b""
+    while True:
+        try:
+            received += os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+        if answer is not None and b"[y/N]" in received:
+            if answer == "^C":
+                command.send_signal(signal.SIGINT)
+            else:
+                os.write(ours, answer.encode() + b"\n")
+            answer = None
+    os.close(ours)
+    return command.wait(10), received.decode()

@@ -18,7 +18,7 @@ from cli.local import Running
 from shared.ports import Queue
 from shared.storage import Storage
 from tests.e2e.client import outcome
-from tests.e2e.command import COMMAND, Done, call_here, environment
+from tests.e2e.command import COMMAND, Done, call_here, environment, on_terminal
 
 SECRET = "61,female,417"
 """What stands in the messages, and may not be printed unasked."""
@@ -123,6 +123,27 @@ async def test_nothing_is_done_where_nobody_can_be_asked(verb: str, poison: Pois
     assert done.returncode == 2
     assert "Say --yes" in done.stderr
     assert await poison.left() == {"one"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [("y", 0, set()), ("n", 1, {"one"}), ("^C", 130, {"one"})]
+)
+async def test_on_a_terminal_somebody_is_asked_and_nothing_is_held_meanwhile(
+    answer: str, code: int, left: set[str], poison: Poison
+) -> None:
+    await poison.add("one")
+
+    found, text = await asyncio.to_thread(
+        on_terminal,
+        poison.connection_string,
+        *("poison", "drop"),
+        answer=answer,
+        SCORER_QUEUE=poison.name,
+    )
+
+    assert "drop 1 entry? [y/N]" in text
+    assert found == code
+    assert await poison.left() == left
 
 
 async def test_a_replay_takes_only_what_was_asked_for(poison: Poison) -> None:

@@ -6,10 +6,8 @@ import asyncio
 import csv
 import gzip
 import json
-import os
 import signal
 import subprocess
-import time
 import uuid
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from cli.local import ROOT, Running
 from shared.storage import Storage
 from tests.builders import a_csv, a_patient, json_lines
 from tests.e2e.client import get
-from tests.e2e.command import COMMAND, call, call_here, environment
+from tests.e2e.command import COMMAND, call, call_here, environment, on_terminal
 
 SAMPLE = ROOT / "samples/patients.csv"
 GOOD = a_csv(a_patient(), a_patient(age=60))
@@ -265,7 +263,9 @@ def test_a_terminal_gets_a_bar_and_colours_only_if_it_wants_them(
 ) -> None:
     words = ("submit", str(good), "--wait", "--timeout", "1")
 
-    text = on_terminal(running, *words, **({"TERM": "xterm", "SCORER_QUEUE": idle} | env))
+    _, text = on_terminal(
+        running.connection_string, *words, **({"TERM": "xterm", "SCORER_QUEUE": idle} | env)
+    )
 
     assert ("rows/s" in text) is not plain
     assert ("\x1b[3" in text) is (env == {})  # a colour
@@ -277,30 +277,6 @@ def test_without_a_terminal_there_are_plain_lines(running: Running, idle: str, g
     assert "\x1b" not in done.stdout + done.stderr
     assert "rows/s" not in done.stderr
     assert len(done.stderr.splitlines()) == 2
-
-
-def on_terminal(running: Running, *words: str, **env: str) -> str:
-    """What a terminal receives from a call."""
-    ours, theirs = os.openpty()
-    command = subprocess.Popen(
-        [*COMMAND, *words],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(running.connection_string, **env),
-    )
-    os.close(theirs)
-    received = b""
-    ends = time.monotonic() + 60
-    while time.monotonic() < ends:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # the other side is closed
-            break
-        received += piece
-    os.close(ours)
-    command.wait(10)
-    return received.decode()
 
 
 async def test_without_storage_the_way_out_is_said() -> None:
