@@ -25,8 +25,9 @@ ALONE_AFTER = 2
 MISSING_LIMIT = 30 * 60
 """Seconds that a named blob may take to appear."""
 LONGEST_DELAY = 600
-LAST_CALL = 60
-"""Seconds before a message's own expiry at which it is to be visible for a last delivery."""
+LAST_CALL = 75
+"""Seconds that a message must be visible before its own expiry, for a worker to see it: more than
+the longest wait between two looks at an empty queue (60 s, with jitter 72 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _release(
     doubt: Literal["storage", "model"] | None = None,
 ) -> Settlement:
     """Give back, but never for longer than the message lives: that would lose it in silence."""
-    latest = max(delivery.life - LAST_CALL, delivery.life / 2)
-    if delay > latest and latest < 1:
+    latest = delivery.life - LAST_CALL
+    if delay > 0 and latest <= 0:
         return Fail("expired: the message's own life ended before the batch could be worked on")
-    return Release(min(delay, latest), excused, doubt)
+    return Release(min(delay, max(latest, 0)), excused, doubt)

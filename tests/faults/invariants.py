@@ -6,21 +6,24 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TextIO
+
+import pytest
 
 from shared.artifact import Artifact
 from shared.errors import NotFound
 from shared.ports import Blobs, Queue
 from shared.tables import Limits
 from tests.fakes import run_virtually
-from tests.world import World
+from tests.world import VISIBILITY, World
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A batch that the queue accepted, and the result of an undisturbed run."""
+    """A batch that the queue accepted and that must succeed, with an undisturbed run's result."""
 
     batch_id: str
     content: bytes
@@ -30,6 +33,43 @@ class Sent:
     @property
     def scores_blob(self) -> str:
         return f"{self.batch_id}/scores.{'csv' if self.suffix == '.csv' else 'jsonl'}"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the input, counted by Python's own readers."""
+        match self.suffix:
+            case ".csv":
+                lines = csv.reader(io.StringIO(self.content.decode()))
+                return sum(1 for line in lines if line) - 1
+            case ".json":
+                return len(json.loads(self.content))
+            case _:
+                return sum(1 for line in self.content.splitlines() if line.strip())
+
+    def result(self) -> Iterator[bytes]:
+        """The scores, in pieces."""
+        yield self.scores
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A batch that must end as failed."""
+
+    batch_id: str
+    reason: str
+    """Text that its reason holds."""
+    poison: bool = True
+    """Whether a poison copy is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """A batch without an outcome yet: its message must be visible again."""
+
+    batch_id: str
+
+
+Fate = Sent | Failed | GivenBack
 
 
 def sent(
@@ -45,25 +85,18 @@ def sent(
         world = World(artifact)
         await world.submit(batch_id, content, suffix)
         await world.emptied(world.worker(limits=limits))
-        kind = "csv" if suffix == ".csv" else "jsonl"
-        return Sent(batch_id, content, suffix, world.scores(batch_id, kind))
+        batch = Sent(batch_id, content, suffix, b"")
+        return replace(batch, scores=world.blobs.content("scores", batch.scores_blob))
 
     return run_virtually(undisturbed())
 
 
-def row_count(batch: Sent) -> int:
-    """Rows of the input, counted by Python's own readers."""
-    if batch.suffix == ".csv":
-        lines = csv.reader(io.StringIO(batch.content.decode()))
-        return sum(1 for line in lines if line) - 1
-    return sum(1 for line in batch.content.splitlines() if line.strip())
-
-
-def row_numbers(scores: bytes, suffix: str) -> list[int]:
+def row_numbers(scores: TextIO, suffix: str) -> Iterator[int]:
     """The column `row` of a result."""
     if suffix == ".csv":
-        return [int(line["row"]) for line in csv.DictReader(io.StringIO(scores.decode()))]
-    return [json.loads(line)["row"] for line in scores.splitlines()]
+        yield from (int(line["row"]) for line in csv.DictReader(scores))
+    else:
+        yield from (json.loads(line)["row"] for line in scores)
 
 
 class Watch:
@@ -96,46 +129,124 @@ class Watch:
 async def check_promise(
     watch: Watch,
     queue: Queue,
+    poison: Queue,
     blobs: Blobs,
-    batches: Sequence[Sent],
+    batches: Sequence[Fate],
     *,
     lease: float,
-    names: Sequence[str] | None = None,
+    names: Callable[[], Sequence[str]] | None = None,
 ) -> None:
-    """Every batch has its one outcome, every row stands once, nothing is left in the queue.
+    """Every batch has its one outcome, every row stands once, nothing is lost in the queue.
 
-    `lease`: seconds after which a message that a dead worker held must have been settled.
-    `names`: all blobs of the container, where the storage at hand can list them.
+    `batches`: all whose messages went to this queue. `lease`: seconds after which a message that a
+    dead worker held must have been settled. `names`: lists all blobs of the container, where the
+    storage at hand can.
     """
     for batch in batches:
-        await _check_batch(watch, blobs, batch)
+        await watch.look(batch.batch_id)  # what is seen now must stand when the queue is empty
+    await check_queue(queue, lease, sum(isinstance(batch, GivenBack) for batch in batches))
+    for batch in batches:
+        match batch:
+            case Sent():
+                await _check_succeeded(watch, blobs, batch)
+            case Failed():
+                await _check_failed(watch, blobs, batch)
+            case GivenBack():
+                assert await watch.look(batch.batch_id) is None
+                await _check_nothing_committed(blobs, batch.batch_id)
+    await _check_poison(watch, poison, batches)
     if names is not None:
-        summaries = sorted(name for name in names if name.endswith("/summary.json"))
-        assert summaries == sorted(f"{batch.batch_id}/summary.json" for batch in batches)
-    await check_emptied(queue, lease)
+        _check_names(names(), batches)
 
 
-async def _check_batch(watch: Watch, blobs: Blobs, batch: Sent) -> None:
+async def check_world(
+    watch: Watch, world: World, *batches: Fate, lease: float = VISIBILITY
+) -> None:
+    """The promise, over queue and blobs in memory."""
+    await check_promise(
+        watch,
+        world.queue,
+        world.poison,
+        world.blobs,
+        batches,
+        lease=lease,
+        names=lambda: world.blobs.names("scores"),
+    )
+
+
+async def check_queue(queue: Queue, lease: float, given_back: int = 0) -> None:
+    """Only what was given back is in the queue, or is when a dead worker's lease has run out."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + lease + 2
+    while (await queue.length(), len(await queue.peek(32))) != (given_back, given_back):
+        assert loop.time() < ends, "a message was neither settled nor given back"
+        await asyncio.sleep(0.1)
+
+
+async def _check_succeeded(watch: Watch, blobs: Blobs, batch: Sent) -> None:
     summary = await watch.look(batch.batch_id)
     assert summary is not None, f"{batch.batch_id} has no outcome"
     assert summary["status"] == "succeeded", summary
-    facts = await blobs.facts("scores", batch.scores_blob)
-    scores = b"".join(
-        [chunk async for chunk in blobs.chunks("scores", batch.scores_blob, facts.etag)]
-    )
     rows = summary["rows"]
-    assert rows["total"] == rows["scored"] + rows["rejected"] == row_count(batch)
-    assert row_numbers(scores, batch.suffix) == list(range(1, rows["total"] + 1))
-    assert scores == batch.scores, f"{batch.batch_id}: bytes differ from an undisturbed run"
+    assert rows["total"] == rows["scored"] + rows["rejected"] == batch.rows
+    facts = await blobs.facts("scores", batch.scores_blob)
+    with tempfile.TemporaryFile() as found:
+        async for chunk in blobs.chunks("scores", batch.scores_blob, facts.etag):
+            found.write(chunk)
+        size = found.tell()
+        found.seek(0)
+        same = all(found.read(len(piece)) == piece for piece in batch.result())
+        same = same and not found.read(1)
+        found.seek(0)
+        text = io.TextIOWrapper(found, encoding="utf-8", newline="")
+        last = 0
+        for last, number in enumerate(row_numbers(text, batch.suffix), 1):
+            assert number == last, f"{batch.batch_id}: row {number} stands in place {last}"
+    assert last == rows["total"]
+    assert same, f"{batch.batch_id}: bytes differ from an undisturbed run"
     # What was staged and not committed is no output.
-    assert summary["output"]["bytes"] == len(scores)
+    assert summary["output"]["blob"] == batch.scores_blob
+    assert summary["output"]["bytes"] == size
     assert summary["output"]["etag"] == facts.etag
 
 
-async def check_emptied(queue: Queue, lease: float) -> None:
-    """The queue is empty, or is as soon as the lease of a dead worker has run out."""
-    loop = asyncio.get_running_loop()
-    ends = loop.time() + lease + 2
-    while await queue.length():
-        assert loop.time() < ends, "a message was neither settled nor given back"
-        await asyncio.sleep(0.1)
+async def _check_failed(watch: Watch, blobs: Blobs, batch: Failed) -> None:
+    summary = await watch.look(batch.batch_id)
+    assert summary is not None, f"{batch.batch_id} has no outcome"
+    assert summary["status"] == "failed", summary
+    assert batch.reason in summary["reason"]
+    rows = summary["rows"]
+    assert rows["total"] == rows["scored"] + rows["rejected"] == 0
+    assert "output" not in summary
+    await _check_nothing_committed(blobs, batch.batch_id)
+
+
+async def _check_nothing_committed(blobs: Blobs, batch_id: str) -> None:
+    for kind in ("csv", "jsonl"):
+        with pytest.raises(NotFound):
+            await blobs.facts("scores", f"{batch_id}/scores.{kind}")
+
+
+async def _check_poison(watch: Watch, poison: Queue, batches: Sequence[Fate]) -> None:
+    """Each failure that is due a copy has one at least, with its reason; nothing else has any."""
+    found = [json.loads(message.body) for message in await poison.peek(32)]
+    assert len(found) == await poison.length()
+    due = {batch.batch_id for batch in batches if isinstance(batch, Failed) and batch.poison}
+    assert {entry["batch_id"] for entry in found} == due
+    for entry in found:
+        summary = await watch.look(entry["batch_id"])
+        assert summary is not None
+        assert entry["reason"] == summary["reason"]
+
+
+def _check_names(names: Sequence[str], batches: Sequence[Fate]) -> None:
+    """There are no outcomes but these, and no results but of those that succeeded."""
+    ended = [batch for batch in batches if not isinstance(batch, GivenBack)]
+    expected = {f"{batch.batch_id}/summary.json" for batch in ended}
+    expected |= {batch.scores_blob for batch in ended if isinstance(batch, Sent)}
+    # The body of a message that was too large for its poison copy.
+    others = {f"{batch.batch_id}/message" for batch in ended if isinstance(batch, Failed)}
+    # Another input under the same batch id is met at the summary when its format is another: what
+    # it committed stands beside, named by no summary.
+    others |= {f"{batch.batch_id}/scores.jsonl" for batch in ended if isinstance(batch, Sent)}
+    assert expected <= set(names) <= expected | others

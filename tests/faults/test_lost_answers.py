@@ -7,12 +7,13 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from cli.local import free_port
-from tests.faults.invariants import Sent
+from tests.faults.invariants import Failed, GivenBack, Sent
 from tests.faults.lab import Lab, Worker
 from tests.faults.proxy import Action, Proxy, proxied
 from tests.faulty import Call
@@ -88,6 +89,55 @@ def _slow_and_without_renewals(headers: dict[str, str], call: Call, number: int)
     return "drop request" if call == "stage" and number in (2, 4, 6) else None
 
 
+async def test_work_that_is_not_permitted_or_throttled_is_given_back_and_done_later(
+    lab: Lab, batch: Sent, proxy: Proxy
+) -> None:
+    """One refusal for each of the first three commits; none is the fault of its batch."""
+    refusals: list[Action] = [
+        (401, {"x-ms-error-code": "InvalidAuthenticationInfo"}),
+        (403, {"x-ms-error-code": "AuthorizationPermissionMismatch"}),
+        (429, {"x-ms-error-code": "TooManyRequests"}),
+    ]
+    batches = [replace(batch, batch_id=f"{batch.batch_id}-{n}") for n in range(len(refusals))]
+
+    def decide(call: Call, number: int) -> Action | None:
+        return refusals[number - 1] if call == "commit" and number <= len(refusals) else None
+
+    with lab.worker(AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string) as worker:
+        await worker.logged("worker_started")
+        proxy.forget(decide)
+        for one in batches:
+            await lab.submit(one)
+        await lab.kept(*batches)
+        assert worker.alive
+
+    for one in batches:
+        summary = await lab.watch.look(one.batch_id)
+        assert summary is not None
+        assert summary["deliveries"] == 2
+
+
+async def test_a_blob_that_is_archived_fails_and_its_neighbour_does_not(
+    lab: Lab, batch: Sent, proxy: Proxy
+) -> None:
+    archived = (409, {"x-ms-error-code": "BlobArchived"})
+    refused, neighbour = batch, replace(batch, batch_id=f"{batch.batch_id}-2")
+
+    with lab.worker(AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string) as worker:
+        await worker.logged("worker_started")
+        proxy.forget(lambda call, number: archived if (call, number) == ("chunks", 1) else None)
+        await lab.submit(refused)
+        await lab.watch.wait(refused.batch_id, 30)
+        await lab.submit(neighbour)
+        await lab.kept(Failed(refused.batch_id, "input unreadable"), neighbour)
+        assert worker.alive
+
+    summary = await lab.watch.look(refused.batch_id)
+    assert summary is not None
+    assert "BlobArchived" in summary["reason"]
+    assert summary["deliveries"] == 1
+
+
 async def test_a_missing_permission_is_named_before_any_message_is_taken(
     lab: Lab, batch: Sent, proxy: Proxy
 ) -> None:
@@ -127,14 +177,19 @@ async def test_storage_that_is_not_there_at_start_is_waited_for(
         await lab.kept(batch)
 
 
-async def test_a_worker_asked_to_stop_while_storage_is_away_ends(lab: Lab, proxy: Proxy) -> None:
+async def test_a_worker_asked_to_stop_while_storage_is_away_ends(
+    lab: Lab, batch: Sent, proxy: Proxy
+) -> None:
     with lab.worker(
         AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string, SCORER_GRACE_SECONDS="1"
     ) as worker:
         await worker.logged("worker_started")
         proxy.decide = lambda call, number: "drop request"
         await worker.logged("receive_failed")
+        await lab.submit(batch)
         await _ends_in_order(worker)
+
+    await lab.kept(GivenBack(batch.batch_id))
 
 
 async def _ends_in_order(worker: Worker) -> None:

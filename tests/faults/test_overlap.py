@@ -12,7 +12,7 @@ from shared.errors import StorageUnavailable
 from shared.message import Envelope, EnvelopeInput
 from shared.tables import Limits
 from tests.fakes import run_virtually
-from tests.faults.invariants import Sent, Watch, check_promise, row_count, sent
+from tests.faults.invariants import Failed, Sent, Watch, check_world, sent
 from tests.faults.lab import Lab
 from tests.faults.patients import patients
 from tests.faulty import Call, Moment
@@ -102,10 +102,7 @@ def test_workers_handed_the_same_message_at_once_make_one_outcome(
         world.queue.shared = count - 1
         await world.emptied(*(world.worker(hook, limits=LIMITS) for _ in range(count)))
         await watch.wait("b", 60)
-        names = world.blobs.names("scores")
-        await check_promise(
-            watch, world.queue, world.blobs, [five_blocks], lease=VISIBILITY, names=names
-        )
+        await check_world(watch, world, five_blocks)
 
     run_virtually(scene())
 
@@ -133,14 +130,7 @@ def test_a_worker_that_hangs_for_ever_is_overtaken(
             await asyncio.wait_for(hung.wait(), 3600)
             await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
             await watch.wait("b", 60)
-        await check_promise(
-            watch,
-            world.queue,
-            world.blobs,
-            [five_blocks],
-            lease=VISIBILITY,
-            names=world.blobs.names("scores"),
-        )
+        await check_world(watch, world, five_blocks)
 
     run_virtually(scene())
 
@@ -159,14 +149,16 @@ def test_a_failure_whose_worker_hangs_for_ever_still_leaves_its_poison_copy(
 
     async def scene() -> None:
         world = World(artifact)
+        watch = Watch(world.blobs)
         await world.submit("b", b"no table")
         async with world.working(world.worker(hook)):
             await asyncio.wait_for(hung.wait(), 3600)
             if world.queue.bodies():
                 await world.emptied(seconds=VISIBILITY * 3)
             # Before the one that hung may wake and make up for it.
-            assert world.summary("b")["status"] == "failed"
-            assert 1 <= len(world.poisoned()) <= 2
+            await check_world(watch, world, Failed("b", "age"))
+            assert len(world.poisoned()) <= 2
+        await check_world(watch, world, Failed("b", "age"))
 
     run_virtually(scene())
 
@@ -196,16 +188,8 @@ def test_an_answer_that_is_lost_after_storage_acted_changes_nothing(
         batches = [Sent(name, five_blocks.content, ".csv", five_blocks.scores) for name in "bcde"]
         for batch in batches:
             await watch.wait(batch.batch_id, 60)
-        await check_promise(
-            watch,
-            world.queue,
-            world.blobs,
-            batches,
-            lease=VISIBILITY,
-            names=world.blobs.names("scores"),
-        )
-        assert world.poisoned() == []
         assert left <= 0
+        await check_world(watch, world, *batches)
 
     run_virtually(scene())
 
@@ -218,9 +202,7 @@ def test_one_envelope_sent_three_times_is_one_batch(artifact: Artifact, five_blo
             await world.queue.send(world.queue.bodies()[0])
         await world.emptied(world.worker(limits=LIMITS))
 
-        assert world.blobs.names("scores") == ["b/scores.csv", "b/summary.json"]
-        assert world.scores("b") == five_blocks.scores
-        assert world.poisoned() == []
+        await check_world(Watch(world.blobs), world, five_blocks)
 
     run_virtually(scene())
 
@@ -245,9 +227,7 @@ def test_a_commit_that_stands_is_adopted_by_who_would_have_failed(
             await world.queue.send(twin)  # its first delivery does not look before it works
             await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
 
-        assert world.summary("b")["status"] == "succeeded"
-        assert world.scores("b") == five_blocks.scores
-        assert world.poisoned() == []
+        await check_world(Watch(world.blobs), world, five_blocks)
 
     run_virtually(scene())
 
@@ -270,8 +250,8 @@ def test_a_bad_message_does_not_take_the_name_of_a_batch_that_is_committed(
             bad = await world.queue.send('{"schema": "heart-scorer/1", "batch_id": "b"}')
             await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
 
-        assert world.summary("b")["status"] == "succeeded"
-        assert world.summary(f"b~{bad}")["reason"] == "batch_id already used"
+        refused = Failed(f"b~{bad}", "batch_id already used")
+        await check_world(Watch(world.blobs), world, five_blocks, refused)
 
     run_virtually(scene())
 
@@ -281,9 +261,10 @@ def test_a_batch_id_used_for_another_input_is_refused_under_a_name_of_its_own(
 ) -> None:
     async def scene() -> None:
         world = World(artifact)
+        watch = Watch(world.blobs)
         await world.submit("b", five_blocks.content)
         await world.emptied(world.worker(limits=LIMITS))
-        before = world.blobs.content("scores", "b/summary.json")
+        await watch.look("b")
         intruders = [
             await world.queue.send(body)
             for body in (
@@ -294,12 +275,9 @@ def test_a_batch_id_used_for_another_input_is_refused_under_a_name_of_its_own(
         ]
         await world.emptied(world.worker(limits=LIMITS))
 
-        for message_id in intruders:
-            summary = world.summary(f"b~{message_id}")
-            assert (summary["status"], summary["reason"]) == ("failed", "batch_id already used")
+        refused = [Failed(f"b~{message_id}", "batch_id already used") for message_id in intruders]
+        await check_world(watch, world, five_blocks, *refused)
         assert len(world.poisoned()) == 3
-        assert world.blobs.content("scores", "b/summary.json") == before
-        assert world.scores("b") == five_blocks.scores
 
     run_virtually(scene())
 
@@ -309,11 +287,13 @@ def test_an_envelope_without_a_version_means_the_one_that_stands_there(
 ) -> None:
     async def scene() -> None:
         world = World(artifact)
+        watch = Watch(world.blobs)
         world.blobs.put("uploads", "b.csv", five_blocks.content)
         source = EnvelopeInput(container="uploads", blob="b.csv")
         body = Envelope(batch_id="b", input=source).text()
         await world.queue.send(body)
         await world.emptied(world.worker(limits=LIMITS))
+        await watch.look("b")
         world.blobs.put("uploads", "b.csv", patients(3))
         changed = await world.queue.send(body)
         await world.emptied(world.worker(limits=LIMITS))
@@ -321,8 +301,8 @@ def test_an_envelope_without_a_version_means_the_one_that_stands_there(
         await world.queue.send(body)
         await world.emptied(world.worker(limits=LIMITS))
 
-        assert world.summary(f"b~{changed}")["reason"] == "batch_id already used"
-        assert world.scores("b") == five_blocks.scores
+        refused = Failed(f"b~{changed}", "batch_id already used")
+        await check_world(watch, world, five_blocks, refused)
         assert len(world.poisoned()) == 1
 
     run_virtually(scene())
@@ -368,10 +348,6 @@ async def test_an_upgrade_in_the_middle_of_a_file_never_mixes_bytes(
         new.wake()
         await lab.kept(expected)
 
-    summary = await lab.watch.look(batch.batch_id)
-    assert summary is not None
-    assert summary["rows"]["total"] == row_count(batch)
-
 
 @pytest.mark.azurite
 async def test_old_and_new_version_at_once_make_one_outcome_of_one_of_them(
@@ -416,6 +392,6 @@ def test_block_names_of_an_upgraded_worker_do_not_count_against_a_message(
         # Each left one block and a mark; seven such deliveries would be too many without blocks.
         await world.emptied(world.worker(limits=LIMITS))
         await watch.wait("b", 60)
-        await check_promise(watch, world.queue, world.blobs, [five_blocks], lease=VISIBILITY)
+        await check_world(watch, world, five_blocks)
 
     run_virtually(scene())

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from dataclasses import replace
 
 import pytest
 
 from shared.artifact import Artifact
 from shared.tables import Limits
 from tests.fakes import run_virtually
-from tests.faults.invariants import Sent, Watch, check_promise, sent
+from tests.faults.invariants import Failed, GivenBack, Sent, Watch, check_world, sent
 from tests.faults.lab import Lab, Worker
 from tests.faults.patients import patients
 from tests.faulty import Moment
-from tests.world import VISIBILITY, World
+from tests.world import World
 
 LIMITS = Limits(rows=100)
+ONE_ROW = b"age,sex\n63,1\n"
 
 
 @pytest.mark.azurite
@@ -67,18 +69,20 @@ async def test_a_second_sigterm_gives_back_at_once(lab: Lab, batch: Sent) -> Non
         assert worker.alive
         worker.stop()
         assert await worker.ended(10) == 0
-    assert len(await lab.queue.peek(1)) == 1
+    assert len(await lab.queue.peek(1)) == 1  # at once, not when its visibility is over
+
+    await lab.kept(GivenBack(batch.batch_id))
 
 
 @pytest.mark.azurite
 async def test_a_file_that_kills_the_interpreter_ends_in_poison_and_its_neighbours_are_scored(
-    lab: Lab, batch: Sent
+    lab: Lab, batch: Sent, artifact: Artifact
 ) -> None:
-    killer = Sent(f"killer-{uuid.uuid4().hex[:8]}", batch.content, batch.suffix, b"")
-    neighbours = [
-        Sent(f"{batch.batch_id}-{n}", batch.content.replace(b"p-", b"q-"), ".csv", b"")
-        for n in range(3)
-    ]
+    killer = replace(batch, batch_id=f"killer-{uuid.uuid4().hex[:8]}")
+    harmless = await asyncio.to_thread(
+        sent, artifact, "n", batch.content.replace(b"p-", b"q-"), limits=Limits(rows=400)
+    )
+    neighbours = [replace(harmless, batch_id=f"{batch.batch_id}-{n}") for n in range(3)]
     for one in (killer, *neighbours):
         await lab.submit(one)
 
@@ -87,17 +91,11 @@ async def test_a_file_that_kills_the_interpreter_ends_in_poison_and_its_neighbou
         with lab.worker(KILLER="\n1602,p-1602,") as worker:
             deaths += await died_first(lab, worker, killer.batch_id)
 
-    summary = await lab.watch.look(killer.batch_id)
-    fifth_block = batch.content.index(b"p-1601,")
-    assert summary is not None
-    assert summary["status"] == "failed"
-    assert f"gave up at byte {fifth_block}" in summary["reason"]
     assert deaths == 6  # the first delivery leaves no mark, the next five do
-    assert [entry["batch_id"] for entry in await lab.poisoned()] == [killer.batch_id]
+    fifth_block = batch.content.index(b"p-1601,")
     with lab.worker():
-        for neighbour in neighbours:
-            found = await lab.watch.wait(neighbour.batch_id, 30)
-            assert found["rows"]["total"] == 2000
+        await lab.kept(Failed(killer.batch_id, f"gave up at byte {fifth_block}:"), *neighbours)
+    assert len(await lab.poisoned()) == 1
 
 
 async def died_first(lab: Lab, worker: Worker, batch_id: str) -> bool:
@@ -131,9 +129,8 @@ def test_thirty_stops_without_progress_do_not_poison_a_message(artifact: Artifac
         await world.emptied(world.worker(limits=LIMITS))
         await watch.wait("b", 60)
 
-        await check_promise(watch, world.queue, world.blobs, [batch], lease=VISIBILITY)
+        await check_world(watch, world, batch)
         assert world.summary("b")["deliveries"] == 31
-        assert world.poisoned() == []
 
     run_virtually(scene())
 
@@ -141,7 +138,7 @@ def test_thirty_stops_without_progress_do_not_poison_a_message(artifact: Artifac
 def test_messages_received_as_the_stop_came_are_given_back_untouched(artifact: Artifact) -> None:
     async def scene() -> None:
         world = World(artifact)
-        await world.submit("b", b"age,sex\n63,1\n")
+        await world.submit("b", ONE_ROW)
         worker = world.worker()
 
         async def hook(moment: Moment) -> None:
@@ -152,7 +149,7 @@ def test_messages_received_as_the_stop_came_are_given_back_untouched(artifact: A
         await worker.run()
 
         assert [message.dequeue_count for message in await world.queue.peek(1)] == [1]
-        assert world.blobs.names("scores") == []
+        await check_world(Watch(world.blobs), world, GivenBack("b"))
 
     run_virtually(scene())
 
@@ -164,6 +161,7 @@ def test_a_stop_while_the_queue_does_not_answer_ends_the_process(artifact: Artif
 
     async def scene() -> None:
         world = World(artifact)
+        await world.submit("b", ONE_ROW)
         worker = world.worker(hook)
         running = asyncio.create_task(worker.run())
         await asyncio.sleep(1)
@@ -171,23 +169,30 @@ def test_a_stop_while_the_queue_does_not_answer_ends_the_process(artifact: Artif
         worker.interrupt()
         await asyncio.wait_for(running, 1)
 
+        await check_world(Watch(world.blobs), world, GivenBack("b"))
+
     run_virtually(scene())
 
 
 def test_the_loop_turns_while_storage_hangs_and_while_all_slots_are_busy(
     artifact: Artifact,
 ) -> None:
+    batch = sent(artifact, "b", ONE_ROW)
+
     async def hook(moment: Moment) -> None:
         if moment.call in ("receive", "stage", "mark"):
             await asyncio.sleep(100)
 
     async def scene() -> None:
         world = World(artifact)
-        await world.submit("b", b"age,sex\n63,1\n")
+        await world.submit("b", ONE_ROW)
         worker = world.worker(hook, slots=1)
         async with world.working(worker):
             for _ in range(120):
                 await asyncio.sleep(10)
                 assert world.clock() - worker.turned < 90  # what liveness allows
+        await world.emptied()
+
+        await check_world(Watch(world.blobs), world, batch)
 
     run_virtually(scene())
