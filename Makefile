@@ -47,8 +47,8 @@ lint: $(VENV)/dev.stamp  ## Lint, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/dev.stamp  ## Tests that need no network and take seconds
-	$(BIN)/python -m pytest tests/unit
+unit: $(VENV)/dev.stamp  ## Tests that need no network; about a minute
+	$(BIN)/python -m pytest tests/unit -m "not slow"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -10,6 +10,7 @@ import typer
 
 from cli.files import file_blocks, format_or_exit, output_rows, pieces
 from cli.home import MODEL_DIR
+from cli.outcome import column_lines
 from cli.output import Exit, say
 
 if TYPE_CHECKING:
@@ -131,10 +132,4 @@ def as_text(found: dict[str, Any]) -> str:
             f"         row {example['row']}: {example['reason']}"
             for example in found["examples"].get(code, [])
         ]
-    if found["ignored_columns"]:
-        lines.append("ignored  columns " + ", ".join(found["ignored_columns"]))
-    if found["absent_fields"]:
-        lines.append("absent   fields " + ", ".join(found["absent_fields"]))
-    if found["other_coding_suspected"]:
-        lines.append("warning  some values belong to another coding of the data")
-    return "\n".join(lines)
+    return "\n".join(lines + column_lines(found))

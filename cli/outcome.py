@@ -140,6 +140,18 @@ def exit_code(summary: dict[str, Any], *, strict: bool) -> Exit:
     return Exit.REFUSED if strict and summary["rows"]["rejected"] else Exit.DONE
 
 
+def column_lines(found: dict[str, Any]) -> list[str]:
+    """What a summary or a check says of columns and coding."""
+    lines: list[str] = []
+    if found["ignored_columns"]:
+        lines.append("ignored  columns " + ", ".join(found["ignored_columns"]))
+    if found["absent_fields"]:
+        lines.append("absent   fields " + ", ".join(found["absent_fields"]))
+    if found["other_coding_suspected"]:
+        lines.append("warning  some values belong to another coding of the data")
+    return lines
+
+
 def as_text(summary: dict[str, Any]) -> str:
     """A summary in a few lines for people."""
     rows = summary["rows"]
@@ -150,12 +162,7 @@ def as_text(summary: dict[str, Any]) -> str:
         f"rows     {rows['total']} total, {rows['scored']} scored, {rows['rejected']} rejected"
     )
     lines += [f"         {number} {code}" for code, number in summary["rejections"].items()]
-    if summary["ignored_columns"]:
-        lines.append("ignored  columns " + ", ".join(summary["ignored_columns"]))
-    if summary["absent_fields"]:
-        lines.append("absent   fields " + ", ".join(summary["absent_fields"]))
-    if summary["other_coding_suspected"]:
-        lines.append("warning  some values belong to another coding of the data")
+    lines += column_lines(summary)
     output = summary["output"]
     lines.append(f"scores   {output['container']}/{output['blob']}")
     return "\n".join(lines)

@@ -91,21 +91,13 @@ def settings_block(app: str) -> set[str]:
 
 
 def code(*folders: str) -> str:
-    """Return the source of these packages, or skip while one of the apps cannot start yet."""
-    for app in set(folders) & set(APP_MODULES):
-        if not (ROOT / app / "__main__.py").exists():
-            pytest.skip(f"the {app} is not there yet")
+    """Return the source of these packages."""
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     return "\n".join(path.read_text() for path in files)
 
 
 def settings_class(name: str) -> Any:
-    try:
-        return getattr(importlib.import_module("shared.settings"), name)
-    except ModuleNotFoundError as error:
-        if error.name != "shared.settings":
-            raise
-        pytest.skip("shared/settings.py is not there yet")
+    return getattr(importlib.import_module("shared.settings"), name)
 
 
 def variables(settings: Any) -> dict[str, Any]:
@@ -375,10 +367,7 @@ def test_the_code_uses_the_containers_and_the_poison_queue_of_the_template() -> 
 
 
 def test_compose_uses_the_same_ports_and_queue() -> None:
-    compose = next((path for path in ROOT.glob("*compose*.y*ml")), None)
-    if compose is None:
-        pytest.skip("there is no compose file yet")
-    text = compose.read_text()
+    text = (ROOT / "docker-compose.yml").read_text()
 
     queues = set(re.findall(r"SCORER_QUEUE[:=]\s*\"?([\w-]+)", text))
 
@@ -390,8 +379,6 @@ def test_compose_uses_the_same_ports_and_queue() -> None:
 
 def test_the_images_are_built_from_files_that_exist() -> None:
     files = sorted(path.name for path in ROOT.glob("Dockerfile.*"))
-    if not files:
-        pytest.skip("there are no Dockerfiles yet")
 
     assert {"Dockerfile.api", "Dockerfile.worker"} <= set(files)
 
