@@ -9,8 +9,8 @@ from fastapi.openapi.utils import get_openapi
 
 from api.document import JSON, PROBLEM, ref
 from api.door import PROBES
-from api.inference import InferRequest
 from api.problems import KINDS
+from api.tensors import InferRequest
 from shared.fields import CODES, MISSING, RECORD_ID, RECORD_ID_LENGTH
 
 if TYPE_CHECKING:

@@ -8,9 +8,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from shared.artifact import Manifest
 from shared.formats import open_table
 from shared.message import Format
-from shared.ports import Model
+from shared.ports import Matrix, Model
 from shared.scoring import Scorer
 from shared.tables import Block, Counts, Limits, Options, Table
 from tests.fakes_model import FakeModel
@@ -36,6 +39,13 @@ def a_csv(*records: dict[str, object], columns: Sequence[str] = NAMES) -> bytes:
 
 def json_lines(*records: object) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def golden_rows(manifest: Manifest) -> Matrix:
+    """The manifest's golden records as the model's rows."""
+    table = manifest.fields
+    read = [table.read(golden.record) for golden in manifest.golden]
+    return np.array([[record.values[i] for i in table.used] for record in read], np.float32)
 
 
 def a_scorer(model: Model | None = None, threshold: float = 0.5) -> Scorer:

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from shared.artifact import Artifact
 from shared.scoring import Scorer
 from tests.api_process import RunningApi, running_api
+from tests.builders import golden_rows
 
 MODEL = "heart-cleveland"
 
@@ -33,9 +34,7 @@ def client(api: RunningApi) -> Iterator[Any]:
 
 @pytest.fixture
 def rows(artifact: Artifact) -> Any:
-    table = artifact.manifest.fields
-    read = [table.read(golden.record) for golden in artifact.manifest.golden]
-    return np.array([[record.values[i] for i in table.used] for record in read], np.float32)
+    return golden_rows(artifact.manifest)
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from api.tensors import KINDS
 from shared.artifact import Artifact
 from shared.scoring import Scorer
 from tests.api_client import a_client, errors_of
+from tests.builders import golden_rows
 
 LENGTH = "Inference-Header-Content-Length"
 AGE, SEX = 54.0, 1.0
@@ -25,10 +27,7 @@ def client(artifact: Artifact) -> TestClient:
 
 @pytest.fixture
 def rows(artifact: Artifact) -> Any:
-    """The golden records as the model's rows."""
-    table = artifact.manifest.fields
-    read = [table.read(golden.record) for golden in artifact.manifest.golden]
-    return np.array([[record.values[i] for i in table.used] for record in read], np.float32)
+    return golden_rows(artifact.manifest)
 
 
 @pytest.fixture
@@ -103,13 +102,22 @@ def test_a_column_may_stand_upright(client: TestClient) -> None:
     assert infer(client, upright).json()["outputs"] == infer(client, flat).json()["outputs"]
 
 
-@pytest.mark.parametrize("datatype", ["FP32", "FP64", "INT32", "INT64"])
+@pytest.mark.parametrize("datatype", [kind for kind in KINDS if kind != "BOOL"])
 def test_every_number_type_is_read(client: TestClient, datatype: str) -> None:
     body = named(age=[54], sex=[1])
+    expected = infer(client, body).json()["outputs"]
     for tensor in body["inputs"]:
         tensor["datatype"] = datatype
 
-    assert infer(client, body).status_code == 200
+    assert infer(client, body).json()["outputs"] == expected
+
+
+def test_a_field_of_two_codes_may_be_boolean(client: TestClient) -> None:
+    expected = infer(client, named(age=[54, 60], sex=[1, 0])).json()["outputs"]
+    body = named(age=[54, 60], sex=[True, False])
+    body["inputs"][1]["datatype"] = "BOOL"
+
+    assert infer(client, body).json()["outputs"] == expected
 
 
 def test_only_wanted_outputs_come(client: TestClient) -> None:
@@ -123,7 +131,16 @@ def test_no_rows_are_no_error(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("datatype", "kind"), [("FP32", "<f4"), ("FP64", "<f8"), ("INT32", "<i4"), ("INT64", "<i8")]
+    ("datatype", "kind"),
+    [
+        ("FP32", "<f4"),
+        ("FP64", "<f8"),
+        ("UINT8", "u1"),
+        ("INT8", "i1"),
+        ("INT16", "<i2"),
+        ("INT32", "<i4"),
+        ("INT64", "<i8"),
+    ],
 )
 def test_tensors_may_stand_in_binary_behind_the_json(
     client: TestClient, datatype: str, kind: str
@@ -227,48 +244,71 @@ def test_a_whole_tensors_faults_point_into_its_data(client: TestClient, rows: An
         ({"data": None}, "/inputs/0"),
         ({"data": [["x"]], "shape": [1, 1]}, "/inputs/0/data/0"),
         ({"data": [[True]], "shape": [1, 1]}, "/inputs/0/data/0"),
-        ({"parameters": {"binary_data_size": 8}, "data": None}, None),
+        (
+            {"parameters": {"binary_data_size": 8}, "data": None},
+            "/inputs/0/parameters/binary_data_size",
+        ),
     ],
 )
 def test_a_malformed_tensor_is_named(
-    client: TestClient, rows: Any, changes: dict[str, Any], pointer: str | None
+    client: TestClient, rows: Any, changes: dict[str, Any], pointer: str
 ) -> None:
     answer = infer(client, whole(rows[:1], **changes))
 
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
     assert isinstance(answer.json()["error"], str)
-    if pointer is not None:
-        assert errors_of(answer)[0][0] == pointer
+    assert errors_of(answer)[0][0] == pointer
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "pointer"),
     [
-        named(age=[54], sex=[1], weight=[80]),
-        {"inputs": [*named(age=[54], sex=[1])["inputs"], *named(age=[54])["inputs"]]},
-        named(age=[54], sex=[1, 1]),
-        {"inputs": []},
-        {},
-        named(age=[54], sex=[1]) | {"outputs": [{"name": "other"}]},
-        named(age=[10**400], sex=[1]),
+        (named(age=[54], sex=[1], weight=[80]), "/inputs/2/name"),
+        ({"inputs": [*named(age=[54], sex=[1])["inputs"], *named(age=[54])["inputs"]]},
+         "/inputs/2/name"),
+        (named(age=[54], sex=[1, 1]), "/inputs/1/shape"),
+        ({"inputs": []}, "/inputs"),
+        ({}, "/inputs"),
+        (named(age=[54], sex=[1]) | {"outputs": [{"name": "other"}]}, "/outputs/0/name"),
+        (named(age=[10**400], sex=[1]), "/inputs/0/data"),
     ],
-)
-def test_what_fits_no_row_is_refused(client: TestClient, body: Any) -> None:
-    assert infer(client, body).status_code == 400
+)  # fmt: skip
+def test_what_fits_no_row_is_refused(client: TestClient, body: Any, pointer: str) -> None:
+    answer = infer(client, body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
+    assert errors_of(answer)[0][0] == pointer
 
 
 def test_rows_have_a_limit(client: TestClient) -> None:
-    assert infer(client, named(age=[54] * 1001, sex=[1] * 1001)).status_code == 422
+    answer = infer(client, named(age=[54] * 1001, sex=[1] * 1001))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "too_many_rows")
 
 
-def test_the_length_of_the_json_part_must_fit(client: TestClient) -> None:
-    for length in ("9999", "-1", "x", "٣"):  # the last is a digit that is not ASCII
-        answer = client.post(
-            "/v2/models/heart-cleveland/infer",
-            content=b"{}",
-            headers={LENGTH.encode(): length.encode()},
-        )
-        assert answer.status_code == 400
+@pytest.mark.parametrize("length", ["9999", "9" * 5000, "-1", "x", "٣"])
+def test_the_length_of_the_json_part_must_fit(client: TestClient, length: str) -> None:
+    answer = client.post(
+        "/v2/models/heart-cleveland/infer",
+        content=b"{}",
+        headers={LENGTH.encode(): length.encode()},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
+    assert LENGTH in answer.json()["detail"]
+
+
+def test_bytes_that_no_tensor_names_are_refused(client: TestClient) -> None:
+    text = json.dumps(named(age=[54], sex=[1])).encode()
+
+    answer = client.post(
+        "/v2/models/heart-cleveland/infer",
+        content=text + b"more",
+        headers={LENGTH: str(len(text))},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
+    assert "more bytes" in answer.json()["detail"]
 
 
 def test_metadata_says_what_clients_look_for(client: TestClient, artifact: Artifact) -> None:

@@ -1,0 +1,133 @@
+"""The model's rows, made of tensors and held to the same limits as records.
+
+The columns are the fields that the model uses, in the manifest's order, as one tensor
+`[rows, fields]` or as one tensor a field.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import nan
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from api.problems import Fault, Problem, faults_of
+from api.tensors import NAMED_FAULTS, malformed, read_tensor
+from shared import metrics
+from shared.errors import RecordRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from api.tensors import InputTensor
+    from shared.fields import Field, FieldTable, Rejection
+    from shared.ports import Matrix
+
+
+class Column(NamedTuple):
+    """Where the request has a column: in a tensor's data, from `first` on, each `step`."""
+
+    tensor: str
+    first: int = 0
+    step: int = 1
+
+    def pointer(self, row: int) -> str:
+        return f"{self.tensor}/data/{self.first + row * self.step}"
+
+
+def matrix_of(
+    table: FieldTable, tensors: Sequence[InputTensor], tail: bytes, most_rows: int
+) -> Matrix:
+    """Rows [n, fields used] of tensors, whose binary parts stand in `tail`. Raises `Problem`."""
+    names = table.used_names
+    arrays: list[NDArray[np.float64]] = []
+    for place, tensor in enumerate(tensors):
+        if tensor.shape[0] > most_rows:
+            raise Problem("too_many_rows", f"a request may hold {most_rows} rows")
+        found, tail = read_tensor(tensor, tail, f"/inputs/{place}")
+        arrays.append(found)
+    if tail:
+        raise Problem("malformed_tensor", "there are more bytes than the tensors name")
+    if len(tensors) == 1 and tensors[0].name not in names:
+        rows, columns = _whole(names, tensors[0], arrays[0])
+    else:
+        rows, columns = _one_a_field(names, tensors, arrays)
+    _check(table, rows, columns)
+    return rows.astype(np.float32)
+
+
+def _whole(
+    names: Sequence[str], tensor: InputTensor, found: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[Column | None]]:
+    if len(tensor.shape) != 2 or tensor.shape[1] != len(names):
+        raise malformed("/inputs/0/shape", f"the shape must be [rows, {len(names)}]")
+    columns = [Column("/inputs/0", place, len(names)) for place in range(len(names))]
+    return found.reshape(tensor.shape), [*columns]
+
+
+def _one_a_field(
+    names: Sequence[str], tensors: Sequence[InputTensor], arrays: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], list[Column | None]]:
+    """Rows, and their columns; None is a field without a tensor: missing in every row."""
+    count = tensors[0].shape[0]
+    rows = np.full((count, len(names)), nan)
+    columns: list[Column | None] = [None] * len(names)
+    for place, (tensor, found) in enumerate(zip(tensors, arrays, strict=True)):
+        pointer = f"/inputs/{place}"
+        if tensor.name not in names:
+            raise malformed(f"{pointer}/name", "the name must be one of " + ", ".join(names))
+        column = names.index(tensor.name)
+        if columns[column] is not None:
+            raise malformed(f"{pointer}/name", "the same field stands more than once")
+        if tensor.shape not in ([count], [count, 1]):
+            raise malformed(
+                f"{pointer}/shape", "all tensors must have the shape [rows] or [rows, 1]"
+            )
+        rows[:, column] = found
+        columns[column] = Column(pointer)
+    return rows, columns
+
+
+def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Column | None]) -> None:
+    """Hold each value to its field's limits; count the rows if any is refused. Raises `Problem`."""
+    faults: list[Fault] = []
+    rejected: set[int] = set()
+    codes: Counter[str] = Counter()
+    for name, values, column in zip(table.used_names, rows.T, columns, strict=True):
+        field = table.by_name[name]
+        suspects = _suspects(field, values)
+        # A field without a tensor is one fault, not one a row.
+        for row in suspects[:1] if column is None else suspects:
+            rejections = _rejections(field, float(values[row]))
+            if not rejections:
+                continue
+            rejected.add(row)
+            codes.update(rejection.code for rejection in rejections)
+            pointer = "" if column is None else column.pointer(row)
+            faults += [fault._replace(pointer=pointer) for fault in faults_of(rejections)]
+    if faults:
+        metrics.count_rows("v2", 0, codes, len(rejected))
+        raise Problem("record_rejected", faults=tuple(faults[:NAMED_FAULTS]))
+
+
+def _suspects(field: Field, values: NDArray[np.float64]) -> list[int]:
+    """Rows whose value may be refused; the field itself then says."""
+    if field.codes:
+        sound = np.isin(values, list(field.codes))
+    else:
+        sound = (values >= field.accept[0]) & (values <= field.accept[1])
+    if not field.required:
+        sound |= np.isnan(values)
+    return [int(row) for row in np.flatnonzero(~sound)]
+
+
+def _rejections(field: Field, value: float) -> tuple[Rejection, ...]:
+    try:
+        read = field.read(value)
+    except RecordRejected as error:
+        return error.rejections
+    # NaN, in a field that is required: `_suspects` lets no other through.
+    return (field.rejection("missing_required"),) if read != read else ()
