@@ -104,15 +104,9 @@ def _bar(sent: Sent) -> Iterator[Show]:
 
 async def progress(blobs: Blobs, scores_blob: str) -> tuple[int, int]:
     """How far the worker has come: input bytes and rows."""
-    from shared.checkpoint import DataBlock
+    from shared.checkpoint import furthest_blocks
 
-    staged = await blobs.staged(SCORES, scores_blob)
-    # A new version of the worker begins anew beside the old one's blocks.
-    plans: dict[str, dict[int, DataBlock]] = {}
-    for entry in staged:
-        if (block := DataBlock.parse(entry)) is not None:
-            plans.setdefault(block.plan, {})[block.sequence] = block
-    done = max(plans.values(), key=len, default={}).values()
+    done = furthest_blocks(await blobs.staged(SCORES, scores_blob))
     return (
         max((block.next_offset for block in done), default=0),
         sum(block.counts.rows for block in done),

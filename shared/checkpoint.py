@@ -167,3 +167,12 @@ def read_progress(staged: Iterable[Staged], plan: str, message_id: str) -> Progr
     # Progress since a delivery began explains it: it was cut short, not stuck.
     stuck = [marker for marker in begun if marker.blocks >= len(done)]
     return Progress(tuple(done), len(stuck))
+
+
+def furthest_blocks(staged: Iterable[Staged]) -> list[DataBlock]:
+    """Data blocks of the plan that has most: a new version of the worker begins anew."""
+    plans: dict[str, dict[int, DataBlock]] = {}
+    for entry in staged:
+        if (block := DataBlock.parse(entry)) is not None:
+            plans.setdefault(block.plan, {})[block.sequence] = block
+    return list(max(plans.values(), key=len, default={}).values())

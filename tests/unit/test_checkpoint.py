@@ -13,6 +13,7 @@ from shared.checkpoint import (
     DIGITS,
     DataBlock,
     Marker,
+    furthest_blocks,
     plan_of,
     read_progress,
 )
@@ -146,3 +147,12 @@ def test_deliveries_of_other_messages_and_plans_are_not_counted() -> None:
     listed = staged(begun(0, message="another"), begun(0, plan=OTHER), begun(0))
 
     assert read_progress(listed, PLAN, "m").unexplained == 1
+
+
+def test_the_furthest_blocks_are_of_one_plan_and_hold_no_markers() -> None:
+    listed = [data(0), data(0, plan=OTHER), data(1, plan=OTHER), *staged(begun(0))]
+
+    found = furthest_blocks(listed)
+
+    assert [(block.plan, block.sequence) for block in found] == [(OTHER, 0), (OTHER, 1)]
+    assert furthest_blocks(staged(begun(0))) == []
