@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +26,26 @@ class FakeStorage:
 
     async def connect(self, _: ApiSettings) -> Connection:
         return Connection(self.queue, self.blobs, self.close)
+
+    def finish(self, batch_id: str, **changes: Any) -> None:
+        """Leave the result and the summary of a batch as the worker does."""
+        content = b"row,probability\n1,0.5\n"
+        etag = self.blobs.put("scores", f"{batch_id}/scores.csv", content)
+        summary = {
+            "batch_id": batch_id,
+            "status": "succeeded",
+            "rows": {"total": 3, "scored": 2, "rejected": 1, "with_warnings": 0},
+            "rejections": {"out_of_range": 1},
+            "identity": {"container": "uploads", "blob": "secret-name.csv"},
+            "output": {
+                "container": "scores",
+                "blob": f"{batch_id}/scores.csv",
+                "etag": etag,
+                "bytes": len(content),
+            },
+        }
+        text = json.dumps(summary | changes).encode()
+        self.blobs.put("scores", f"{batch_id}/summary.json", text)
 
     async def close(self) -> None:
         self.closed = True

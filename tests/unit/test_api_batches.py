@@ -1,27 +1,26 @@
-"""Batches over HTTP, against queue and blobs in memory."""
+"""Batches over HTTP as they are seen from outside: state, scores, and what storage lacks."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
-from api import batches
 from api.app import create_app
+from api.problems import Problem
 from api.store import Connection
+from api.transfers import Download, Room
 from shared.artifact import Artifact
 from shared.checkpoint import DataBlock
 from shared.errors import StorageUnavailable
-from shared.message import Batch, BlobInput, parse_message
 from shared.settings import ApiSettings
 from shared.tables import Counts
-from tests.api_client import FakeStorage, a_client, errors_of
-from tests.builders import a_csv, a_patient, json_lines
+from tests.api_client import FakeStorage, a_client
+from tests.builders import a_csv, a_patient
 
 CSV = {"Content-Type": "text/csv"}
 FILE = a_csv(a_patient(), a_patient(age=70))
@@ -35,250 +34,6 @@ def storage() -> FakeStorage:
 @pytest.fixture
 def client(artifact: Artifact, storage: FakeStorage) -> TestClient:
     return a_client(artifact, storage.connect)
-
-
-def sent(storage: FakeStorage) -> list[Batch]:
-    """The messages of the queue, as the worker reads them."""
-    found = [parse_message(body, "id", {"uploads"}) for body in storage.queue.bodies()]
-    assert all(isinstance(batch, Batch) for batch in found)
-    return found  # type: ignore[return-value]
-
-
-def uploaded(storage: FakeStorage, batch: Batch) -> bytes:
-    assert isinstance(batch.input, BlobInput)
-    return storage.blobs.content(batch.input.container, batch.input.blob)
-
-
-def finish(storage: FakeStorage, batch_id: str, **changes: Any) -> None:
-    """Leave the result and the summary of a batch as the worker does."""
-    content = b"row,probability\n1,0.5\n"
-    etag = storage.blobs.put("scores", f"{batch_id}/scores.csv", content)
-    summary = {
-        "batch_id": batch_id,
-        "status": "succeeded",
-        "rows": {"total": 3, "scored": 2, "rejected": 1, "with_warnings": 0},
-        "rejections": {"out_of_range": 1},
-        "identity": {"container": "uploads", "blob": "secret-name.csv"},
-        "output": {
-            "container": "scores",
-            "blob": f"{batch_id}/scores.csv",
-            "etag": etag,
-            "bytes": len(content),
-        },
-    }
-    text = json.dumps(summary | changes).encode()
-    storage.blobs.put("scores", f"{batch_id}/summary.json", text)
-
-
-# Uploads
-
-
-def test_a_file_becomes_a_batch(client: TestClient, storage: FakeStorage) -> None:
-    answer = client.post("/batches", content=FILE, headers=CSV)
-
-    assert answer.status_code == 202
-    batch_id = answer.json()["batch_id"]
-    place = f"/batches/{batch_id}"
-    assert answer.headers["location"] == answer.headers["operation-location"] == place
-    assert int(answer.headers["retry-after"]) > 0
-    [batch] = sent(storage)
-    assert batch.batch_id == batch_id
-    assert isinstance(batch.input, BlobInput)
-    assert (batch.input.format, batch.input.gzip, batch.include_input) == ("csv", False, False)
-    assert batch.input.etag is not None
-    assert uploaded(storage, batch) == FILE
-    assert client.get(place).json()["status"] == "queued"
-
-
-@pytest.mark.parametrize(
-    ("media_type", "format_", "content"),
-    [
-        ("text/csv; charset=utf-8", "csv", FILE),
-        ("application/json", "json", json.dumps([a_patient()]).encode()),
-        ("application/x-ndjson", "jsonl", json_lines(a_patient())),
-        ("application/jsonl", "jsonl", json_lines(a_patient())),
-    ],
-)
-@pytest.mark.parametrize("packed", [False, True])
-def test_each_format_is_taken_also_packed(
-    client: TestClient,
-    storage: FakeStorage,
-    media_type: str,
-    format_: str,
-    content: bytes,
-    packed: bool,
-) -> None:
-    headers = {"Content-Type": media_type} | ({"Content-Encoding": "gzip"} if packed else {})
-    body = gzip.compress(content) if packed else content
-
-    answer = client.post("/batches?include_input=true", content=body, headers=headers)
-
-    assert answer.status_code == 202
-    [batch] = sent(storage)
-    assert isinstance(batch.input, BlobInput)
-    assert (batch.input.format, batch.input.gzip) == (format_, packed)
-    assert batch.include_input
-    assert uploaded(storage, batch) == body
-
-
-def test_a_large_file_is_staged_in_blocks_and_never_held_whole(
-    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage = FakeStorage()
-    sizes: list[int] = []
-    stage = storage.blobs.stage
-
-    async def watched(container: str, name: str, block: str, content: bytes) -> None:
-        sizes.append(len(content))
-        await stage(container, name, block, content)
-
-    monkeypatch.setattr(storage.blobs, "stage", watched)
-    monkeypatch.setattr(batches, "BLOCK", 1000)
-    client = a_client(artifact, storage.connect)
-    pieces = [b"age,sex\n", *([b"54,1\n" * 60] * 12)]
-
-    answer = client.post("/batches", content=iter(pieces), headers=CSV)
-
-    assert answer.status_code == 202
-    assert sizes == [1000, 1000, 1000, 608]
-    assert uploaded(storage, sent(storage)[0]) == b"".join(pieces)
-
-
-def test_the_callers_trace_goes_into_the_message(client: TestClient, storage: FakeStorage) -> None:
-    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-    client.post("/batches", content=FILE, headers=CSV | {"traceparent": trace})
-    client.post("/batches", content=FILE, headers=CSV | {"traceparent": "nonsense"})
-
-    assert [batch.traceparent for batch in sent(storage)] == [trace, None]
-
-
-@pytest.mark.parametrize(
-    ("content", "headers", "status", "code"),
-    [
-        (b"", CSV, 400, "malformed_body"),
-        (FILE, {}, 415, "unsupported_media_type"),
-        (FILE, {"Content-Type": "application/pdf"}, 415, "unsupported_media_type"),
-        (FILE, CSV | {"Content-Encoding": "br"}, 415, "unsupported_media_type"),
-        (FILE, CSV | {"Content-Encoding": "gzip"}, 400, "malformed_body"),
-        (gzip.compress(FILE), CSV, 400, "malformed_body"),
-        (FILE.decode().encode("utf-16"), CSV, 400, "malformed_body"),
-        (b"x" * 5000, CSV, 413, "body_too_large"),
-        (FILE, CSV | {"Idempotency-Key": "with space"}, 422, "bad_parameter"),
-        (FILE, CSV | {"Idempotency-Key": "k" * 256}, 422, "bad_parameter"),
-    ],
-)
-def test_what_the_worker_could_only_refuse_is_refused_at_once(
-    artifact: Artifact,
-    storage: FakeStorage,
-    content: bytes,
-    headers: dict[str, str],
-    status: int,
-    code: str,
-) -> None:
-    client = a_client(artifact, storage.connect, upload_bytes=4096)
-
-    answer = client.post("/batches", content=content, headers=headers)
-
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert storage.queue.bodies() == []
-
-
-def test_an_upload_without_length_is_refused_when_it_grows_too_large(
-    artifact: Artifact, storage: FakeStorage
-) -> None:
-    client = a_client(artifact, storage.connect, upload_bytes=4096)
-
-    answer = client.post("/batches", content=iter([b"x" * 3000] * 2), headers=CSV)
-
-    assert answer.status_code == 413
-    assert storage.blobs.names("uploads") == []
-
-
-# Idempotency
-
-
-@pytest.mark.parametrize("key", ["abc-1", '"abc-1"'])
-def test_the_same_key_and_content_are_the_same_batch(
-    client: TestClient, storage: FakeStorage, key: str
-) -> None:
-    first = client.post("/batches", content=FILE, headers=CSV | {"Idempotency-Key": "abc-1"})
-    again = client.post("/batches", content=FILE, headers=CSV | {"Idempotency-Key": key})
-
-    assert first.status_code == again.status_code == 202
-    assert first.json() == again.json()
-    assert len(set(map(repr, sent(storage)))) == 1
-
-
-def test_a_repeat_after_the_end_sends_nothing(client: TestClient, storage: FakeStorage) -> None:
-    headers = CSV | {"Idempotency-Key": "abc-1"}
-    batch_id = client.post("/batches", content=FILE, headers=headers).json()["batch_id"]
-    finish(storage, batch_id)
-
-    again = client.post("/batches", content=FILE, headers=headers)
-
-    assert again.status_code == 202
-    assert len(sent(storage)) == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "headers", "query"),
-    [
-        (FILE + b"1,2\n", CSV, ""),
-        (FILE, CSV, "?include_input=true"),
-        (FILE, {"Content-Type": "application/jsonl"}, ""),
-        (gzip.compress(FILE), CSV | {"Content-Encoding": "gzip"}, ""),
-    ],
-)
-def test_the_same_key_with_another_content_is_refused(
-    client: TestClient, storage: FakeStorage, content: bytes, headers: dict[str, str], query: str
-) -> None:
-    key = {"Idempotency-Key": "abc-1"}
-    client.post("/batches", content=FILE, headers=CSV | key)
-
-    answer = client.post(f"/batches{query}", content=content, headers=headers | key)
-
-    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
-    [batch] = sent(storage)
-    assert uploaded(storage, batch) == FILE
-
-
-@pytest.mark.parametrize("call", ["create", "commit", "send"])
-def test_a_repeat_after_a_broken_try_ends_in_one_whole_batch(
-    artifact: Artifact, storage: FakeStorage, call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = a_client(artifact, storage.connect)
-    headers = CSV | {"Idempotency-Key": "abc-1"}
-
-    async def fails(*_: Any) -> Any:
-        raise StorageUnavailable("down")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(storage.queue if call == "send" else storage.blobs, call, fails)
-        assert client.post("/batches", content=FILE, headers=headers).status_code == 503
-    assert storage.queue.bodies() == []
-
-    answer = client.post("/batches", content=FILE, headers=headers)
-
-    assert answer.status_code == 202
-    [batch] = sent(storage)
-    assert uploaded(storage, batch) == FILE
-
-
-async def test_two_uploads_at_once_under_one_key_are_one_batch(
-    artifact: Artifact, storage: FakeStorage
-) -> None:
-    client = a_client(artifact, storage.connect)
-    headers = CSV | {"Idempotency-Key": "abc-1"}
-
-    def upload() -> Any:
-        return client.post("/batches", content=FILE, headers=headers)
-
-    answers = await asyncio.gather(*(asyncio.to_thread(upload) for _ in range(4)))
-
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.json()["batch_id"] for answer in answers}) == 1
-    assert {uploaded(storage, batch) for batch in sent(storage)} == {FILE}
 
 
 # State
@@ -322,7 +77,7 @@ def test_a_committed_result_without_summary_is_still_running(
 def test_a_batch_that_ended_shows_its_summary_without_names_of_files(
     client: TestClient, storage: FakeStorage
 ) -> None:
-    finish(storage, "b1")
+    storage.finish("b1")
 
     answer = client.get("/batches/b1")
 
@@ -345,7 +100,7 @@ def test_a_batch_that_nobody_knows_is_404(client: TestClient, batch_id: str) -> 
 
 
 def test_scores_stream_as_a_file(client: TestClient, storage: FakeStorage) -> None:
-    finish(storage, "b1")
+    storage.finish("b1")
 
     answer = client.get("/batches/b1/scores")
 
@@ -353,6 +108,42 @@ def test_scores_stream_as_a_file(client: TestClient, storage: FakeStorage) -> No
     assert answer.headers["content-type"].startswith("text/csv")
     assert answer.headers["content-length"] == str(len(answer.content))
     assert answer.headers["content-disposition"] == 'attachment; filename="b1-scores.csv"'
+
+
+def test_scores_that_storage_does_not_hand_out_are_a_problem_and_no_file(
+    client: TestClient, storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chunks(*_: str) -> AsyncIterator[bytes]:
+        raise StorageUnavailable("down")
+        yield b""
+
+    storage.finish("b1")
+    monkeypatch.setattr(storage.blobs, "chunks", chunks)
+
+    answer = client.get("/batches/b1/scores")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+    assert "content-disposition" not in answer.headers
+
+
+async def test_a_file_that_nobody_reads_gives_its_place_back() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"row,probability\n"
+
+    async def never(*_: object) -> Message:
+        return await asyncio.Future()
+
+    async def unread(_: Message) -> None:
+        await never()
+
+    room = Room(1)
+    download = Download(pieces(), room=room, seconds=0.01)
+
+    with pytest.raises(TimeoutError):
+        await download({"type": "http", "asgi": {"spec_version": "2.3"}}, never, unread)
+
+    with room.taken(), pytest.raises(Problem), room.taken():
+        pass
 
 
 def test_scores_that_are_not_there_yet_are_409(client: TestClient) -> None:
@@ -367,7 +158,7 @@ def test_scores_that_are_not_there_yet_are_409(client: TestClient) -> None:
 def test_a_failed_batch_has_a_reason_and_no_scores(
     client: TestClient, storage: FakeStorage
 ) -> None:
-    finish(storage, "b1", status="failed", reason="the file has no column age")
+    storage.finish("b1", status="failed", reason="the file has no column age")
 
     assert client.get("/batches/b1").json()["reason"] == "the file has no column age"
     answer = client.get("/batches/b1/scores")
@@ -456,9 +247,3 @@ def test_the_connection_is_closed_at_the_end(artifact: Artifact, storage: FakeSt
         client.get("/batches/b1")
 
     assert storage.closed
-
-
-def test_a_wrong_parameter_is_named(client: TestClient) -> None:
-    answer = client.post("/batches?include_input=2", content=FILE, headers=CSV)
-
-    assert errors_of(answer) == [("", "unknown_value")]
