@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from api.problems import KINDS
+from api.problems import JSON, KINDS, PROBLEM
 from shared.message import BATCH_ID
 
 if TYPE_CHECKING:
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
     from shared.artifact import Golden, Manifest
 
-PROBLEM = "application/problem+json"
-JSON = "application/json"
 RETRIES = frozenset({409, 503})
 """Statuses that come with Retry-After."""
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
 
 
 def answers(
@@ -44,9 +43,6 @@ def answers(
         if status in RETRIES:
             found[status]["headers"] = _RETRY_AFTER
     return found
-
-
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
 
 
 def file_answer(*kinds: str) -> dict[int | str, dict[str, Any]]:

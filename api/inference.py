@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api import document
 from api.body import read_body
 from api.matrix import matrix_of
-from api.problems import Problem
+from api.problems import JSON, Problem
 from api.routes import JsonAnswer, new_router
 from api.tensors import HEADER_LENGTH, OUTPUTS, read_request, respond
 from shared import metrics
@@ -33,7 +33,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     manifest = artifact.manifest
     routes = new_router("Open Inference Protocol V2", prefix="/v2")
     # Clients of this protocol read errors from plain JSON only.
-    answers = partial(document.answers, problem=document.JSON)
+    answers = partial(document.answers, problem=JSON)
     scored = metrics.ROWS.labels("v2", "scored")
 
     @routes.get("", summary="The server", responses=answers("Any", 401, 503))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from api.document import JSON, PROBLEM, ref
+from api.document import ref
 from api.door import PROBES
 from api.problems import KINDS
 from api.tensors import InferRequest
@@ -38,18 +38,7 @@ def build(app: FastAPI, manifest: Manifest, settings: ApiSettings) -> bytes:
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 operation["security"] = [] if path in PROBES else [{"key": []}]
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            _drop_framework_errors(operation)
     return json.dumps(document, ensure_ascii=False).encode()
-
-
-def _drop_framework_errors(operation: dict[str, Any]) -> None:
-    """FastAPI documents its own form of 422 where a route says nothing of it."""
-    found = operation["responses"].get("422", {})
-    if JSON in found.get("content", {}) and "HTTPValidationError" in json.dumps(found):
-        found["content"].pop(JSON)
-        found["content"][PROBLEM] = {"schema": ref("Problem")}
 
 
 def _schemas(manifest: Manifest, settings: ApiSettings) -> dict[str, Any]:

@@ -8,19 +8,18 @@ from __future__ import annotations
 import importlib.util
 import re
 from html import escape
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from api import problems
-from api.problems import Problem
+from api.problems import KINDS, Problem
 from api.routes import new_router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
 
 OURS = Path(__file__).parent / "static"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
@@ -35,7 +34,7 @@ POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
-PAGE = """<!doctype html>
+VIEWER = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -57,23 +56,21 @@ def router(title: str, openapi: Callable[[], bytes]) -> APIRouter:
     """`/docs`, `/redoc`, `/problems`, `/openapi.json` and what they load."""
     routes = new_router("Pages", include_in_schema=False)
 
-    def page(style: str, bundle: str, start: str) -> HTMLResponse:
-        content = PAGE.format(title=escape(title), style=style, bundle=bundle, start=start)
+    def viewer(style: str, bundle: str, start: str) -> HTMLResponse:
+        content = VIEWER.format(title=escape(title), style=style, bundle=bundle, start=start)
         return HTMLResponse(content, headers={"Content-Security-Policy": POLICY})
 
     @routes.get("/docs")
     async def docs(_: Request) -> HTMLResponse:
-        return page("swagger-ui.css", "swagger-ui-bundle.js", "docs.js")
+        return viewer("swagger-ui.css", "swagger-ui-bundle.js", "docs.js")
 
     @routes.get("/redoc")
     async def redoc(_: Request) -> HTMLResponse:
-        return page("page.css", "redoc.standalone.js", "redoc.js")
+        return viewer("page.css", REDOC, "redoc.js")
 
     @routes.get("/problems")
-    async def problem_page(_: Request) -> HTMLResponse:
-        return HTMLResponse(
-            problems.page(), headers={"Content-Security-Policy": "default-src 'self'"}
-        )
+    async def problems(_: Request) -> HTMLResponse:
+        return HTMLResponse(_problems(), headers={"Content-Security-Policy": "default-src 'self'"})
 
     @routes.get("/openapi.json")
     async def openapi_json(_: Request) -> Response:
@@ -88,6 +85,23 @@ def router(title: str, openapi: Callable[[], bytes]) -> APIRouter:
         return _asset("favicon.png")
 
     return routes
+
+
+def _problems() -> str:
+    """All problems, for the reader of a `type`."""
+    rows = "".join(
+        f"<tr id='{code}'><td><code>{code}</code></td>"
+        f"<td>{kind.status} {HTTPStatus(kind.status).phrase}</td>"
+        f"<td>{escape(kind.title)}.</td><td>{escape(kind.remedy)}</td></tr>"
+        for code, kind in KINDS.items()
+    )
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Problems</title>"
+        "<link rel='stylesheet' href='static/page.css'><h1>Problems</h1>"
+        "<p>What the <code>code</code> of an error means, and what to do.</p>"
+        "<table><tr><th>code</th><th>status</th><th>meaning</th><th>what to do</th></tr>"
+        f"{rows}</table></html>"
+    )
 
 
 def _asset(name: str) -> Response:

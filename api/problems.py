@@ -1,26 +1,28 @@
 """Problems (RFC 9457): what callers read when a request fails.
 
-Every fault that the API can answer stands in `KINDS`, and the page that the `type` of a problem
-points to is made from it. A problem names fields, limits and places, never a value of the request.
+Every fault that the API can answer stands in `KINDS`; the page that the `type` of a problem points
+to (`api.pages`) is made from it. A problem names fields, limits and places, never a value of the
+request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from html import escape
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from shared.errors import RecordRejected, ScorerError, StorageError
+from shared.errors import RecordRejected, StorageError
 from shared.fields import Rejection
 from shared.scoring import ModelFault
 
 if TYPE_CHECKING:
     from starlette.types import Scope
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
 
 RETRY_AFTER = 2
 """Seconds after which a caller may try again what was refused for want of room."""
@@ -188,7 +190,7 @@ def problem_of(error: Exception) -> Problem:
             return Problem("method_not_allowed", headers=error.headers or {})
         case HTTPException(status_code=400):
             return Problem("bad_request")
-        case ScorerError() | _:
+        case _:
             return Problem("internal_error")
 
 
@@ -212,30 +214,8 @@ def respond(problem: Problem, scope: Scope) -> Response:
         "errors": [entry(fault) for fault in problem.faults],
     }
     plain = scope["path"] == "/v2" or scope["path"].startswith("/v2/")
-    return JSONResponse(
-        body,
-        kind.status,
-        problem.headers,
-        "application/json" if plain else "application/problem+json",
-    )
+    return JSONResponse(body, kind.status, problem.headers, JSON if plain else PROBLEM)
 
 
 def _summary(problem: Problem) -> str:
     return "; ".join(fault.detail for fault in problem.faults[:5])
-
-
-def page() -> str:
-    """All problems, for the reader of a `type`."""
-    rows = "".join(
-        f"<tr id='{code}'><td><code>{code}</code></td>"
-        f"<td>{kind.status} {HTTPStatus(kind.status).phrase}</td>"
-        f"<td>{escape(kind.title)}.</td><td>{escape(kind.remedy)}</td></tr>"
-        for code, kind in KINDS.items()
-    )
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Problems</title>"
-        "<link rel='stylesheet' href='static/page.css'><h1>Problems</h1>"
-        "<p>What the <code>code</code> of an error means, and what to do.</p>"
-        "<table><tr><th>code</th><th>status</th><th>meaning</th><th>what to do</th></tr>"
-        f"{rows}</table></html>"
-    )

@@ -1,11 +1,10 @@
-"""What the API tells of the model, and the pages and files beside it."""
+"""What the API tells of the model."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-import pytest
 from starlette.testclient import TestClient
 
 from shared.artifact import Artifact
@@ -61,26 +60,3 @@ def test_an_artifact_without_card_says_so(artifact: Artifact, tmp_path: Path) ->
 
     assert answer.status_code == 404
     assert "no model card" in answer.json()["detail"]
-
-
-@pytest.mark.parametrize("name", ["..%2fapp.py", "%2e%2e%2fapp.py", "app.py", "docs", "..", "x.js"])
-def test_static_files_are_only_those_of_the_pages(artifact: Artifact, name: str) -> None:
-    assert a_client(artifact).get(f"/static/{name}").status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("name", "media_type"),
-    [
-        ("docs.js", "text/javascript"),
-        ("page.css", "text/css"),
-        ("swagger-ui-bundle.js", "text/javascript"),
-        ("redoc.standalone.js", "text/javascript"),
-        ("favicon.png", "image/png"),
-    ],
-)
-def test_what_pages_load_comes_from_here(artifact: Artifact, name: str, media_type: str) -> None:
-    answer = a_client(artifact).get(f"/static/{name}")
-
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith(media_type)
-    assert b"/redoc/logo-mini.svg" not in answer.content
