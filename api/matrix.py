@@ -94,22 +94,19 @@ def _one_a_field(
 def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Column | None]) -> None:
     """Hold each value to its field's limits; count the rows if any is refused. Raises `Problem`."""
     faults: list[Fault] = []
-    rejected: set[int] = set()
-    codes: Counter[str] = Counter()
+    rejected: set[tuple[int, str]] = set()
     for name, values, column in zip(table.used_names, rows.T, columns, strict=True):
         field = table.by_name[name]
         suspects = _suspects(field, values)
         # A field without a tensor is one fault, not one a row.
         for row in suspects[:1] if column is None else suspects:
             rejections = _rejections(field, float(values[row]))
-            if not rejections:
-                continue
-            rejected.add(row)
-            codes.update(rejection.code for rejection in rejections)
+            rejected.update((row, rejection.code) for rejection in rejections)
             pointer = "" if column is None else column.pointer(row)
             faults += [fault._replace(pointer=pointer) for fault in faults_of(rejections)]
     if faults:
-        metrics.count_rows("v2", 0, codes, len(rejected))
+        codes = Counter(code for _, code in rejected)
+        metrics.count_rows("v2", 0, codes, len({row for row, _ in rejected}))
         raise Problem("record_rejected", faults=tuple(faults[:NAMED_FAULTS]))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from api.tensors import KINDS
@@ -215,6 +216,23 @@ def test_values_are_held_to_the_limits_of_records(client: TestClient) -> None:
         ("/inputs/2/data/0", "out_of_range"),
         ("/inputs/2/data/2", "out_of_range"),
     ]
+
+
+def test_refused_rows_are_counted_once_by_each_code(client: TestClient) -> None:
+    def counted() -> list[float]:
+        return [
+            REGISTRY.get_sample_value(name, labels) or 0
+            for name, labels in (
+                ("inference_rows_total", {"source": "v2", "outcome": "rejected"}),
+                ("inference_rejections_total", {"code": "out_of_range"}),
+                ("inference_rejections_total", {"code": "unknown_value"}),
+            )
+        ]
+
+    before = counted()
+    infer(client, named(age=[54, 5, 5], sex=[1, 2, 1], chol=[200, 5.2, 200]))
+
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [2, 2, 1]
 
 
 def test_a_required_field_must_have_its_tensor(client: TestClient) -> None:
