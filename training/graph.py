@@ -1,16 +1,18 @@
 """Estimator to ONNX: our own graph for the heart model, skl2onnx for stock pipelines.
 
-The same estimator gives the same bytes, and a row the same bits alone and among others: what adds
-numbers adds them column by column, because ONNX Runtime's ReduceSum and LinearClassifier add one
-row in another order than many.
+The same estimator gives the same bytes, and a row the same bits alone and among others. That takes
+care wherever numbers are added: ONNX Runtime adds a row's numbers in an order that depends on where
+the row lies in memory (`SUMMED`), its LinearClassifier one row in another order than many.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from shared.fields import FieldTable
@@ -20,15 +22,48 @@ from training.pipeline import PatternLogisticRegression
 
 OPSET = 17
 IR_VERSION = 8
+SUMMED = 16
+"""ReduceSum takes rows of so many numbers (64 bytes: a line of the cache, the widest vector, and
+how the runtime aligns its memory) in one and the same order; others by where they begin."""
 
 
 def pattern_graph(estimator: PatternLogisticRegression, table: FieldTable) -> bytes:
     """The estimator as ONNX, of standard operators only.
 
     Input `fields` float32 [n, terms], NaN for missing. Outputs `probability` [n], `contributions`
-    [n, terms] and `intercept` [n] in log-odds: the probability is computed from the two others.
+    [n, terms] and `intercept` [n] in log-odds. Every column of the design is a value clipped to a
+    range: lines to their term's, levels and steps to the range between a level and the one below,
+    which is the same for values that are levels; so a row costs few and plain operations. A value
+    between two levels, which no category has, would count as a part of the step.
     """
     return _PatternGraph(estimator).build(list(table.used_names))
+
+
+class _Columns(NamedTuple):
+    """The clipped columns of the design, without the last one, which is 1."""
+
+    owner: NDArray[np.int64]
+    """Place of the column's term."""
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    """What is subtracted from the clipped value: a line's mean, the lower end of a step."""
+    weight: NDArray[np.float64]
+    """Log-odds for one more than the centre, [field sets, columns]."""
+    base: NDArray[np.float64]
+    """Log-odds of each term at its lowest level, [field sets, terms]."""
+
+    @property
+    def width(self) -> int:
+        """Columns, with the intercept's and with what fills them up."""
+        return -(-(len(self.owner) + 1) // SUMMED) * SUMMED
+
+    @property
+    def owners(self) -> NDArray[np.float64]:
+        """1 where a column is a term's, [width, terms]."""
+        found = np.zeros((self.width, self.base.shape[1]))
+        found[np.arange(len(self.owner)), self.owner] = 1
+        return found
 
 
 class _PatternGraph:
@@ -52,19 +87,14 @@ class _PatternGraph:
     def build(self, fields: list[str]) -> bytes:
         """The whole graph, serialised. The same estimator gives the same bytes."""
         count = len(fields)
+        self.constant("zero", 0.0)
+        self.constant("last_axis", [1], np.int64)
+        columns = self._columns()
         number = self._field_set()
-        table = self.constant("coefficients", self.estimator.coefficients_)
-        weights = self.add("Gather", "weights", table, number, axis=0)
-        intercepts = self.constant("intercepts", self.estimator.intercepts_)
-        self.add("Gather", "intercept", intercepts, number, axis=0)
-        parts = self._parts(self.add("Mul", "weighted", self._design(), weights))
-        signed = self.add("Concat", "signed_zeros", *parts, axis=1)
-        # A contribution of nothing is 0, not -0.
-        nothing = self.add("Equal", "nothing", signed, "zero")
-        self.add("Where", "contributions", nothing, "zero", signed)
-        last_axis = self.constant("last_axis", [1], np.int64)
-        total = self.add("Squeeze", "total", self.add("Sum", "sum", *parts), last_axis)
-        self.add("Sigmoid", "probability", self.add("Add", "logit", total, "intercept"))
+        parts = self._parts(columns, number)
+        logit = self.add("ReduceSum", "logit", parts, "last_axis", keepdims=0)
+        self.add("Sigmoid", "probability", logit)
+        self._explain(columns, number, parts)
         graph = helper.make_graph(
             self.nodes,
             "heart_scorer",
@@ -87,59 +117,68 @@ class _PatternGraph:
         content: bytes = model.SerializeToString(deterministic=True)
         return content
 
+    def _columns(self) -> _Columns:
+        estimator = self.estimator
+        slopes = estimator.coefficients_ / estimator.scale_
+        base = np.zeros((len(slopes), len(estimator.terms)))
+        found: list[tuple[int, float, float, float, NDArray[np.float64]]] = []
+        ends = np.cumsum(estimator.widths)
+        for place, (term, end) in enumerate(zip(estimator.terms, ends, strict=True)):
+            weights = slopes[:, end - term.width : end].T
+            if term.shape == "line":
+                found.append((place, term.low, term.high, estimator.mean_[end - 1], weights[0]))
+                continue
+            levels = term.levels if term.shape == "levels" else (term.low, *term.levels)
+            if term.shape == "levels":
+                base[:, place] = weights[0]
+                weights = np.diff(weights, axis=0)
+            for (below, level), weight in zip(pairwise(levels), weights, strict=True):
+                found.append((place, below, level, below, weight / (level - below)))
+        owner, low, high, centre, weight = (np.array(part) for part in zip(*found, strict=True))
+        return _Columns(owner, low, high, centre, weight.T, base)
+
     def _field_set(self) -> str:
         """Number of each row's field set: the powers of two of the missing fields, summed."""
         self.add("IsNaN", "missing", "fields")
-        bits = self.add("Cast", "missing_bits", "missing", to=TensorProto.FLOAT)
-        powers = self.constant("powers", self.estimator.powers)
-        total = self.add("MatMul", "missing_sum", bits, powers)
+        powers = self.constant("powers", [self.estimator.powers])
+        found = self.add("Where", "missing_powers", "missing", powers, "zero")
+        # Of whole numbers the sum is exact in any order.
+        total = self.add("ReduceSum", "missing_sum", found, "last_axis", keepdims=0)
         beyond = self.constant("set_count", self.estimator.set_count)
         number = self.add("Min", "field_set_float", total, beyond)
         return self.add("Cast", "field_set", number, to=TensorProto.INT64)
 
-    def _design(self) -> str:
-        """Standardised columns [n, columns]. What stands for a missing value has weight 0."""
-        terms, widths = self.estimator.terms, self.estimator.widths
-        zero = self.constant("zero", 0.0)
-        known = self.add("Where", "known", "missing", zero, "fields")
-        low = self.constant("low", [[term.low for term in terms]])
-        high = self.constant("high", [[term.high for term in terms]])
-        clipped = self.add("Min", "clipped", self.add("Max", "raised", known, low), high)
-        owners = self.constant("owners", np.repeat(np.arange(len(terms)), widths), np.int64)
-        values = self.add("Gather", "values", clipped, owners, axis=1)
-        reached = self.add("GreaterOrEqual", "reached", values, self._bounds("levels", 0))
-        passed = self.add("LessOrEqual", "not_passed", values, self._bounds("upper_levels", 1))
-        both = self.add("And", "indicated", reached, passed)
-        indicators = self.add("Cast", "indicators", both, to=TensorProto.FLOAT)
-        lines = np.repeat([[term.shape == "line" for term in terms]], widths, axis=1)
-        is_line = self.constant("is_line", lines, np.bool_)
-        columns = self.add("Where", "columns", is_line, values, indicators)
-        centred = self.add("Sub", "centred", columns, self.constant("mean", self.estimator.mean_))
-        return self.add("Div", "design", centred, self.constant("scale", self.estimator.scale_))
+    def _parts(self, columns: _Columns, number: str) -> str:
+        """What each column adds to the logit, [n, width]; the last column is the intercept.
 
-    def _bounds(self, name: str, end: int) -> str:
-        """Between which values a column's indicator is 1: the level itself, or from it upwards."""
-        bounds = [
-            (level, np.inf if term.shape == "steps" else level)
-            for term in self.estimator.terms
-            for level in term.levels or (0.0,)
-        ]
-        return self.constant(name, [[bound[end] for bound in bounds]])
-
-    def _parts(self, weighted: str) -> list[str]:
-        """Contribution of each field, [n, 1].
-
-        Sums are made column by column: ReduceSum adds one row in another order than many.
+        A missing value stands as 0 and has weight 0.
         """
-        terms, widths = self.estimator.terms, self.estimator.widths
-        columns = [f"weighted_{place}" for place in range(sum(widths))]
-        self.nodes.append(helper.make_node("Split", [weighted], columns, "split", axis=1))
-        return [
-            columns[end - 1]
-            if term.width == 1
-            else self.add("Sum", f"{term.field}_sum", *columns[end - term.width : end])
-            for term, end in zip(terms, np.cumsum(widths), strict=True)
-        ]
+        count = len(columns.owner)
+        low, high, centre = np.zeros((3, 1, columns.width))
+        low[0, :count], high[0, :count], centre[0, :count] = columns[1:4]
+        low[0, -1] = high[0, -1] = 1
+        weights = np.zeros((len(columns.weight), columns.width))
+        weights[:, :count] = columns.weight
+        weights[:, -1] = self.estimator.intercepts_ + columns.base.sum(axis=1)
+        known = self.add("Where", "known", "missing", "zero", "fields")
+        # One 1 in each column: a product that copies, and copies fast.
+        values = self.add("MatMul", "values", known, self.constant("select", columns.owners.T))
+        raised = self.add("Max", "raised", values, self.constant("low", low))
+        clipped = self.add("Min", "clipped", raised, self.constant("high", high))
+        centred = self.add("Sub", "centred", clipped, self.constant("centre", centre))
+        table = self.constant("weights", weights)
+        row = self.add("Gather", "row_weights", table, number, axis=0)
+        return self.add("Mul", "parts", centred, row)
+
+    def _explain(self, columns: _Columns, number: str, parts: str) -> None:
+        """Contribution of each field, and the intercept: not computed unless asked for."""
+        sums = self.add("MatMul", "sums", parts, self.constant("collect", columns.owners))
+        table = self.constant("base", columns.base)
+        base = self.add("Gather", "row_base", table, number, axis=0)
+        # A contribution of nothing is 0, not -0: adding 0 does it.
+        self.add("Add", "contributions", sums, base)
+        intercepts = self.constant("intercepts", self.estimator.intercepts_)
+        self.add("Gather", "intercept", intercepts, number, axis=0)
 
 
 def stock_graph(estimator: Any, table: FieldTable) -> bytes:

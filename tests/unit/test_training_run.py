@@ -124,10 +124,10 @@ def test_a_graph_that_differs_from_scikit_learn_is_refused(
     output: Path, estimator: Any, manifest: Manifest
 ) -> None:
     model = onnx.load(output / "model.onnx")
-    [table] = [c for c in model.graph.initializer if c.name == "coefficients"]
+    [table] = [c for c in model.graph.initializer if c.name == "weights"]
     changed = numpy_helper.to_array(table).copy()
     changed[511, 0] += 1e-4  # one field set of 512
-    table.CopyFrom(numpy_helper.from_array(changed, "coefficients"))
+    table.CopyFrom(numpy_helper.from_array(changed, "weights"))
     rows = parity_rows(MODEL.table, MODEL.load(None).rows)
 
     with pytest.raises(
@@ -141,12 +141,14 @@ def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(
     output: Path, estimator: Any, manifest: Manifest
 ) -> None:
     model = onnx.load(output / "model.onnx")
-    [total] = [node for node in model.graph.node if node.name == "total"]
-    total.CopyFrom(
-        helper.make_node(
-            "ReduceSum", ["contributions", "last_axis"], ["total"], "total", keepdims=0
-        )
+    [logit] = [node for node in model.graph.node if node.name == "logit"]
+    [probability] = [node for node in model.graph.node if node.name == "probability"]
+    # The same sum over eleven numbers a row in place of rows that fill whole vectors.
+    logit.CopyFrom(
+        helper.make_node("ReduceSum", ["contributions", "last_axis"], ["sum"], "sum", keepdims=0)
     )
+    probability.CopyFrom(helper.make_node("Add", ["sum", "intercept"], ["logit"], "logit"))
+    model.graph.node.append(helper.make_node("Sigmoid", ["logit"], ["probability"], "probability"))
     rows = parity_rows(MODEL.table, MODEL.load(None).rows)
 
     with pytest.raises(TrainingError, match="alone and among others differently"):
