@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -41,7 +42,11 @@ def main() -> int:
                 },
             )
 
-        serve(create_app(artifact, settings), settings, started)
+        app = create_app(artifact, settings)
+        # All that was loaded stays: the collector need not go through it again and again.
+        gc.collect()
+        gc.freeze()
+        serve(app, settings, started)
     except StartupError as error:
         sys.stderr.write(f"heart-scorer api: {error}\n")
         return 3

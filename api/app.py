@@ -7,16 +7,19 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api import batches, health, inference, model, openapi, pages, predict
 from api.door import Door
+from api.routes import PlainRoute
 from api.store import Connection, Store, connect
 from shared.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from starlette.types import ASGIApp
+    from fastapi import APIRouter
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from shared.artifact import Artifact
     from shared.settings import ApiSettings
@@ -30,7 +33,35 @@ class Api(FastAPI):
         self._door = door
 
     def build_middleware_stack(self) -> ASGIApp:
-        return self._door(self.router)
+        return self._door(Shortcut(self.router))
+
+    # FastAPI's own would first ask whether it is to report to OpenTelemetry; it never is.
+    __call__ = Starlette.__call__
+
+
+class Shortcut:
+    """Finds routes without parameters by method and path; the others are left to the router.
+
+    The router tries one route after the other and notes more than ours need, which takes as long as
+    to score a record.
+    """
+
+    def __init__(self, router: APIRouter) -> None:
+        self._router = router
+        self._routes = {
+            (method, route.path): route
+            for route in reversed(router.routes)
+            if isinstance(route, PlainRoute) and not route.param_convertors
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = scope["type"] == "http" and self._routes.get((scope["method"], scope["path"]))
+        if route:
+            scope["route"] = route
+            await route.app(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
 
 
 def create_app(

@@ -17,13 +17,12 @@ from starlette.responses import StreamingResponse
 
 from api import document, submission
 from api.body import check_length
-from api.door import TRACEPARENT
 from api.problems import Fault, Problem, retry_after
 from api.progress import read_summary, state_of
 from api.routes import JsonAnswer, check_accept, flag, flag_parameter, new_router
 from api.submission import Asked
 from api.transfers import Download, Room, receive_blocks
-from shared.message import BATCH_ID
+from shared.message import BATCH_ID, TRACEPARENT
 
 if TYPE_CHECKING:
     from api.store import Store
@@ -151,7 +150,7 @@ def _asked(request: Request) -> Asked:
     include_input = flag(request, "include_input")
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     kind = MEDIA_TYPES.get(given)
-    encoding = request.headers.get("content-encoding", "identity").lower()
+    encoding = request.headers.get("content-encoding", "identity").lower().strip()
     if kind is None or encoding not in ("identity", "gzip"):
         raise Problem(
             "unsupported_media_type",
@@ -184,4 +183,4 @@ def _named(request: Request) -> str:
 
 def _traceparent(request: Request) -> str | None:
     given = request.headers.get("traceparent", "")
-    return given if TRACEPARENT.fullmatch(given.encode("latin-1")) else None
+    return given if TRACEPARENT.fullmatch(given) else None

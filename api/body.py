@@ -71,7 +71,7 @@ async def read_body(request: Request, settings: ApiSettings) -> bytes:
             content = await _receive(request, limit)
     except TimeoutError as error:
         raise too_slow(settings) from error
-    return content if encoding == "identity" else unpack(content, encoding, limit)
+    return content if encoding == "identity" else _unpack(content, encoding, limit)
 
 
 def check_length(request: Request, limit: int) -> None:
@@ -83,26 +83,21 @@ def check_length(request: Request, limit: int) -> None:
 
 
 async def _receive(request: Request, limit: int) -> bytes:
-    message = await request.receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        content: bytes = message.get("body", b"")
-        if len(content) > limit:
-            raise too_large(limit)
-        return content
-    content = b""
-    pieces = bytearray()
+    pieces: list[bytes] = []
+    size = 0
     while True:
+        message = await request.receive()
         if message["type"] == "http.disconnect":
             raise Problem("malformed_body", "the connection ended within the body")
-        pieces += message.get("body", b"")
-        if len(pieces) > limit:
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit:
             raise too_large(limit)
         if not message.get("more_body", False):
-            return bytes(pieces)
-        message = await request.receive()
+            return b"".join(pieces)  # of one piece: that piece itself
 
 
-def unpack(content: bytes, encoding: str, limit: int) -> bytes:
+def _unpack(content: bytes, encoding: str, limit: int) -> bytes:
     """Unpack gzip or deflate (zlib's form, or bare). Raises `Problem`."""
     # 32 reads the header of gzip and of zlib; bare deflate has none.
     bits = zlib.MAX_WBITS | 32

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from api.problems import RETRY_AFTER, Problem, problem_of, respond, retry_after
 from shared import metrics
 from shared.errors import StorageError
+from shared.message import TRACEPARENT
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,8 +42,6 @@ METHODS = frozenset(
 )
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-"""A caller's trace (W3C Trace Context)."""
 
 
 class Door:
@@ -82,6 +81,9 @@ class Door:
             self._admit(scope["path"], headers)
             await self._app(scope, receive, answer)
         except Exception as error:  # whatever it is, the caller gets a problem and no traceback
+            if status and isinstance(error, TimeoutError):
+                log.warning("answer_not_read", extra={"request_id": request_id})
+                raise _CutOff from None
             problem = problem_of(error)
             if problem.status == 500:
                 log.exception("request_failed", extra={"request_id": request_id})
@@ -122,9 +124,9 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
-    trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b"").decode("latin-1"))
     # An id, no secret: unique is enough, and a system call for each is not needed.
-    return trace[1].decode() if trace else f"{random.getrandbits(128):032x}"
+    return trace[1] if trace else f"{random.getrandbits(128):032x}"
 
 
 @cache

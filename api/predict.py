@@ -6,7 +6,6 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from fastapi import APIRouter, Request
 
 from api import document
@@ -16,7 +15,7 @@ from api.routes import JsonAnswer, check_accept, flag, flag_parameter, new_route
 from shared import metrics
 from shared.errors import RecordRejected
 from shared.fields import NAMED_UNKNOWN, RECORD_ID, Record, Rejection, printable, read_id
-from shared.scoring import ModelFault, Score, Scorer
+from shared.scoring import Score, Scorer, shortest
 from shared.strict_json import DuplicateKeys
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 
 NO_OBJECT = "a record must be a JSON object"
+NO_ANSWER = RecordRejected((Rejection("model_error"),))
 
 
 def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRouter:
@@ -47,7 +47,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         check_accept(request)
         body = await read_json(request, settings)
         try:
-            record = read_record(table, body)
+            record = _read(table, body)
         except RecordRejected as error:
             metrics.count_rows("api", 0, {r.code: 1 for r in error.rejections}, 1)
             raise
@@ -56,7 +56,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         metrics.PROBABILITY.observe(score.probability)
         answer = {RECORD_ID: record.patient_id} | _score_json(score)
         if explain:
-            answer["explanation"] = explanation(scorer, record)
+            answer["explanation"] = _explanation(scorer, record)
         return JsonAnswer(answer)
 
     @routes.post(
@@ -79,7 +79,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     return routes
 
 
-def read_record(table: FieldTable, item: object) -> Record:
+def _read(table: FieldTable, item: object) -> Record:
     """Check parsed JSON that should be a record. Raises `RecordRejected`."""
     if isinstance(item, list):
         hint = "send arrays to /predict/many"
@@ -93,13 +93,13 @@ def read_record(table: FieldTable, item: object) -> Record:
 
 
 def _score_many(scorer: Scorer, items: list[object]) -> dict[str, Any]:
-    found = [_read(scorer.table, item) for item in items]
+    found = [_record_or_fault(scorer.table, item) for item in items]
     records = [record for record in found if isinstance(record, Record)]
-    scores = iter(_scores(scorer, records))
+    scores = iter(scorer.score_each(records))
     codes: Counter[str] = Counter()
     results: list[dict[str, Any]] = []
     for place, record in enumerate(found):
-        outcome = next(scores) if isinstance(record, Record) else record
+        outcome = (next(scores) or NO_ANSWER) if isinstance(record, Record) else record
         result: dict[str, Any] = {"row": place + 1, RECORD_ID: _own_id(items[place])}
         if isinstance(outcome, RecordRejected):
             codes.update({rejection.code for rejection in outcome.rejections})
@@ -115,25 +115,11 @@ def _score_many(scorer: Scorer, items: list[object]) -> dict[str, Any]:
     return {"rows": rows, "results": results}
 
 
-def _read(table: FieldTable, item: object) -> Record | RecordRejected:
+def _record_or_fault(table: FieldTable, item: object) -> Record | RecordRejected:
     try:
-        return read_record(table, item)
+        return _read(table, item)
     except RecordRejected as error:
         return error
-
-
-def _scores(scorer: Scorer, records: list[Record]) -> list[Score | RecordRejected]:
-    try:
-        return list(scorer.score_many(records))
-    except ModelFault:
-        return [_score_alone(scorer, record) for record in records]
-
-
-def _score_alone(scorer: Scorer, record: Record) -> Score | RecordRejected:
-    try:
-        return scorer.score(record)
-    except ModelFault:
-        return RecordRejected((Rejection("model_error"),))
 
 
 def _own_id(item: object) -> str | None:
@@ -154,20 +140,18 @@ def _score_json(score: Score) -> dict[str, Any]:
     }
 
 
-def explanation(scorer: Scorer, record: Record) -> dict[str, Any]:
+def _explanation(scorer: Scorer, record: Record) -> dict[str, Any]:
     """Contributions in log-odds that with the intercept sum to the logit. Raises `Problem`."""
     explain = getattr(scorer.model, "explain", None)
     if explain is None:
         raise Problem("not_explained")
-    row = np.array([[record.values[i] for i in scorer.table.used]], np.float32)
     try:
-        _, contributions, intercept = explain(row)
+        _, contributions, intercept = explain(scorer.rows([record]))
     except KeyError as error:
         raise Problem("not_explained") from error
-    # str() of a float32 is its shortest form.
-    parts = (float(str(value)) for value in contributions[0])
+    parts = map(shortest, contributions[0])
     return {
         "unit": "log-odds",
-        "intercept": float(str(intercept[0])),
+        "intercept": shortest(intercept[0]),
         "contributions": dict(zip(scorer.table.used_names, parts, strict=True)),
     }

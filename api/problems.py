@@ -7,6 +7,7 @@ request.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -27,7 +28,7 @@ PROBLEM = "application/problem+json"
 RETRY_AFTER = 2
 """Seconds after which a caller may try again what was refused for want of room."""
 STORAGE_RETRY_AFTER = 10
-"""The same while storage does not answer."""
+"""The same while storage does not answer, unless it says how long."""
 
 Code = Literal[
     "bad_request",
@@ -181,7 +182,8 @@ def problem_of(error: Exception) -> Problem:
         case RecordRejected():
             return Problem("record_rejected", faults=faults_of(error.rejections))
         case StorageError():
-            return Problem("storage_unavailable", headers=retry_after(STORAGE_RETRY_AFTER))
+            asked = getattr(error, "retry_after", None) or STORAGE_RETRY_AFTER
+            return Problem("storage_unavailable", headers=retry_after(math.ceil(asked)))
         case ModelFault():
             return Problem("model_error")
         case HTTPException(status_code=404):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 HEAD_BYTES = 64 << 10
 """Bytes that a request's line and headers may have."""
 
@@ -101,6 +100,8 @@ def serve(app: FastAPI, settings: ApiSettings, started: Callable[[int], None]) -
             log_level="warning",
             access_log=False,
             server_header=False,
+            # Nobody asks for the caller's address.
+            proxy_headers=False,
             timeout_graceful_shutdown=round(settings.grace_seconds),
         )
         port = listening.getsockname()[1]

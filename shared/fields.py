@@ -160,15 +160,9 @@ class Field(_Frozen):
             return self._check(float(text.replace(",", ".")))
         return self._refuse_type()
 
-    def warning(self, value: float) -> str | None:
-        """Say so when a value (not NaN) is acceptable but outside the training range."""
-        low, high = self.training
-        if value < low or value > high:
-            return self.warning_text
-        return None
-
     @cached_property
     def warning_text(self) -> str:
+        """What is said of a value that is accepted, but outside the training range."""
         low, high = self.training
         return f"{self.name} outside training range {low:g} to {high:g} {self.unit}".rstrip()
 
@@ -317,6 +311,10 @@ class FieldTable(_Frozen):
 
     def read(self, record: Mapping[str, object]) -> Record:
         """Check a JSON record. Raises `RecordRejected` with every fault, in the table's order."""
+        return self._read_plain(record) or self.read_each(record)
+
+    def read_each(self, record: Mapping[str, object]) -> Record:
+        """The same, value by value: what `read` falls back on."""
         rejections: list[Rejection] = []
         for key in sorted(record.keys() - self.known_keys)[:NAMED_UNKNOWN]:
             near = self.near(key)
@@ -324,6 +322,46 @@ class FieldTable(_Frozen):
             rejections.append(Rejection("unknown_field", printable(key), hint=hint))
         cells = ((field, record.get(field.name)) for field in self.fields)
         return self._read_each(record.get(RECORD_ID), cells, Field.read, rejections)
+
+    @cached_property
+    def _plain(self) -> tuple[tuple[str, bool, float, float, frozenset[float] | None], ...]:
+        """Name, required, accept range and codes of each field, for `_read_plain`."""
+        return tuple(
+            (
+                field.name,
+                field.required,
+                *field.accept,
+                field.codes if field.kind == "category" else None,
+            )
+            for field in self.fields
+        )
+
+    def _read_plain(self, record: Mapping[str, object]) -> Record | None:
+        """What `Field.read` gives, of a record of accepted numbers; None of any other.
+
+        Most records are such ones, and this takes a fifth of the time.
+        """
+        patient_id = record.get(RECORD_ID)
+        known = int(RECORD_ID in record)
+        values: list[float] = []
+        for name, required, low, high, codes in self._plain:
+            value = record.get(name)
+            if value is None:
+                if required:
+                    return None
+                known += name in record
+                values.append(math.nan)
+                continue
+            # A bool is an int, too; NaN is in no range and no set.
+            if type(value) is not int and type(value) is not float:
+                return None
+            if not (low <= value <= high if codes is None else value in codes):
+                return None
+            known += 1
+            values.append(float(value))
+        if known != len(record):  # the others are unknown keys
+            return None
+        return Record(read_id(patient_id), tuple(values), self.warnings(values))
 
     def read_cells(
         self, cells: Mapping[str, str], patient_id: str | None, *, decimal_comma: bool = False
@@ -361,12 +399,20 @@ class FieldTable(_Frozen):
 
     def warnings(self, values: Iterable[float]) -> tuple[str, ...]:
         """Warnings of the fields used by the model, for checked values in the table's order."""
-        found = (
-            field.warning(value)
-            for field, value in zip(self.fields, values, strict=True)
-            if field.used
+        # NaN is neither below nor above.
+        return tuple(
+            text
+            for (low, high, text), value in zip(self._ranges, values, strict=True)
+            if value < low or value > high
         )
-        return tuple(text for text in found if text is not None)
+
+    @cached_property
+    def _ranges(self) -> tuple[tuple[float, float, str], ...]:
+        """Training range of each field, and what to say of a value outside it."""
+        return tuple(
+            (*field.training, field.warning_text) if field.used else (-math.inf, math.inf, "")
+            for field in self.fields
+        )
 
     def near(self, name: str, among: Iterable[str] | None = None) -> str | None:
         """The field (of `among`, else of all) that an unknown name probably means."""

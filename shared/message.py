@@ -39,7 +39,8 @@ SEPARATORS = ",;"
 
 _AROUND = "\ufeff \t\r\n"
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+=*")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+"""A caller's trace (W3C Trace Context); its group is the trace's id."""
 _LONE = re.compile("[\ud800-\udfff]")
 _SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
 # An address or its query, a Windows path, control characters, and what no UTF-8 can hold.
@@ -208,7 +209,7 @@ def _read_envelope(value: dict[str, Any], message_id: str, containers: Collectio
         include_input=envelope.options.include_input,
         # One that is not well formed is to be ignored, says its standard (W3C Trace Context).
         traceparent=envelope.traceparent
-        if _TRACEPARENT.fullmatch(envelope.traceparent or "")
+        if TRACEPARENT.fullmatch(envelope.traceparent or "")
         else None,
         replay_of=envelope.replay_of,
     )

@@ -40,22 +40,29 @@ class Scorer:
 
     def score(self, record: Record) -> Score:
         """Score one record. Raises `ModelFault`."""
-        return self.score_many([record])[0]
+        return self._score(record, self.probabilities(self.rows([record]))[0])
 
-    def score_many(self, records: Sequence[Record]) -> list[Score]:
-        """Score records, in order. Raises `ModelFault`."""
-        used = self.table.used
-        rows = np.array([[r.values[i] for i in used] for r in records], np.float32)
-        probabilities = self.probabilities(rows.reshape(len(records), len(used)))
+    def score_each(self, records: Sequence[Record]) -> list[Score | None]:
+        """Score records, in order. None where the model has no answer."""
+        found = self.probabilities_each(self.rows(records))
         return [
-            Score(
-                shortest(probability),
-                int(probability >= self.threshold),
-                self.model.version,
-                record.warnings,
-            )
-            for record, probability in zip(records, probabilities, strict=True)
+            None if np.isnan(probability) else self._score(record, probability)
+            for record, probability in zip(records, found, strict=True)
         ]
+
+    def rows(self, records: Sequence[Record]) -> Matrix:
+        """What the model sees of records, float32 [n, fields used]."""
+        used = self.table.used
+        rows = np.array([[record.values[i] for i in used] for record in records], np.float32)
+        return rows.reshape(len(records), len(used))
+
+    def _score(self, record: Record, probability: np.float32) -> Score:
+        return Score(
+            shortest(probability),
+            int(probability >= self.threshold),
+            self.model.version,
+            record.warnings,
+        )
 
     def probabilities(self, rows: Matrix) -> Vector:
         """Probabilities, float32 [n], of rows [n, fields used]. Raises `ModelFault`."""
@@ -65,8 +72,7 @@ class Scorer:
             found = self.model.probabilities(rows)
         except Exception as error:  # the runtime's own errors have no common root
             raise ModelFault(type(error).__name__) from error
-        # NaN compares as false, so this also refuses NaN.
-        if found.shape != (len(rows),) or not bool(((found >= 0) & (found <= 1)).all()):
+        if found.shape != (len(rows),) or not _are_probabilities(found):
             raise ModelFault("answered with something that is no probability")
         return found
 
@@ -87,6 +93,13 @@ class Scorer:
     def predictions(self, probabilities: Vector) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
         """1 where the probability reaches the threshold, else 0."""
         return (probabilities >= self.threshold).astype(np.int8)
+
+
+def _are_probabilities(found: Vector) -> bool:
+    # NaN compares as false, so this also refuses NaN.
+    if len(found) == 1:  # three calls of NumPy cost a request more than the comparison
+        return bool(0 <= found[0] <= 1)
+    return bool(((found >= 0) & (found <= 1)).all())
 
 
 def shortest(probability: np.float32) -> float:

@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 SCORES = "scores"
 LISTED_NAMES = 1000
 """Characters of column names that a summary lists; metadata of a blob has room for 8 KiB."""
-TRACEPARENT = 55
-"""Characters of a W3C traceparent."""
 POISON_BYTES = 60 << 10
 """A larger poison message would not fit a queue message of 64 KiB."""
 OF_DELIVERY = ("times", "message_id", "deliveries", "replay_of", "traceparent")
@@ -252,7 +250,7 @@ def _of_delivery(job: Job) -> dict[str, Any]:
         "message_id": job.message.id,
         "deliveries": job.message.dequeue_count,
         "replay_of": batch.replay_of if batch else None,
-        "traceparent": batch.traceparent[:TRACEPARENT] if batch and batch.traceparent else None,
+        "traceparent": batch.traceparent if batch else None,
     }
 
 

@@ -114,7 +114,7 @@ def test_scores_that_storage_does_not_hand_out_are_a_problem_and_no_file(
     client: TestClient, storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def chunks(*_: str) -> AsyncIterator[bytes]:
-        raise StorageUnavailable("down")
+        raise StorageUnavailable("busy", 16.2)
         yield b""
 
     storage.finish("b1")
@@ -123,6 +123,7 @@ def test_scores_that_storage_does_not_hand_out_are_a_problem_and_no_file(
     answer = client.get("/batches/b1/scores")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+    assert answer.headers["retry-after"] == "17"
     assert "content-disposition" not in answer.headers
 
 

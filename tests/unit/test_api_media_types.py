@@ -27,6 +27,7 @@ def client(artifact: Artifact) -> TestClient:
         ("text/html,*/*;q=0.1", 200),
         ("text/html", 406),
         ("application/json;q=0", 406),
+        ("application/json; version=1; q=0.0", 406),
     ],
 )
 def test_an_answer_comes_only_in_a_form_that_the_caller_takes(
