@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.home import remembered
 from cli.output import Exit
 
 if TYPE_CHECKING:
+    from shared.errors import ScorerError
     from shared.settings import StorageSettings
     from shared.storage import Storage
 
@@ -56,12 +56,12 @@ def doctor(
 
 async def examine() -> list[Finding]:
     """Everything, in the order in which it is mended."""
+    from cli.storage import take_running
     from shared.settings import StorageSettings
 
     found = [*versions(), *settings()]
     if all(finding.fine for finding in found):
-        if not StorageSettings().has_storage and (running := remembered()):
-            os.environ["AZURE_STORAGE_CONNECTION_STRING"] = running
+        if take_running():
             found.append(Finding("storage", True, "that of a running `heart-scorer up`"))
         configured = StorageSettings()
         found.append(artifact(configured))
@@ -151,6 +151,7 @@ async def storage_findings(configured: StorageSettings) -> AsyncIterator[Finding
 
 
 async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[Finding]:
+    from shared.errors import StorageUnavailable
     from shared.ports import Message
 
     queue, poison = storage.queue(configured.queue), storage.queue(configured.poison_queue)
@@ -169,40 +170,53 @@ async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[F
         ("scores: write", lambda: blobs.stage("scores", "doctor", "0" * 64, b"x")),
     ]
     for what, call in calls:
-        finding = await _try(what, call)
-        yield finding
-        if "does not answer" in finding.found:  # nor will it answer the others
-            return
+        error = await _error_of(call)
+        yield permission(what, error)
+        if isinstance(error, StorageUnavailable):
+            if error.why == "no_answer":  # nor will it answer the others
+                return
+            if error.why == "not_signed_in":  # nor to the others; a wrong clock may be the cause
+                break
     yield await clock(storage.clock)
 
 
-async def _try(what: str, call: Callable[[], Awaitable[object]]) -> Finding:
-    from shared.errors import NotFound, OwnershipLost, ScorerError, StorageUnavailable
+async def _error_of(call: Callable[[], Awaitable[object]]) -> ScorerError | None:
+    from shared.errors import ScorerError
 
     try:
         await call()
-    except OwnershipLost:  # there is no such message: the call itself is permitted
-        return Finding(what, True, "permitted")
-    except NotFound as error:
-        if error.reason in ("ContainerNotFound", "QueueNotFound"):
+    except ScorerError as error:
+        return error
+    return None
+
+
+def permission(what: str, error: ScorerError | None) -> Finding:
+    """What the end of a call that asks for nothing real says of the right to make it."""
+    from shared.errors import NotFound, OwnershipLost
+
+    match error:
+        case NotFound(reason="ContainerNotFound" | "QueueNotFound"):
             mend = "the worker creates it on Azurite; on Azure deploy infra/containerapps.bicep"
             return Finding(what, False, error.reason, mend)
-        return Finding(what, True, "permitted")
-    except StorageUnavailable as error:
-        return Finding(what, False, error.reason, _mend(error.reason))
-    except ScorerError as error:
-        return Finding(what, False, error.reason, _mend(error.reason))
-    return Finding(what, True, "permitted")
+        case None | NotFound() | OwnershipLost():  # no such blob, no such message: we may look
+            return Finding(what, True, "permitted")
+        case _:
+            return Finding(what, False, error.reason, _mend(error))
 
 
-def _mend(reason: str) -> str:
-    if "InvalidHeaderValue" in reason:
-        return "Azurite is older than the SDK's API version: start it with --skipApiVersionCheck"
-    if "Authentication" in reason:
-        return "nobody is signed in here: az login"
-    if "permit" in reason:
-        return "give this identity the data roles of docs/deploy.md; they take minutes to be known"
-    return "is storage running, and reachable from here? Locally: heart-scorer up"
+def _mend(error: ScorerError) -> str:
+    from shared.errors import StorageUnavailable
+
+    match error:
+        case StorageUnavailable(why="not_signed_in"):
+            return "nobody is signed in here, or the key is not the account's: az login"
+        case StorageUnavailable(why="not_permitted"):
+            roles = "give this identity the data roles of docs/deploy.md"
+            return f"{roles}; they take minutes to be known"
+        case _ if "InvalidHeaderValue" in error.reason:
+            return "Azurite is older than the SDK's API: start it with --skipApiVersionCheck"
+        case _:
+            return "is storage running, and reachable from here? Locally: heart-scorer up"
 
 
 async def clock(ask: Callable[[], Awaitable[datetime]]) -> Finding:
@@ -212,6 +226,6 @@ async def clock(ask: Callable[[], Awaitable[datetime]]) -> Finding:
     try:
         skew = abs((datetime.now(UTC) - await ask()).total_seconds())
     except ScorerError as error:
-        return Finding("clock", False, error.reason, _mend(error.reason))
+        return Finding("clock", False, error.reason, _mend(error))
     mend = "set this machine's clock: storage refuses calls that are 15 minutes off"
     return Finding("clock", skew < SKEW, f"{skew:.0f} s from storage's", mend)

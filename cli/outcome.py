@@ -48,7 +48,6 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, A
     """Poll for the summary, showing progress. None: not until `ends`. Looks once at least."""
     import asyncio
 
-    from cli.storage import not_authorised
     from shared.errors import StorageUnavailable
 
     begun = looked = time.monotonic()
@@ -64,7 +63,7 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, A
                     offset, rows = await progress(blobs, sent.scores_blob)
                     show(offset, rows, rows / (now - begun))
             except StorageUnavailable as error:
-                if not_authorised(error):
+                if error.not_authorised:
                     raise
                 say(f"{error.reason}; still waiting")
             if time.monotonic() >= ends:

@@ -29,7 +29,7 @@ def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
         code = Exit.USAGE
     except StorageUnavailable as error:
         say(f"{error.reason}; see: heart-scorer doctor")
-        code = Exit.NOT_AUTHORISED if not_authorised(error) else Exit.FAILED
+        code = Exit.NOT_AUTHORISED if error.not_authorised else Exit.FAILED
     except NotFound as error:
         say(_missing(error))
         code = Exit.FAILED
@@ -42,9 +42,12 @@ def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
     raise typer.Exit(code)
 
 
-def not_authorised(error: StorageUnavailable) -> bool:
-    """Whether storage refused us, or nobody is signed in."""
-    return "permit" in error.reason or "Authentication" in error.reason
+def take_running() -> bool:
+    """Take the storage of a running `heart-scorer up` if the settings name none; whether we did."""
+    if load_settings(StorageSettings).has_storage or not (found := remembered()):
+        return False
+    os.environ["AZURE_STORAGE_CONNECTION_STRING"] = found
+    return True
 
 
 async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
@@ -58,11 +61,8 @@ async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(complain)
-    settings = load_settings(StorageSettings)
-    if not settings.has_storage and (found := remembered()):
-        os.environ["AZURE_STORAGE_CONNECTION_STRING"] = found
-        settings = load_settings(StorageSettings)
-    async with open_storage(settings) as storage:
+    take_running()
+    async with open_storage(load_settings(StorageSettings)) as storage:
         return await work(storage)
 
 

@@ -25,7 +25,7 @@ Messages may be shown to users: they name fields, limits and places, never a val
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from shared.fields import Rejection
@@ -87,10 +87,22 @@ class StorageError(ScorerError):
 class StorageUnavailable(StorageError):
     """Storage did not answer, is busy, or does not permit the call yet. May pass by itself."""
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        retry_after: float | None = None,
+        why: Literal["busy", "no_answer", "not_signed_in", "not_permitted"] = "busy",
+    ) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
         """Seconds that the service asks callers to wait, if it said so."""
+        self.why = why
+        """What a person would have to mend; for a service all of it may pass."""
+
+    @property
+    def not_authorised(self) -> bool:
+        """Whether storage does not know the caller, or does not permit what was asked."""
+        return self.why in ("not_signed_in", "not_permitted")
 
 
 class NotFound(StorageError):

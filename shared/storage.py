@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from xml.etree.ElementTree import ParseError
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.storage.blob import BlobBlock, BlobType, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
@@ -77,14 +77,23 @@ _PASSING = frozenset(
 def _meaning(error: AzureError) -> ScorerError:
     """What an SDK error means to us."""
     if not isinstance(error, HttpResponseError) or error.status_code is None:
-        return StorageUnavailable(f"storage does not answer: {type(error).__name__}")
+        # Of a credential that gets no token: storage itself was not asked.
+        unknown = isinstance(error, ClientAuthenticationError)
+        return StorageUnavailable(
+            f"storage does not answer: {type(error).__name__}",
+            why="not_signed_in" if unknown else "no_answer",
+        )
     status = error.status_code
     code = getattr(error, "error_code", None) or error.reason or ""
     code = str(getattr(code, "value", code))
     if code in _STANDS:
         return AlreadyExists(code)
     if status in (401, 403):
-        return StorageUnavailable(f"storage does not permit this: {status} {code}")
+        unknown = status == 401 or code == "AuthenticationFailed"
+        return StorageUnavailable(
+            f"storage does not permit this: {status} {code}",
+            why="not_signed_in" if unknown else "not_permitted",
+        )
     if status in (408, 429) or status >= 500 or code in _PASSING:
         return StorageUnavailable(f"storage is busy or down: {status} {code}", _wait_asked(error))
     if status < 400:
@@ -113,7 +122,9 @@ def _translated() -> Iterator[None]:
     except ParseError as error:  # an answer that something between us and storage made
         raise StorageUnavailable("storage's answer cannot be read") from error
     except (TimeoutError, OSError) as error:
-        raise StorageUnavailable(f"storage does not answer: {type(error).__name__}") from error
+        raise StorageUnavailable(
+            f"storage does not answer: {type(error).__name__}", why="no_answer"
+        ) from error
 
 
 def _answers(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

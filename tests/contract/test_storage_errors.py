@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
 from cli.local import connection_string
 from shared.errors import (
@@ -23,7 +24,7 @@ from shared.errors import (
     StorageUnavailable,
 )
 from shared.ports import Message
-from shared.storage import Storage
+from shared.storage import Storage, _meaning
 from tests.conftest import open_azurite
 
 MESSAGE = Message("id", "receipt", "", 1, datetime.now(UTC), datetime.now(UTC))
@@ -85,6 +86,35 @@ async def test_refusals_of_a_look_at_a_blob(
     assert code in str(raised.value) or expected is InputChanged
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "why", "not_authorised"),
+    [
+        (401, "InvalidAuthenticationInfo", "not_signed_in", True),
+        (403, "AuthenticationFailed", "not_signed_in", True),
+        (403, "AuthorizationPermissionMismatch", "not_permitted", True),
+        (409, "ContainerBeingDeleted", "busy", False),
+    ],
+)
+async def test_what_is_to_be_mended_is_told_by_the_code(
+    status: int, code: str, why: str, not_authorised: bool
+) -> None:
+    async with refusing(status, code) as (storage, _):
+        with pytest.raises(StorageUnavailable) as raised:
+            await storage.blobs().facts("incoming", "a.csv")
+
+    assert (raised.value.why, raised.value.not_authorised) == (why, not_authorised)
+
+
+def test_a_credential_without_a_token_is_not_storage_that_does_not_answer() -> None:
+    signed_out = _meaning(ClientAuthenticationError("no credential in the chain gave a token"))
+    silent = _meaning(ServiceRequestError("cannot connect"))
+
+    assert isinstance(signed_out, StorageUnavailable)
+    assert isinstance(silent, StorageUnavailable)
+    assert (signed_out.why, signed_out.not_authorised) == ("not_signed_in", True)
+    assert (silent.why, silent.not_authorised) == ("no_answer", False)
+
+
 async def test_an_archived_blob_is_unreadable() -> None:
     async with refusing(409, "BlobArchived") as (storage, _):
         with pytest.raises(InputUnreadable, match="BlobArchived"):
@@ -138,9 +168,10 @@ async def test_a_renewal_is_tried_once_and_by_the_lease_again(status: int) -> No
 async def test_a_renewal_that_hangs_ends_within_its_limit() -> None:
     async with refusing(200, delay=7) as (storage, refusals):
         begun = time.monotonic()
-        with pytest.raises(StorageUnavailable):
+        with pytest.raises(StorageUnavailable) as raised:
             await storage.queue("q").renew(MESSAGE, 60)
         assert time.monotonic() - begun < 6.5
+        assert raised.value.why == "no_answer"
         assert refusals.requests == 1
 
 

@@ -1,0 +1,38 @@
+"""What `heart-scorer doctor` says of a call to storage, by how the call ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli.doctor import permission
+from shared.errors import (
+    InputUnreadable,
+    NotFound,
+    OwnershipLost,
+    ScorerError,
+    StorageUnavailable,
+)
+
+
+@pytest.mark.parametrize("error", [None, NotFound("BlobNotFound"), OwnershipLost("gone")])
+def test_a_call_that_found_nothing_was_permitted(error: ScorerError | None) -> None:
+    assert permission("scores: read", error).fine
+
+
+@pytest.mark.parametrize(
+    ("error", "mend"),
+    [
+        (NotFound("ContainerNotFound"), "the worker creates it"),
+        (NotFound("QueueNotFound"), "the worker creates it"),
+        (StorageUnavailable("x", why="not_signed_in"), "az login"),
+        (StorageUnavailable("x", why="not_permitted"), "give this identity the data roles"),
+        (StorageUnavailable("x", why="no_answer"), "heart-scorer up"),
+        (StorageUnavailable("x", why="busy"), "heart-scorer up"),
+        (InputUnreadable("storage refuses this blob: 400 InvalidHeaderValue"), "Azurite is older"),
+    ],
+)
+def test_each_fault_has_its_mend(error: ScorerError, mend: str) -> None:
+    finding = permission("scores: read", error)
+
+    assert (finding.fine, finding.found) == (False, error.reason)
+    assert mend in finding.mend
