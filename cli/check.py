@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.files import file_blocks, format_or_exit, output_rows, pieces
+from cli.files import exit_if_refused, file_blocks, format_or_exit, output_rows
 from cli.home import MODEL_DIR
 from cli.outcome import column_lines
-from cli.output import Exit, say
+from cli.output import Exit
 
 if TYPE_CHECKING:
     from shared.message import Format
@@ -40,26 +40,19 @@ def check(
 ) -> None:
     """Say which rows of a file the worker would reject, and why."""
     from shared.artifact import read_manifest
-    from shared.errors import BadFile, StartupError
+    from shared.errors import BadFile
 
     kind, packed = format_or_exit(file.name)
-    try:
+    with exit_if_refused(file.name):
         manifest, _ = read_manifest(model_dir)
-    except StartupError as error:
-        say(str(error))
-        raise typer.Exit(Exit.USAGE) from error
-    try:
-        found = examine(file, kind, packed=packed, manifest=manifest, first=first)
-    except BadFile as error:
-        if as_json:
+        try:
+            found = examine(file, kind, packed=packed, manifest=manifest, first=first)
+        except BadFile as error:
+            if not as_json:
+                raise
             print(json.dumps({"status": "refused", "reason": error.reason}))
-        else:
-            say(f"{file.name}: refused: {error.reason}")
-        raise typer.Exit(Exit.REFUSED) from error
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        print(as_text(found))
+            raise typer.Exit(Exit.REFUSED) from error
+    print(json.dumps(found, indent=1) if as_json else as_text(found))
     raise typer.Exit(Exit.REFUSED if found["rows"]["rejected"] else Exit.DONE)
 
 
@@ -73,7 +66,7 @@ def examine(file: Path, kind: Format, *, packed: bool, manifest: Any, first: int
     table = open_table(kind, scorer, Options(), Limits())
     counts = Counts()
     examples: dict[str, list[dict[str, object]]] = {}
-    for block in file_blocks(pieces(file), table, packed=packed):
+    for block in file_blocks(file, table, packed=packed):
         scored = table.score(block, counts.rows + 1)
         counts.add(scored.counts)
         if scored.counts.rejected and any(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.files import format_or_exit, pieces, scored_rows
-from cli.output import Exit, say
+from cli.files import exit_if_refused, format_or_exit, scored_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from shared.artifact import Artifact
+    from shared.message import Format
 
 
 def compare(
@@ -19,61 +25,60 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score a file with two models: what moves, and who crosses."""
+    with exit_if_refused(file.name):
+        found = differences(old, new, file)
+    print(json.dumps(found, indent=1) if as_json else as_text(found))
+
+
+def differences(old: Path, new: Path, file: Path) -> dict[str, Any]:
+    """How two artifacts differ on a file. Raises `StartupError` and `BadFile`."""
     import numpy as np
 
     from shared.artifact import load_artifact
-    from shared.errors import BadFile, StartupError
-    from shared.scoring import Scorer
 
     kind, packed = format_or_exit(file.name)
-    try:
-        artifacts = [load_artifact(directory) for directory in (old, new)]
-        columns = [
-            np.array(
-                [
-                    np.nan if probability is None else probability
-                    for _, probability in scored_rows(
-                        pieces(file),
-                        kind,
-                        Scorer(a.model, a.manifest.fields, a.manifest.threshold),
-                        packed=packed,
-                    )
-                ]
-            )
-            for a in artifacts
-        ]
-    except StartupError as error:
-        say(str(error))
-        raise typer.Exit(Exit.USAGE) from error
-    except BadFile as error:
-        say(f"{file.name}: refused: {error.reason}")
-        raise typer.Exit(Exit.REFUSED) from error
-
-    before, after = columns
-    both = ~np.isnan(before) & ~np.isnan(after)
-    moved = np.abs(after - before)[both]
-    labels = [
-        column[both] >= a.manifest.threshold for column, a in zip(columns, artifacts, strict=True)
-    ]
-    found = {
-        "old": artifacts[0].manifest.version,
-        "new": artifacts[1].manifest.version,
+    first, second = load_artifact(old), load_artifact(new)
+    before, after = (probabilities(file, kind, one, packed=packed) for one in (first, second))
+    by_old, by_new = ~np.isnan(before), ~np.isnan(after)
+    both = by_old & by_new
+    moved = np.abs(after - before)[both] if both.any() else np.zeros(1)
+    label_before = before[both] >= first.manifest.threshold
+    label_after = after[both] >= second.manifest.threshold
+    return {
+        "old": first.manifest.version,
+        "new": second.manifest.version,
         "rows": len(before),
         "scored_by_both": int(both.sum()),
-        "only_old": int((~np.isnan(before) & np.isnan(after)).sum()),
-        "only_new": int((np.isnan(before) & ~np.isnan(after)).sum()),
+        "only_old": int((by_old & ~by_new).sum()),
+        "only_new": int((by_new & ~by_old).sum()),
         "moved": int((moved > 0).sum()),
-        "mean_move": float(moved.mean()) if len(moved) else 0.0,
-        "median_move": float(np.median(moved)) if len(moved) else 0.0,
-        "largest_move": float(moved.max()) if len(moved) else 0.0,
-        "crossed_up": int((~labels[0] & labels[1]).sum()),
-        "crossed_down": int((labels[0] & ~labels[1]).sum()),
+        "mean_move": float(moved.mean()),
+        "median_move": float(np.median(moved)),
+        "largest_move": float(moved.max()),
+        "crossed_up": int((label_after & ~label_before).sum()),
+        "crossed_down": int((label_before & ~label_after).sum()),
     }
-    if as_json:
-        print(json.dumps(found, indent=1))
-        return
-    print(f"old {found['old']}, new {found['new']}")
-    print(f"rows     {found['rows']}, scored by both {found['scored_by_both']}")
-    print(f"moved    {found['moved']}, mean {found['mean_move']:.4f}, median ", end="")
-    print(f"{found['median_move']:.4f}, largest {found['largest_move']:.4f}")
-    print(f"crossed  {found['crossed_up']} up, {found['crossed_down']} down")
+
+
+def probabilities(
+    file: Path, kind: Format, artifact: Artifact, *, packed: bool
+) -> NDArray[np.float64]:
+    """Probability of each row, [rows]; NaN where it is rejected. Raises `BadFile`."""
+    import numpy as np
+
+    from shared.scoring import Scorer
+
+    scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
+    rows = scored_rows(file, kind, scorer, packed=packed)
+    return np.array([probability for _, probability in rows], float)
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """What differs, for people."""
+    return (
+        f"old {found['old']}, new {found['new']}\n"
+        f"rows     {found['rows']}, scored by both {found['scored_by_both']}\n"
+        f"moved    {found['moved']}, mean {found['mean_move']:.4f}, "
+        f"median {found['median_move']:.4f}, largest {found['largest_move']:.4f}\n"
+        f"crossed  {found['crossed_up']} up, {found['crossed_down']} down"
+    )

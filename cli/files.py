@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from shared.tables import Block, Table
 
 PIECE = 2 << 20
+"""Bytes read at once."""
 
 
 def format_or_exit(name: str) -> tuple[Format, bool]:
@@ -32,21 +34,30 @@ def format_or_exit(name: str) -> tuple[Format, bool]:
     return kind, packed
 
 
-def pieces(file: Path) -> Iterator[bytes]:
-    """The file's bytes, a few MiB at a time."""
-    with file.open("rb") as content:
-        while piece := content.read(PIECE):
-            yield piece
+@contextmanager
+def exit_if_refused(name: str) -> Iterator[None]:
+    """Say in a line why an artifact (exit 2) or the file of this name (exit 3) is refused."""
+    from shared.errors import BadFile, StartupError
+
+    try:
+        yield
+    except StartupError as error:
+        say(str(error))
+        raise typer.Exit(Exit.USAGE) from error
+    except BadFile as error:
+        say(f"{name}: refused: {error.reason}")
+        raise typer.Exit(Exit.REFUSED) from error
 
 
-def file_blocks(content: Iterable[bytes], table: Table, *, packed: bool) -> Iterator[Block]:
+def file_blocks(file: Path, table: Table, *, packed: bool) -> Iterator[Block]:
     """Blocks of a file, unpacked where it is gzip. Raises `BadFile`."""
     from shared.gunzip import Gunzip
 
     gunzip = Gunzip() if packed else None
-    for piece in content:
-        for part in gunzip.feed(piece) if gunzip else (piece,):
-            yield from table.feed(part)
+    with file.open("rb") as content:
+        while piece := content.read(PIECE):
+            for part in gunzip.feed(piece) if gunzip else (piece,):
+                yield from table.feed(part)
     if gunzip:
         gunzip.finish()
     yield from table.finish()
@@ -65,7 +76,7 @@ def output_rows(content: bytes, kind: Format, *, header: bool) -> Iterator[dict[
 
 
 def scored_rows(
-    content: Iterable[bytes], kind: Format, scorer: Scorer, *, packed: bool
+    file: Path, kind: Format, scorer: Scorer, *, packed: bool
 ) -> Iterator[tuple[int, float | None]]:
     """Row number and probability of each row; None where it is rejected. Raises `BadFile`."""
     from shared.formats import open_table
@@ -73,7 +84,7 @@ def scored_rows(
 
     table = open_table(kind, scorer, Options(), Limits())
     row = 1
-    for block in file_blocks(content, table, packed=packed):
+    for block in file_blocks(file, table, packed=packed):
         scored = table.score(block, row)
         row += scored.counts.rows
         for line in output_rows(scored.content, kind, header=block.first):

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.files import format_or_exit, output_rows, pieces, probability_of, scored_rows
+from cli.files import exit_if_refused, format_or_exit, output_rows, probability_of, scored_rows
 from cli.home import MODEL_DIR
 from cli.outcome import read_summary
 from cli.output import Exit, say
 
 if TYPE_CHECKING:
-    from shared.artifact import Manifest
     from shared.ports import Account, Blobs
     from shared.scoring import Scorer
 
@@ -40,21 +39,13 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score a batch or a file again with scikit-learn and compare."""
-    from shared.errors import BadFile, StartupError
-
     file = Path(batch_or_file)
-    try:
+    with exit_if_refused(batch_or_file):
         found = (
             verify_file(file, model_dir)
             if file.is_file()
             else verify_batch(batch_or_file, model_dir)
         )
-    except StartupError as error:
-        say(str(error))
-        raise typer.Exit(Exit.USAGE) from error
-    except BadFile as error:
-        say(f"{batch_or_file}: refused: {error.reason}")
-        raise typer.Exit(Exit.REFUSED) from error
     print(json.dumps(asdict(found), indent=1) if as_json else found)
     raise typer.Exit(Exit.FAILED if found.different else Exit.DONE)
 
@@ -69,8 +60,8 @@ def verify_file(file: Path, model_dir: Path) -> Comparison:
     artifact = load_artifact(model_dir)
     serving = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
     return compare_rows(
-        scored_rows(pieces(file), kind, serving, packed=packed),
-        scored_rows(pieces(file), kind, oracle, packed=packed),
+        scored_rows(file, kind, serving, packed=packed),
+        scored_rows(file, kind, oracle, packed=packed),
     )
 
 
@@ -99,7 +90,7 @@ def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
         kind, packed = format_or_exit(summary["identity"]["blob"])
         return compare_rows(
             committed_rows(result, summary["output"]["blob"]),
-            scored_rows(pieces(source), kind, oracle, packed=packed),
+            scored_rows(source, kind, oracle, packed=packed),
         )
 
 
@@ -123,14 +114,16 @@ def scikit_learn(model_dir: Path, expected_sha256: str | None = None) -> Scorer:
     from shared.errors import StartupError
     from shared.scoring import Scorer
 
-    manifest: Manifest
     manifest, sha256 = read_manifest(model_dir)
     if expected_sha256 is not None and sha256 != expected_sha256:
         raise StartupError(
             f"the batch was scored by another model: its manifest is {expected_sha256[:12]}…, "
             f"{model_dir} has {sha256[:12]}…; name its directory by --model-dir"
         )
-    content = (model_dir / "model.joblib").read_bytes()
+    try:
+        content = (model_dir / "model.joblib").read_bytes()
+    except OSError as error:
+        raise StartupError(f"no model.joblib in {model_dir}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != manifest.files.get("model.joblib"):
         raise StartupError(f"{model_dir / 'model.joblib'} is not the one of its manifest")
     return Scorer(SklearnModel(content, manifest), manifest.fields, manifest.threshold)

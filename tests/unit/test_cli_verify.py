@@ -73,14 +73,26 @@ def test_an_estimator_that_was_changed_is_refused(artifact_dir: Path, tmp_path: 
     assert "is not the one of its manifest" in said
 
 
+def test_an_artifact_without_its_estimator_is_refused(artifact_dir: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(artifact_dir, tmp_path / "other")
+    (other / "model.joblib").unlink()
+
+    code, _, said = call("verify", SAMPLE, "--model-dir", other)
+
+    assert code == 2
+    assert said.startswith(f"no model.joblib in {other}")
+
+
 def test_a_file_that_cannot_be_read_is_refused(artifact_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "patients.csv"
     file.write_text("age,chol\n54,200\n")
 
-    code, _, said = call("verify", file, "--model-dir", artifact_dir)
+    verified = call("verify", file, "--model-dir", artifact_dir)
+    compared = call("compare", artifact_dir, artifact_dir, file)
 
-    assert code == 3
-    assert "refused: " in said
+    for code, out, said in (verified, compared):
+        assert (code, out) == (3, "")
+        assert "patients.csv: refused: " in said
 
 
 @pytest.mark.parametrize(
@@ -120,6 +132,27 @@ def test_a_model_compared_with_itself_moves_nothing(artifact_dir: Path) -> None:
     assert code == 0
     assert (document["rows"], document["scored_by_both"], document["moved"]) == (13, 12, 0)
     assert (document["crossed_up"], document["crossed_down"]) == (0, 0)
+
+
+def test_a_comparison_is_four_lines_for_people(artifact_dir: Path) -> None:
+    code, text, said = call("compare", artifact_dir, artifact_dir, SAMPLE)
+
+    assert (code, said) == (0, "")
+    assert [line.split()[0] for line in text.splitlines()] == ["old", "rows", "moved", "crossed"]
+    assert "\nrows     13, scored by both 12\n" in text
+    assert text.endswith("\ncrossed  0 up, 0 down\n")
+
+
+def test_a_file_without_a_row_that_both_score_moves_nothing(
+    artifact_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "patients.csv"
+    file.write_bytes(a_csv(a_patient(age=300)))
+
+    document = json.loads(call("compare", artifact_dir, artifact_dir, file, "--json")[1])
+
+    assert (document["rows"], document["scored_by_both"]) == (1, 0)
+    assert (document["moved"], document["largest_move"]) == (0, 0)
 
 
 def test_patients_who_cross_the_threshold_are_counted(artifact_dir: Path, tmp_path: Path) -> None:
