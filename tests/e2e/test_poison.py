@@ -192,8 +192,8 @@ from shared.storage import StorageQueue
 async def die(self, message):
     os.kill(os.getpid(), signal.SIGKILL)
 StorageQueue.delete = die
-import cli.poison
-cli.poison.HIDDEN = 1
+import cli.poison_queue
+cli.poison_queue.HIDDEN = 1
 from cli.__main__ import main
 sys.argv = ["heart-scorer", "poison", "replay", "--yes"]
 main()

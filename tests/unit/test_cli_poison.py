@@ -5,24 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from cli.poison import (
-    HIDDEN,
-    Chosen,
-    Entry,
-    NotReplayable,
-    drop_one,
-    next_id,
-    read_all,
-    replay_one,
-    walk,
-)
+from cli.poison import drop_one
+from cli.poison_queue import HIDDEN, Entry, Selection, read_all, walk
+from cli.replay import NotReplayable, next_id, replay_one
 from shared.artifact import Artifact
 from shared.errors import StorageUnavailable
 from shared.ports import Message
@@ -74,10 +64,6 @@ async def replay_all(storage: Storage) -> list[str]:
     queue = storage.queue("patient-batches-poison")
     async with aclosing(walk(queue)) as entries:
         return [await replay_one(storage, entry) async for entry in entries]
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    run_virtually(work)
 
 
 BODIES = {
@@ -133,7 +119,7 @@ def test_a_message_of_each_form_is_scored_as_a_new_batch(
         assert summary["replay_of"] == "ward"
         assert world.poisoned() == []
 
-    run(work())
+    run_virtually(work())
 
 
 def test_a_body_that_was_put_into_a_blob_is_replayed_from_there(world: World) -> None:
@@ -148,7 +134,7 @@ def test_a_body_that_was_put_into_a_blob_is_replayed_from_there(world: World) ->
         await world.emptied()
         assert world.summary("ward.r2")["rows"]["scored"] == 2
 
-    run(work())
+    run_virtually(work())
 
 
 def test_options_and_trace_go_along(world: World) -> None:
@@ -168,7 +154,7 @@ def test_options_and_trace_go_along(world: World) -> None:
         assert b"input_age" in world.scores("ward.r2")
         assert world.summary("ward.r2")["traceparent"] == trace
 
-    run(work())
+    run_virtually(work())
 
 
 @pytest.mark.parametrize("scored_between", [False, True])
@@ -196,7 +182,7 @@ def test_a_replay_that_was_cut_off_is_the_same_batch_when_repeated(
         assert batches == {"ward.r2"}
         assert world.poison.bodies() == []
 
-    run(work())
+    run_virtually(work())
 
 
 def test_an_entry_that_the_worker_sent_twice_is_replayed_once(world: World) -> None:
@@ -210,7 +196,7 @@ def test_an_entry_that_the_worker_sent_twice_is_replayed_once(world: World) -> N
         batches = {name.split("/")[0] for name in world.blobs.names("scores")}
         assert batches == {"ward.r2"}
 
-    run(work())
+    run_virtually(work())
 
 
 def test_a_replay_that_failed_again_has_the_next_number(world: World) -> None:
@@ -222,7 +208,7 @@ def test_a_replay_that_failed_again_has_the_next_number(world: World) -> None:
         await world.emptied()
         assert world.summary("ward.r3")["replay_of"] == "ward.r2"
 
-    run(work())
+    run_virtually(work())
 
 
 async def test_a_name_that_another_batch_has_is_passed_over(world: World) -> None:
@@ -261,7 +247,7 @@ def test_what_no_worker_could_read_is_said_and_stays(body: str, why: str, world:
         assert len(world.poison.bodies()) == 1
         assert world.queue.bodies() == []
 
-    run(work())
+    run_virtually(work())
 
 
 def test_what_somebody_else_put_there_can_be_replayed_too(world: World) -> None:
@@ -275,7 +261,7 @@ def test_what_somebody_else_put_there_can_be_replayed_too(world: World) -> None:
         await world.emptied()
         assert world.summary(f"{own}.r2")["rows"]["scored"] == 2
 
-    run(work())
+    run_virtually(work())
 
 
 async def test_a_dropped_entry_is_gone_and_nothing_else(world: World) -> None:
@@ -365,19 +351,19 @@ FOUND = (("b", "gave up", 2.0), ("a", "input missing", 30.0), ("c", "gave up at 
 
 
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
+    ("selection", "expected"),
     [
-        (Chosen(), ["c", "a", "b"]),
-        (Chosen(ids=("a", "nobody")), ["a"]),
-        (Chosen(reason="gave up"), ["c", "b"]),
-        (Chosen(older_than=24), ["c", "a"]),
-        (Chosen(older_than=24, reason="gave up"), ["c"]),
-        (Chosen(limit=2), ["c", "a"]),
-        (Chosen(reason="no such reason"), []),
+        (Selection(), ["c", "a", "b"]),
+        (Selection(ids=("a", "nobody")), ["a"]),
+        (Selection(reason="gave up"), ["c", "b"]),
+        (Selection(older_than=24), ["c", "a"]),
+        (Selection(older_than=24, reason="gave up"), ["c"]),
+        (Selection(limit=2), ["c", "a"]),
+        (Selection(reason="no such reason"), []),
     ],
 )
-def test_entries_are_chosen_the_oldest_first(chosen: Chosen, expected: list[str]) -> None:
-    assert [entry.batch_id for entry in chosen.of(entries(*FOUND))] == expected
+def test_entries_are_chosen_the_oldest_first(selection: Selection, expected: list[str]) -> None:
+    assert [entry.batch_id for entry in selection.of(entries(*FOUND))] == expected
 
 
 def test_what_is_shown_of_an_entry_is_never_its_body() -> None:

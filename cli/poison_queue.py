@@ -1,0 +1,137 @@
+"""The entries of the poison queue: reads all of them, gives back what nobody took.
+
+Entries are read by receiving them (a peek shows 32 at most): they are hidden from others for a
+minute and given back at once, so that whatever interrupts a command, each is still in the queue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Collection, Iterable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cli.outcome import SCORES
+from cli.output import say
+
+if TYPE_CHECKING:
+    from shared.ports import Account, Message, Queue
+
+HIDDEN = 60
+"""Seconds that entries are hidden from others while a command looks at them."""
+PAGE = 32
+"""Most messages of one call."""
+
+
+def poison_queue(storage: Account) -> Queue:
+    """The poison queue of the settings."""
+    from shared.settings import StorageSettings, load_settings
+
+    return storage.queue(load_settings(StorageSettings).poison_queue)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the poison queue."""
+
+    message: Message
+    facts: dict[str, Any]
+
+    @property
+    def batch_id(self) -> str:
+        return str(self.facts["batch_id"])
+
+    @property
+    def reason(self) -> str:
+        return str(self.facts["reason"])
+
+    @property
+    def age_hours(self) -> float:
+        return (datetime.now(UTC) - self.message.inserted).total_seconds() / 3600
+
+    def shown(self) -> dict[str, Any]:
+        """What may be printed: never the body."""
+        return {key: self.facts.get(key) for key in ("batch_id", "reason", "time", "deliveries")}
+
+
+def _entry(message: Message) -> Entry:
+    """What the worker wrote; anything else stands for itself, as somebody put it there."""
+    try:
+        facts = json.loads(message.body)
+    except ValueError:
+        facts = None
+    if isinstance(facts, dict) and {"batch_id", "reason"} <= facts.keys():
+        return Entry(message, facts)
+    return Entry(
+        message,
+        {
+            "batch_id": message.id,
+            "reason": "not an entry of the worker",
+            "time": message.inserted.isoformat(),
+            "body": message.body,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which entries a command is about."""
+
+    ids: Collection[str] = ()
+    reason: str | None = None
+    older_than: float | None = None
+    limit: int | None = None
+
+    def of(self, found: Iterable[Entry]) -> list[Entry]:
+        """The oldest first."""
+        return [
+            entry
+            for entry in sorted(found, key=lambda entry: entry.message.inserted)
+            if (not self.ids or entry.batch_id in self.ids)
+            and (self.reason is None or self.reason in entry.reason)
+            and (self.older_than is None or entry.age_hours > self.older_than)
+        ][: self.limit]
+
+
+async def walk(queue: Queue) -> AsyncGenerator[Entry, None]:
+    """Each entry once. Those that the caller did not delete are given back at the end."""
+    import asyncio
+
+    from shared.errors import OwnershipLost
+
+    taken: dict[str, Message] = {}
+
+    async def give_back(message: Message) -> None:
+        with suppress(OwnershipLost):  # deleted, or another command has it by now
+            await queue.renew(message, 0)
+
+    try:
+        while page := await queue.receive(PAGE, HIDDEN):
+            new = [message for message in page if message.id not in taken]
+            taken |= {message.id: message for message in page}
+            for message in new:
+                yield _entry(message)
+            if not new:  # the first ones are to be seen again: the walk took a minute
+                break
+    finally:
+        messages = list(taken.values())
+        for start in range(0, len(messages), PAGE):
+            await asyncio.gather(*map(give_back, messages[start : start + PAGE]))
+
+
+async def read_all(queue: Queue) -> list[Entry]:
+    """All entries that no other command is looking at."""
+    async with aclosing(walk(queue)) as entries:
+        found = [entry async for entry in entries]
+    if (hidden := await queue.length() - len(found)) > 0:
+        say(f"{hidden} more are in the hands of another command; they are back within a minute")
+    return found
+
+
+async def message_of(storage: Account, entry: Entry) -> str:
+    """The failed message itself: in its entry, or in the blob that the entry names."""
+    if "body_blob" in entry.facts:
+        return (await storage.blobs().read(SCORES, str(entry.facts["body_blob"]))).decode()
+    return str(entry.facts.get("body", ""))
