@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -76,8 +77,12 @@ def on_terminal(
         env=environment(connection_string, **env),
     )
     os.close(theirs)
-    received = b""
+    received, interrupted = b"", False
     while True:
+        if interrupted and not select.select([ours], [], [], 5)[0]:
+            # The first came between the question and the read of its answer, which sleeps on.
+            command.send_signal(signal.SIGINT)
+            continue
         try:
             received += os.read(ours, 65536)
         except OSError:  # the other side is closed
@@ -85,6 +90,7 @@ def on_terminal(
         if answer is not None and b"[y/N]" in received:
             if answer == "^C":
                 command.send_signal(signal.SIGINT)
+                interrupted = True
             else:
                 os.write(ours, answer.encode() + b"\n")
             answer = None
