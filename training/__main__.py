@@ -1,4 +1,7 @@
-"""`python -m training`: train a model and write its artifact."""
+"""`python -m training`: train a model and write its artifact.
+
+Figures go to stdout, progress and errors to stderr.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,20 @@ from pathlib import Path
 
 from training.errors import TrainingError
 from training.report import summary
-from training.train import DEFAULT_OUTPUT, say, train
+from training.train import DEFAULT_OUTPUT, train
+
+
+def say(line: str) -> None:
+    """A line for people."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def main() -> int:
     """Train as the arguments say; 1 and one line on stderr when something does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Train a model and write its artifact."
+    )
     parser.add_argument("--data", type=Path, help="another sample of the same fields")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="artifact directory")
     parser.add_argument("--repeats", type=int, default=1, help="repeats of the cross-validation")
@@ -24,12 +35,17 @@ def main() -> int:
         parser.error("--repeats must be at least 1")
     try:
         manifest = train(
-            asked.data, asked.output, asked.repeats, say, model=asked.model, card=asked.card
+            data=asked.data,
+            output=asked.output,
+            repeats=asked.repeats,
+            model=asked.model,
+            card=asked.card,
+            progress=say,
         )
     except TrainingError as error:
         say(f"error: {error}")
         return 1
-    summary(manifest, say)
+    sys.stdout.write(summary(manifest) + "\n")
     return 0
 
 

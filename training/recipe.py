@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.fields import FieldTable
+from training.errors import TrainingError
 
 Column = NDArray[np.float64]
 
@@ -65,3 +68,17 @@ class Recipe:
     """Paragraphs of the model card by section, beside what is computed."""
     expected: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Cross-validated figures of the demonstration data, by number of repeats."""
+
+
+def read_model_file(path: Path) -> Recipe:
+    """Run a model file and take its `MODEL`. Raises `TrainingError`."""
+    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise TrainingError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # joblib looks there for classes of the file
+    spec.loader.exec_module(module)
+    recipe = getattr(module, "MODEL", None)
+    if not isinstance(recipe, Recipe):
+        raise TrainingError(f"{path} defines no MODEL = Recipe(...)")
+    return recipe

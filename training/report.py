@@ -1,11 +1,11 @@
-"""The model card as Markdown and as one self-contained HTML page, and a run's last words.
+"""What a run found in three forms: Markdown, one self-contained HTML page, lines for a terminal.
 
 The same figures give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from html import escape
 
 from shared.artifact import Manifest
@@ -117,17 +117,14 @@ def _html_table(table: Table) -> str:
     )
 
 
-def summary(manifest: Manifest, say: Callable[[str], None]) -> None:
-    """What a run says at its end: figures with intervals, field sets, thresholds, subgroups."""
-    for line in named_figures(manifest.figures):
-        say(line)
+def summary(manifest: Manifest) -> str:
+    """Lines for a terminal: figures with intervals, field sets, thresholds, subgroups."""
+    lines = named_figures(manifest.figures)
     for table in run_tables(manifest):
-        say("")
-        for line in _aligned(table):
-            say("  " + line)
-    parity = manifest.figures["parity"]
-    say("")
-    say(f"largest difference to scikit-learn {parity['largest_difference']:.1e}")
+        lines += ["", *("  " + line for line in _aligned(table))]
+    largest = manifest.figures["parity"]["largest_difference"]
+    lines += ["", f"largest difference to scikit-learn {largest:.1e}"]
+    return "\n".join(lines)
 
 
 def _aligned(table: Table) -> list[str]:

@@ -5,10 +5,7 @@ Nothing is written unless everything held.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,23 +18,18 @@ from shared.errors import RecordRejected
 from shared.ports import Model
 from training.card import sections
 from training.errors import TrainingError
-from training.evaluation import Evaluation, evaluate, rounded
+from training.evaluation import Evaluation, Progress, evaluate, rounded
 from training.export import check_loads_elsewhere, libraries, pickled, sha256, write_artifact
 from training.figures import figures
 from training.graph import stock_graph
 from training.heart import MODEL
 from training.parity import check_parity, parity_rows
-from training.recipe import Dataset, Recipe
+from training.recipe import Dataset, Recipe, read_model_file
 from training.report import markdown, page
 
 DEFAULT_OUTPUT = Path(__file__).parents[1] / "artifact"
 GOLDEN_ROWS = 5
 """First rows of the data that become golden records when the recipe names none."""
-
-
-def say(line: str) -> None:
-    """Tell the terminal; data would go to stdout."""
-    sys.stderr.write(line + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +43,11 @@ class Trained:
 
 
 def train(
+    *,
+    progress: Progress,
     data: Path | None = None,
     output: Path = DEFAULT_OUTPUT,
     repeats: int = 1,
-    progress: Callable[[str], None] = say,
     model: Path | None = None,
     card: Path | None = None,
 ) -> Manifest:
@@ -79,26 +72,7 @@ def train(
     return trained.manifest
 
 
-def read_model_file(path: Path) -> Recipe:
-    """Run a model file and take its `MODEL`. Raises `TrainingError`."""
-    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise TrainingError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # joblib looks there for classes of the file
-    spec.loader.exec_module(module)
-    recipe = getattr(module, "MODEL", None)
-    if not isinstance(recipe, Recipe):
-        raise TrainingError(f"{path} defines no MODEL = Recipe(...)")
-    return recipe
-
-
-def run(
-    recipe: Recipe,
-    data: Path | None,
-    repeats: int,
-    progress: Callable[[str], None] = say,
-) -> Trained:
+def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> Trained:
     """Train any recipe; writes nothing. Raises `TrainingError`."""
     dataset = recipe.load(data)
     progress(f"data: {len(dataset.outcome)} rows, {dataset.outcome.sum()} with the outcome")
@@ -107,15 +81,11 @@ def run(
         evaluation = evaluate(recipe, dataset, repeats, progress)
         progress("fitting")
         estimator = recipe.estimator().fit(dataset.rows, dataset.outcome)
-        return export(recipe, dataset, estimator, evaluation, progress)
+        return artifact_of(recipe, dataset, estimator, evaluation, progress)
 
 
-def export(
-    recipe: Recipe,
-    data: Dataset,
-    estimator: Any,
-    evaluation: Evaluation,
-    progress: Callable[[str], None] = say,
+def artifact_of(
+    recipe: Recipe, data: Dataset, estimator: Any, evaluation: Evaluation, progress: Progress
 ) -> Trained:
     """The artifact of a fitted estimator, compared with scikit-learn. Raises `TrainingError`."""
     progress("exporting and comparing with scikit-learn")

@@ -19,6 +19,7 @@ from training.figures import (
     at_threshold,
     bands,
     calibration_groups,
+    figures,
     intervals,
     net_benefit,
     roc,
@@ -166,14 +167,19 @@ def test_words_cannot_break_the_page() -> None:
     assert "| a\\|b |" in markdown(manifest, parts)
 
 
-def test_a_run_says_its_figures() -> None:
-    lines: list[str] = []
+def test_a_run_ends_with_its_figures_in_lines() -> None:
+    found = trained().manifest.figures
 
-    summary(trained().manifest, lines.append)
+    lines = [line.split() for line in summary(trained().manifest).splitlines()]
 
-    text = "\n".join(lines)
-    for words in ("AUC", "Brier score", "calibration slope", "without ca and thal", "women", "0.7"):
-        assert words in text
+    low, high = (f"{end:.3f}" for end in found["intervals"]["auc"])
+    assert ["AUC", f"{found['cross_validated']['auc']:.3f}", low, "to", high] in lines
+    sets = next(line for line in lines if line[:4] == ["without", "ca", "and", "thal"])
+    assert sets[4] == f"{found['field_sets']['without ca and thal']['auc']:.3f}"
+    [women] = [line for line in lines if line[:1] == ["women"]]
+    assert women[1] == str(found["subgroups"]["women"]["n"])
+    thresholds = [line[0] for line in lines if line[:1] in (["0.2"], ["0.5"], ["0.7"])]
+    assert thresholds == ["0.2", "0.5", "0.7"]
 
 
 def test_figures_are_numbers_that_json_knows() -> None:
@@ -212,8 +218,9 @@ def test_intervals_hold_the_figure_and_narrow_with_more_patients() -> None:
     few = intervals(outcome[:50], predicted[:, :50])
     many = intervals(outcome, predicted)
 
+    main = figures(outcome, predicted)
     for name, (low, high) in many.items():
-        assert low < high, name
+        assert low < main[name] < high, name
         assert high - low < few[name][1] - few[name][0], name
 
 

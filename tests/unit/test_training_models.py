@@ -29,8 +29,8 @@ from training.examples import heart_boosting
 from training.export import check_loads_elsewhere, pickled
 from training.fields import TABLE
 from training.parity import check_parity, parity_rows
-from training.recipe import Dataset, Recipe
-from training.train import export, read_model_file, run, train
+from training.recipe import Dataset, Recipe, read_model_file
+from training.train import artifact_of, run, train
 
 EXAMPLES = Path(__file__).parents[2] / "training" / "examples"
 
@@ -118,7 +118,7 @@ def test_a_conversion_that_goes_wrong_is_refused_with_the_mend(name: str) -> Non
     fitted = estimator().fit(data.rows, data.outcome)
 
     with pytest.raises(TrainingError, match=mend):
-        export(heart_boosting.MODEL, data, fitted, Evaluation({}, {}), quiet)
+        artifact_of(heart_boosting.MODEL, data, fitted, Evaluation({}, {}), quiet)
 
 
 def test_a_linear_model_gives_a_row_the_same_bits_among_others() -> None:
@@ -238,7 +238,9 @@ def test_the_page_names_every_option_and_file() -> None:
     page = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
     source = (EXAMPLES.parent / "__main__.py").read_text(encoding="utf-8")
 
-    for option in re.findall(r'"(--[a-z]+)"', source):
+    options = re.findall(r'"(--[a-z]+)"', source)
+    assert len(options) == 5
+    for option in options:
         assert f"`{option} " in page, option
     for path in EXAMPLES.parent.glob("*.py"):
         assert path.name.startswith("__") or path.name == "errors.py" or f"`{path.name}`" in page

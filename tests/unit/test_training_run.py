@@ -10,7 +10,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -27,24 +27,46 @@ from training.figures import calibration_error, figures
 from training.graph import pattern_graph
 from training.heart import MODEL
 from training.parity import check_parity, parity_rows
+from training.report import summary
 from training.train import run, train
 
 ROOT = Path(__file__).parents[2]
 
 
+class Run(NamedTuple):
+    """An artifact, and what its run printed."""
+
+    directory: TemporaryDirectory[str]
+    out: str
+    err: str
+
+    @property
+    def output(self) -> Path:
+        return Path(self.directory.name, "artifact")
+
+
 @cache
-def trained() -> tuple[TemporaryDirectory[str], Path, tuple[str, ...]]:
-    """One artifact for all tests here, and what its run said."""
+def trained() -> Run:
+    """One artifact for all tests here."""
+    directory = TemporaryDirectory()
+    lines: list[str] = []
+    manifest = train(output=Path(directory.name, "artifact"), progress=lines.append)
+    return Run(directory, summary(manifest), "\n".join(lines))
+
+
+@cache
+def trained_again() -> Run:
+    """The same by a process of its own: another hash seed, another order of what has none."""
     directory = TemporaryDirectory()
     output = Path(directory.name, "artifact")
-    lines: list[str] = []
-    train(output=output, progress=lines.append)
-    return directory, output, tuple(lines)
+    command = [sys.executable, "-m", "training", "--output", str(output)]
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    return Run(directory, done.stdout, done.stderr)
 
 
 @pytest.fixture(name="output")
 def _output() -> Path:
-    return trained()[1]
+    return trained().output
 
 
 @pytest.fixture(name="estimator")
@@ -75,16 +97,22 @@ def test_the_manifest_holds_the_hash_of_every_other_file(output: Path, manifest:
     assert found == manifest.files
 
 
-def test_twice_gives_the_same_bytes(output: Path, tmp_path: Path) -> None:
-    # A process of its own: another hash seed, another order of whatever has none.
-    command = [sys.executable, "-m", "training", "--output", str(tmp_path / "again")]
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+def test_twice_gives_the_same_bytes(output: Path) -> None:
+    again = trained_again().output
 
+    assert {path.name for path in again.iterdir()} == {path.name for path in output.iterdir()}
     for path in output.iterdir():
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+        assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_artifact_names_no_place_and_no_time(output: Path) -> None:
+def test_figures_go_to_stdout_and_progress_to_stderr() -> None:
+    once, again = trained(), trained_again()
+
+    assert again.out == once.out + "\n"
+    assert again.err == once.err.replace(str(once.output), str(again.output)) + "\n"
+
+
+def test_the_artifact_names_no_place(output: Path) -> None:
     for path in output.iterdir():
         content = path.read_bytes()
         assert str(ROOT).encode() not in content
@@ -186,7 +214,7 @@ def test_another_sample_is_not_compared_with_the_demonstration(tmp_path: Path) -
     sample = tmp_path / "sample.csv"
     sample.write_text("\n".join([lines[0], *lines[1::2]]) + "\n")
 
-    manifest = train(sample, tmp_path / "artifact", progress=lambda _: None)
+    manifest = train(data=sample, output=tmp_path / "artifact", progress=lambda _: None)
 
     assert manifest.figures["rows"] == 152
     assert manifest.data_sha256 == hashlib.sha256(sample.read_bytes()).hexdigest()
