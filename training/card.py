@@ -30,7 +30,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An SVG with its caption; Markdown has the caption only."""
+    """An SVG with its caption, for the page; Markdown leaves it out."""
 
     svg: str
     caption: str
@@ -198,19 +198,17 @@ def _performance(found: dict[str, Any], curves: dict[str, Any]) -> list[Block]:
 
 def _field_sets(found: dict[str, Any]) -> list[Block]:
     sets: dict[str, dict[str, float]] = found["field_sets"]
-    blocks: list[Block] = [
-        Table(
-            ("fields present", "AUC", "Brier score", "log loss", "calibration slope"),
-            tuple(
-                (
-                    title,
-                    *(f"{one[name]:.3f}" for name in ("auc", "brier", "log_loss")),
-                    f"{one['calibration_slope']:.2f}",
-                )
-                for title, one in sets.items()
-            ),
-        )
-    ]
+    table = Table(
+        ("fields present", "AUC", "Brier score", "log loss", "calibration slope"),
+        tuple(
+            (
+                title,
+                *(f"{one[name]:.3f}" for name in ("auc", "brier", "log_loss")),
+                f"{one['calibration_slope']:.2f}",
+            )
+            for title, one in sets.items()
+        ),
+    )
     share = found["positive"] / found["rows"]
     text = f"Always saying {share:.0%} has a Brier score of {share * (1 - share):.3f}."
     every = found.get("all_field_sets")
@@ -220,7 +218,7 @@ def _field_sets(found: dict[str, Any]) -> list[Block]:
             f" Over all {every['count']} field sets AUC is {low:.3f} to {high:.3f} (median "
             f"{middle:.3f}) and the Brier score {best:.3f} to {worst:.3f} (first repeat)."
         )
-    return [text, *blocks]
+    return [text, table]
 
 
 def _thresholds(found: dict[str, Any], label: float) -> list[Block]:
@@ -230,7 +228,7 @@ def _thresholds(found: dict[str, Any], label: float) -> list[Block]:
         Table(
             ("probability from", "sensitivity", "specificity", "PPV", "NPV", "rows reaching it"),
             tuple(
-                (f"{one['threshold']:g}", *(_share(one[name]) for name in columns))
+                (f"{one['threshold']:g}", *(_figure(one[name]) for name in columns))
                 for one in found["thresholds"]
             ),
         ),
@@ -239,7 +237,7 @@ def _thresholds(found: dict[str, Any], label: float) -> list[Block]:
         first = next(iter(found["bands"].values()))
         head = tuple(f"{one['low']:g} to {one['high']:g}" for one in first)
         rows = tuple(
-            (title, *(f"{_share(one['observed'])} ({_share(one['share'])})" for one in each))
+            (title, *(f"{_figure(one['observed'])} ({_figure(one['share'])})" for one in each))
             for title, each in found["bands"].items()
         )
         blocks += [
@@ -249,39 +247,24 @@ def _thresholds(found: dict[str, Any], label: float) -> list[Block]:
     return blocks
 
 
-GROUP_COLUMNS = (
-    "group",
-    "n",
-    "observed",
-    "predicted",
-    "AUC",
-    "95 % interval",
-    "Brier score",
-    "sensitivity",
-    "specificity",
-)
-
-
 def _subgroups(found: dict[str, Any]) -> list[Block]:
     if not found["subgroups"]:
         return []
-    columns = ("observed", "predicted", "auc", "auc_interval", "brier", "sensitivity")
-    return [
-        Table(
-            GROUP_COLUMNS,
-            tuple(
-                (
-                    title,
-                    str(one["n"]),
-                    *(
-                        _interval(one[name]) if name == "auc_interval" else _share(one[name])
-                        for name in (*columns, "specificity")
-                    ),
-                )
-                for title, one in found["subgroups"].items()
-            ),
+    head = (
+        *("group", "n", "observed", "predicted", "AUC", "95 % interval"),
+        *("Brier score", "sensitivity", "specificity"),
+    )
+    rows = tuple(
+        (
+            title,
+            str(one["n"]),
+            *(_figure(one[name]) for name in ("observed", "predicted", "auc")),
+            _interval(one["auc_interval"]),
+            *(_figure(one[name]) for name in ("brier", "sensitivity", "specificity")),
         )
-    ]
+        for title, one in found["subgroups"].items()
+    )
+    return [Table(head, rows)]
 
 
 def _importance(found: dict[str, Any]) -> list[Block]:
@@ -353,7 +336,7 @@ def _interval(ends: Sequence[float | None] | None) -> str:
     return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
-def _share(value: float | None) -> str:
+def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
@@ -362,7 +345,7 @@ def _times(repeats: int) -> str:
 
 
 def named_figures(found: dict[str, Any]) -> list[str]:
-    """The sample and the main figures with their intervals, a line each."""
+    """For a terminal: the sample and the main figures with their intervals, a line each."""
     lines = [f"{_sample(found)} Cross-validation repeated {_times(found['repeats'])}:"]
     for name, value in found["cross_validated"].items():
         interval = _interval(found["intervals"].get(name))
@@ -371,7 +354,7 @@ def named_figures(found: dict[str, Any]) -> list[str]:
 
 
 def run_tables(manifest: Manifest) -> list[Table]:
-    """Field sets, thresholds, bands and subgroups."""
+    """For a terminal: field sets, thresholds, bands and subgroups."""
     found = manifest.figures
     blocks = [
         *_field_sets(found),

@@ -19,7 +19,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from shared.errors import RecordRejected
-from shared.fields import FieldTable
 from training.errors import TrainingError
 from training.fields import TABLE
 from training.recipe import Dataset
@@ -61,13 +60,12 @@ def read_heart(path: Path | None = None) -> Dataset:
         raise TrainingError(f"{source}: {error.strerror}") from error
     frame = _parse(source.name, content)
     _check_columns(source.name, frame)
-    values = _read_values(source.name, frame, TABLE)
+    values = _read_values(source.name, frame)
     outcome = _read_outcome(source.name, frame)
     _check_duplicates(source.name, values, outcome)
     _check_directions(source.name, values, outcome)
     sha256 = hashlib.sha256(content).hexdigest()
-    is_cleveland = source.resolve() == DATA
-    if is_cleveland:
+    if source.resolve() == DATA:
         _check_cleveland(source.name, sha256, outcome)
     return Dataset(
         rows=values[:, list(TABLE.used)],
@@ -96,14 +94,14 @@ def _check_columns(name: str, frame: pd.DataFrame) -> None:
         raise TrainingError(f"{name} lacks the columns {', '.join(missing)}")
 
 
-def _read_values(name: str, frame: pd.DataFrame, table: FieldTable) -> Values:
+def _read_values(name: str, frame: pd.DataFrame) -> Values:
     """Values [n, fields] as the field table reads them; NaN means missing."""
-    columns = [frame[field.name].tolist() for field in table.fields]
+    columns = [frame[field.name].tolist() for field in TABLE.fields]
     values = np.empty((len(frame), len(columns)))
     for number, cells in enumerate(zip(*columns, strict=True), 1):
-        texts = dict(zip(table.by_name, cells, strict=True))
+        texts = dict(zip(TABLE.by_name, cells, strict=True))
         try:
-            values[number - 1] = table.read_cells(texts, None).values
+            values[number - 1] = TABLE.read_cells(texts, None).values
         except RecordRejected as error:
             raise TrainingError(f"{name}, row {number}: {error.rejections[0]}") from error
     return values

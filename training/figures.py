@@ -177,18 +177,18 @@ def net_benefit(outcome: Ints, predicted: Floats, threshold: float) -> dict[str,
     }
 
 
-def roc(outcome: Ints, predicted: Floats, points: int = 101) -> list[tuple[float, float]]:
-    """False and true positive rates: the mean curve over the repeats."""
-    grid = np.linspace(0, 1, points)
+def roc(outcome: Ints, predicted: Floats) -> list[tuple[float, float]]:
+    """False and true positive rates at each hundredth: the mean curve over the repeats."""
+    grid = np.linspace(0, 1, 101)
     curves = [np.interp(grid, *roc_curve(outcome, one)[:2]) for one in predicted]
     mean = np.mean(curves, axis=0)
     mean[0] = 0
     return [(float(x), float(y)) for x, y in zip(grid, mean, strict=True)]
 
 
-def histogram(outcome: Ints, predicted: Floats, bins: int = 20) -> dict[str, list[float]]:
-    """Patients in bins of probability, by outcome; means over the repeats."""
-    edges = np.linspace(0, 1, bins + 1)
+def histogram(outcome: Ints, predicted: Floats) -> dict[str, list[float]]:
+    """Patients in twenty bins of probability, by outcome; means over the repeats."""
+    edges = np.linspace(0, 1, 21)
     return {
         name: [
             float(count) / len(predicted)

@@ -31,7 +31,10 @@ class Plot:
     height: int = 320
     margins: tuple[int, int, int, int] = (12, 14, 44, 54)
     """Top, right, bottom, left."""
-    parts: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._axes()
 
     def at(self, x: float, y: float) -> Point:
         """The place of a point in pixels."""
@@ -77,14 +80,10 @@ class Plot:
 
     def svg(self) -> str:
         """The whole picture."""
-        drawn, self.parts = self.parts, []
-        self._axes()
-        parts = [*self.parts, *drawn]
-        self.parts = drawn
         return (
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" '
             f'aria-label="{escape(self.label)}" xmlns="http://www.w3.org/2000/svg">'
-            f"{''.join(parts)}</svg>"
+            f"{''.join(self.parts)}</svg>"
         )
 
     def _axes(self) -> None:
@@ -109,7 +108,7 @@ class Plot:
             )
 
 
-TENTHS = tuple(step / 5 for step in range(6))
+FIFTHS = tuple(step / 5 for step in range(6))
 
 
 def roc_plot(curve: Sequence[Point], thresholds: Sequence[dict[str, float]]) -> str:
@@ -118,8 +117,8 @@ def roc_plot(curve: Sequence[Point], thresholds: Sequence[dict[str, float]]) -> 
         "ROC curve with the thresholds marked",
         (0, 1),
         (0, 1),
-        TENTHS,
-        TENTHS,
+        FIFTHS,
+        FIFTHS,
         "1 - specificity",
         "sensitivity",
     )
@@ -138,8 +137,8 @@ def calibration_plot(groups: Sequence[dict[str, float]]) -> str:
         "Observed share by predicted probability in groups of equal size, with intervals",
         (0, 1),
         (0, 1),
-        TENTHS,
-        TENTHS,
+        FIFTHS,
+        FIFTHS,
         "predicted probability",
         "observed share (95 % interval)",
     )
@@ -162,7 +161,7 @@ def histogram_plot(counts: dict[str, list[float]], names: tuple[str, str]) -> st
         "Histogram of predicted probabilities by outcome",
         (0, 1),
         (-top, top),
-        TENTHS,
+        FIFTHS,
         list(ticks),
         "predicted probability",
         "rows",
@@ -181,25 +180,24 @@ def histogram_plot(counts: dict[str, list[float]], names: tuple[str, str]) -> st
 def benefit_plot(curve: Sequence[dict[str, float]]) -> str:
     """The decision curve."""
     low, high = -0.1, max(max(one["model"], one["everyone"]) for one in curve) + 0.05
+    last, middle = curve[-1]["threshold"], curve[len(curve) // 2]
     plot = Plot(
         "Net benefit by threshold of acting on the model, on everyone and on nobody",
-        (0, curve[-1]["threshold"]),
+        (0, last),
         (low, high),
-        [tick / 10 for tick in range(9) if tick / 10 <= curve[-1]["threshold"]],
+        [tick / 10 for tick in range(9) if tick / 10 <= last],
         [tick / 10 for tick in range(-1, int(high * 10) + 1)],
         "threshold",
         "net benefit",
     )
-    plot.line([(0, 0), (curve[-1]["threshold"], 0)], "thin")
-    everyone = [(one["threshold"], one["everyone"]) for one in curve]
-    plot.line(_until(everyone, low), "b")
+    plot.line([(0, 0), (last, 0)], "thin")
+    everyone = _until([(one["threshold"], one["everyone"]) for one in curve], low)
+    plot.line(everyone, "b")
     plot.line([(one["threshold"], one["model"]) for one in curve])
-    last = curve[-1]
-    middle = curve[len(curve) // 2]
     plot.text(middle["threshold"], middle["model"] + 0.02, "model", kind="a")
-    x, y = _until(everyone, low)[-1]
+    x, y = everyone[-1]
     plot.text(x + 0.01, y + 0.02, "everyone", kind="b")
-    plot.text(last["threshold"], 0.012, "nobody", "end")
+    plot.text(last, 0.012, "nobody", "end")
     return plot.svg()
 
 
