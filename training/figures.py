@@ -27,8 +27,8 @@ Z = 1.959964
 """Standard errors to either side of a 95 % interval."""
 
 
-def figures(outcome: Ints, predicted: Floats, threshold: float = 0.5) -> dict[str, float]:
-    """The main figures of predictions [repeats, n]."""
+def figures(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, float]:
+    """The main figures of predictions [repeats, n], with 1 said from `threshold` on."""
     each = [_figures(outcome, probability, threshold) for probability in predicted]
     return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
@@ -100,9 +100,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def intervals(
-    outcome: Ints, predicted: Floats, threshold: float = 0.5
-) -> dict[str, tuple[float, float]]:
+def intervals(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals over patients of those figures that are means over patients or pairs."""
     rng = np.random.default_rng(0)
     n = len(outcome)

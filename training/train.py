@@ -93,9 +93,9 @@ def artifact_of(
     manifest = _manifest(recipe, data, files)
     model = _served(manifest, files)
     rows = parity_rows(recipe.table, data.rows)
-    apparent = figures(data.outcome, estimator.predict_proba(data.rows)[None, :, 1])
+    fitted = estimator.predict_proba(data.rows)[None, :, 1]
     found = evaluation.figures | {
-        "apparent": rounded(apparent),
+        "apparent": rounded(figures(data.outcome, fitted, recipe.threshold)),
         "parity": {
             "rows": len(rows),
             "largest_difference": check_parity(model, estimator, rows),

@@ -215,10 +215,10 @@ def test_intervals_hold_the_figure_and_narrow_with_more_patients() -> None:
     outcome = rng.integers(0, 2, 400)
     predicted = np.clip(outcome * 0.3 + rng.uniform(0, 0.7, (3, 400)), 0, 1)
 
-    few = intervals(outcome[:50], predicted[:, :50])
-    many = intervals(outcome, predicted)
+    few = intervals(outcome[:50], predicted[:, :50], 0.5)
+    many = intervals(outcome, predicted, 0.5)
 
-    main = figures(outcome, predicted)
+    main = figures(outcome, predicted, 0.5)
     for name, (low, high) in many.items():
         assert low < main[name] < high, name
         assert high - low < few[name][1] - few[name][0], name

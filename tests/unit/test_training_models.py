@@ -132,6 +132,18 @@ def test_a_linear_model_gives_a_row_the_same_bits_among_others() -> None:
     assert trained.manifest.data_sha256 == data.sha256
 
 
+def test_all_figures_are_at_the_threshold_of_the_recipe() -> None:
+    data = read_heart()
+    recipe = dataclasses.replace(heart_boosting.MODEL, estimator=filled_line, threshold=0.3)
+
+    found = run(recipe, None, 1, quiet).manifest.figures
+
+    ill = filled_line().fit(data.rows, data.outcome).predict_proba(data.rows[data.outcome == 1])
+    assert found["apparent"]["sensitivity"] == pytest.approx((ill[:, 1] >= 0.3).mean(), abs=1e-6)
+    at_threshold = next(one for one in found["thresholds"] if one["threshold"] == 0.3)
+    assert found["cross_validated"]["sensitivity"] == at_threshold["sensitivity"]
+
+
 class OfThisFile(LogisticRegression):  # type: ignore[misc]
     """An estimator that no server can unpickle."""
 

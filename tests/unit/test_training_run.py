@@ -271,8 +271,8 @@ def test_figures_of_a_perfect_and_of_a_useless_prediction() -> None:
     outcome = np.array([0, 1] * 50)
     rng = np.random.default_rng(0)
 
-    perfect = figures(outcome, np.where(outcome, 0.999, 0.001)[None])
-    useless = figures(outcome, rng.uniform(0.499, 0.501, (1, 100)))
+    perfect = figures(outcome, np.where(outcome, 0.999, 0.001)[None], 0.5)
+    useless = figures(outcome, rng.uniform(0.499, 0.501, (1, 100)), 0.5)
 
     assert (perfect["auc"], perfect["accuracy"]) == (1, 1)
     assert useless["brier"] == pytest.approx(0.25, abs=1e-3)
