@@ -32,7 +32,8 @@ AZURITE = Path(__file__).parent / "azurite"
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-START_SECONDS = 60
+START_SECONDS, STOP_SECONDS = 60, 30
+"""What a process may take to answer, and to end."""
 API_PORT, BLOB_PORT, QUEUE_PORT = 8000, 10000, 10001
 """Where everything listens unless somebody has the port."""
 
@@ -146,12 +147,12 @@ def _ends_with_us() -> list[str]:
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
-def stop(child: subprocess.Popen[bytes], grace: float = 30) -> int:
+def stop(child: subprocess.Popen[bytes]) -> int:
     """Ask a process to end, make it end when it does not; return its exit code."""
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(grace)
+            child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
         except KeyboardInterrupt:  # asked twice
@@ -160,11 +161,9 @@ def stop(child: subprocess.Popen[bytes], grace: float = 30) -> int:
     return child.wait()
 
 
-def wait_until(
-    child: subprocess.Popen[bytes], url: str, log: Path, seconds: float = START_SECONDS
-) -> None:
+def wait_until(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
     """Wait until `url` answers 2xx or 4xx. Raises `LocalError` with the log's end."""
-    ends = time.monotonic() + seconds
+    ends = time.monotonic() + START_SECONDS
     while time.monotonic() < ends:
         if child.poll() is not None:
             raise LocalError(f"{log.stem} ended with {child.returncode}:\n{_tail(log)}")
@@ -176,7 +175,7 @@ def wait_until(
                 if error.code < 500:
                     return
         time.sleep(0.05)
-    raise LocalError(f"{log.stem} did not answer on {url} within {seconds:g} s:\n{_tail(log)}")
+    raise LocalError(f"{log.stem} did not answer on {url} in {START_SECONDS} s:\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:
@@ -217,8 +216,8 @@ def services(
 ) -> Iterator[Running]:
     """Run one api and one worker over this storage until the block ends."""
     api_port, api_health, worker_port = free_port(api_port), free_port(), free_port()
-    shared = {"AZURE_STORAGE_CONNECTION_STRING": storage, "SCORER_MODEL_DIR": str(artifact())}
-    shared |= env or {}
+    common = {"AZURE_STORAGE_CONNECTION_STRING": storage, "SCORER_MODEL_DIR": str(artifact())}
+    common |= env or {}
     api_url, worker_url = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{worker_port}"
     with ExitStack() as stack:
         children: list[tuple[subprocess.Popen[bytes], str, Path]] = []
@@ -232,7 +231,7 @@ def services(
         ):
             log = logs / f"{name}.log"
             command = [sys.executable, "-m", name]
-            child = stack.enter_context(process(command, log, shared | ports))
+            child = stack.enter_context(process(command, log, common | ports))
             children.append((child, url, log))
         for child, url, log in children:
             wait_until(child, f"{url}/readyz", log)
@@ -259,7 +258,7 @@ def artifact() -> Path:
 def everything(logs: Path, data: Path | None, *, usual_ports: bool = False) -> Iterator[Running]:
     """Azurite, api and worker. Wanted ports that are taken are replaced by free ones."""
     wanted = (BLOB_PORT, QUEUE_PORT, API_PORT) if usual_ports else (0, 0, 0)
-    artifact()
+    artifact()  # first of all: without a model there is nothing to start
     with (
         azurite(data, logs, wanted[0], wanted[1]) as storage,
         services(storage, logs, api_port=wanted[2]) as running,

@@ -206,7 +206,10 @@ async def outcomes(
     strict: bool,
     silent: bool,
 ) -> tuple[Exit, list[dict[str, Any]]]:
-    """Wait for each batch; its summary, or what is known when the time is over."""
+    """Wait for each batch, print and download as asked; how to exit, and the summaries.
+
+    A batch that is not done when the time is over counts as running.
+    """
     import asyncio
 
     ends = time.monotonic() + seconds
@@ -222,7 +225,7 @@ async def outcomes(
         if summary is None:
             say(f"no outcome within {seconds:g} s; see: heart-scorer status {batch.batch_id}")
             found.append({"batch_id": batch.batch_id, "status": "running"})
-            code = Exit.TIMED_OUT
+            code = max(code, Exit.TIMED_OUT)
             continue
         found.append(summary)
         code = max(code, exit_code(summary, strict=strict))

@@ -67,10 +67,11 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 def write_artifact(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
     """Write the directory beside its place, then move it there: it is whole or not there.
 
-    A directory that is no artifact is not replaced.
+    What is no artifact and no empty directory is not replaced: raises `TrainingError`.
     """
     output = output.absolute()
-    if output.exists() and any(output.iterdir()) and not (output / MANIFEST).exists():
+    empty = output.is_dir() and not any(output.iterdir())
+    if output.exists() and not empty and not (output / MANIFEST).exists():
         raise TrainingError(f"{output} holds something else: name a new directory")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:

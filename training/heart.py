@@ -6,16 +6,14 @@ the cross-validated figures must come to.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from training.dataset import read_heart
 from training.fields import TABLE
 from training.graph import pattern_graph
 from training.heart_card import PROSE
-from training.pipeline import PatternLogisticRegression, Term
+from training.pipeline import PatternLogisticRegression, Sign, Term
 from training.recipe import Recipe
 
-SIGNS: dict[str, Literal[-1, 0, 1]] = {
+SIGNS: dict[str, Sign] = {
     "age": 1,
     "sex": 1,
     "trestbps": 1,
@@ -38,8 +36,7 @@ def terms() -> tuple[Term, ...]:
 def _term(name: str) -> Term:
     field = TABLE.by_name[name]
     low, high = field.training
-    sign: Literal[-1, 0, 1] = SIGNS.get(name, 0)
-    optional = not field.required
+    sign, optional = SIGNS.get(name, 0), not field.required
     if name in STEPS:
         return Term(name, "steps", low, high, STEPS[name], sign, optional)
     if len(field.choices) > 2:

@@ -22,6 +22,9 @@ from sklearn.linear_model import LogisticRegression
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+Sign = Literal[-1, 0, 1]
+"""1: more never means less risk; -1: more never means more risk; 0: free."""
+
 DECIMALS = 8
 """Places kept of every fitted number: far below what a score shows, far above what another
 processor's linear algebra changes, so that both write the same model."""
@@ -38,8 +41,7 @@ class Term:
     high: float
     """Values are clipped to this range."""
     levels: tuple[float, ...] = ()
-    sign: Literal[-1, 0, 1] = 0
-    """1: more never means less risk; -1: more never means more risk; 0: free."""
+    sign: Sign = 0
     optional: bool = True
 
     @property
