@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import random
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING
 
 from api.problems import RETRY_AFTER, Problem, problem_of, respond, retry_after
@@ -40,6 +41,10 @@ SECURITY = (
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
 )
+
+# A request's id is no secret: unique is enough.
+_PROCESS = secrets.token_hex(8)
+_numbers = count(1)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -124,9 +129,9 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
-    trace = TRACEPARENT.fullmatch(headers.get(b"traceparent", b"").decode("latin-1"))
-    # An id, no secret: unique is enough, and a system call for each is not needed.
-    return trace[1] if trace else f"{random.getrandbits(128):032x}"
+    traceparent = headers.get(b"traceparent")
+    trace = traceparent and TRACEPARENT.fullmatch(traceparent.decode("latin-1"))
+    return trace[1] if trace else f"{_PROCESS}{next(_numbers):016x}"
 
 
 @cache

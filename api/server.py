@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.body import BODY_IS_HERE
 from shared.errors import StartupError
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_head()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.scope[BODY_IS_HERE] = True  # type: ignore[literal-required]
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data) if self._in_head else 0
