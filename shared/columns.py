@@ -63,7 +63,7 @@ def score_rows(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome:
     scored[list(rejected)] = False
     used = values[list(scorer.table.used)]
     probabilities = np.full(count, np.nan, np.float32)
-    rows = np.ascontiguousarray(used[:, scored].T, np.float32)
+    rows = np.ascontiguousarray((used[:, scored] if rejected else used).T, np.float32)
     probabilities[scored] = scorer.probabilities_each(rows)
     for place in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
         rejected[place] = (Rejection("model_error"),)

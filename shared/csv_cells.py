@@ -8,7 +8,7 @@ written anew in plain form; what remains is plain to any reader.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import polars as pl
@@ -20,15 +20,19 @@ from shared.tables import Block, Lines, decode
 
 
 def read_cells(
-    block: Block, header: Header, wanted: Sequence[int]
+    block: Block, header: Header, wanted: Sequence[int], numbers: Collection[int] = ()
 ) -> tuple[pl.DataFrame, list[int]]:
     """The `wanted` columns of a block as text, `c0`, `c1`, …, and the places of ragged rows.
 
-    Cells of a ragged row are cut or filled up. Blank lines are left out.
+    Those of `numbers` are Float64 instead if every cell of them is empty or a finite number. Cells
+    of a ragged row are cut or filled up. Blank lines are left out.
     """
-    decode(block.lines.content, block.start)
+    if not block.lines.content.isascii() or 0 in block.lines.content:
+        decode(block.lines.content, block.start)
     lines, ragged = _plain(block.lines, header)
-    frame = _parse(lines, header, wanted)
+    frame = _parse(lines, header, wanted, numbers) if numbers else None
+    if frame is None or not _are_finite(frame):
+        frame = _parse(lines, header, wanted)
     if frame is None:
         # Polars read something else than lines and cells: give it all in the plainest form.
         lines, ragged = _plain(block.lines, header, every=True)
@@ -38,23 +42,35 @@ def read_cells(
     return frame, ragged
 
 
-def _parse(lines: Lines, header: Header, wanted: Sequence[int]) -> pl.DataFrame | None:
+def _parse(
+    lines: Lines, header: Header, wanted: Sequence[int], numbers: Collection[int] = ()
+) -> pl.DataFrame | None:
+    schema = {
+        f"c{i}": pl.Float64 if i in numbers else pl.String for i in range(len(header.columns))
+    }
     if len(lines.ends) == 0:
-        return pl.DataFrame(
-            {f"c{i}": [] for i in wanted}, dict.fromkeys((f"c{i}" for i in wanted), pl.String)
-        )
+        return pl.DataFrame(schema={f"c{i}": schema[f"c{i}"] for i in wanted})
     try:
         frame = pl.read_csv(
             lines.content,
             has_header=False,
             separator=header.separator,
-            schema={f"c{i}": pl.String for i in range(len(header.columns))},
+            schema=schema,
             columns=list(wanted),
             infer_schema=False,
         )
     except pl.exceptions.PolarsError:
         return None
     return frame if frame.height == len(lines.ends) else None
+
+
+def _are_finite(frame: pl.DataFrame) -> bool:
+    # Texts that Polars takes for an infinity or a NaN may be none of ours.
+    return all(
+        np.count_nonzero(np.isfinite(cells.to_numpy())) + cells.null_count() == len(cells)
+        for cells in frame
+        if cells.dtype == pl.Float64
+    )
 
 
 def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines, list[int]]:
@@ -108,6 +124,9 @@ def _odd(
     bytes_ = np.frombuffer(content, np.uint8)
     separators = np.flatnonzero(bytes_ == separator)
     odd = np.zeros(len(ends), np.bool_)
+    mark = content.startswith(codecs.BOM_UTF8)
+    if not mark and QUOTE not in content and _is_regular(separators, ends, width):
+        return odd
     if QUOTE in content:
         quotes = np.flatnonzero(bytes_ == QUOTE)
         if quotes_are_regular(bytes_, quotes, separator):
@@ -117,9 +136,17 @@ def _odd(
     cells = _per_line(separators, ends) + 1
     # A line of one cell may be blank; where one cell is right, it may hold only an empty quote.
     odd |= (cells != width) | (cells == 1)
-    if content.startswith(codecs.BOM_UTF8):  # Polars would take it for a mark
+    if mark:  # Polars would not take it for a part of the cell
         odd[0] = True
     return odd
+
+
+def _is_regular(separators: Places, ends: Places, width: int) -> bool:
+    """Whether all lines have `width` cells, more than one: as a rule they do, and this is quick."""
+    if width < 2 or len(separators) != len(ends) * (width - 1):
+        return False
+    of_line = separators.reshape(len(ends), width - 1)
+    return bool((of_line[1:, 0] >= ends[:-1]).all() and (of_line[:, -1] < ends).all())
 
 
 def _per_line(places: Places, ends: Places) -> Places:

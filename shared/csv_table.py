@@ -1,15 +1,16 @@
 """CSV in and out.
 
-`csv_header` reads the first line, `csv_cells` turns lines into columns of text, and here these
-become numbers and the scores become CSV. A cell that Polars casts to a finite number is taken as it
-is; every other one goes to the reference reader, `Field.read_text`, so both give the same answer.
+`csv_header` reads the first line, `csv_cells` turns lines into columns, and here these become
+numbers and the scores become CSV. A cell that Polars takes for a finite number is taken as it is;
+every other one goes to the reference reader, `Field.read_text`, so both give the same answer.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,8 @@ class CsvTable:
         self._include_input = options.include_input
         self._limits = limits
         self._head = b""
+        self._has_words = False
+        """Whether a block had words in a field's column; then later ones will, too."""
         self._opened: tuple[Header, LineSplitter] | None = None
 
     @property
@@ -115,11 +118,17 @@ class CsvTable:
             return pl.DataFrame([pl.Series(f"c{i}", [None], pl.String) for i in wanted]), {
                 0: (TOO_LONG,)
             }
-        frame, ragged = read_cells(block, header, wanted)
+        frame, ragged = read_cells(block, header, wanted, self._numbers_of(header))
         count = Rejection(
             "wrong_field_count", limit=f"{len(header.columns)} cells, like the header"
         )
         return frame, dict.fromkeys(ragged, (count,))
+
+    def _numbers_of(self, header: Header) -> Collection[int]:
+        """Columns to be read as numbers at once; none where their text is needed."""
+        if self._has_words or self._include_input or header.decimal_comma:
+            return ()
+        return header.places.values()
 
     def _values(self, frame: pl.DataFrame, header: Header, rejected: Rejected) -> Values:
         """Values of all fields; faulty rows join `rejected` unless they stand there already."""
@@ -131,8 +140,13 @@ class CsvTable:
         for place, field in enumerate(table.fields):
             if field.name in header.places:
                 cells = frame[f"c{header.places[field.name]}"]
-                read = partial(field.read_text, decimal_comma=header.decimal_comma)
-                values[place] = _numbers(cells, read, decimal_comma=header.decimal_comma)
+                read: Callable[[Any], float] = field.read
+                if cells.dtype == pl.Float64:
+                    values[place] = cells.to_numpy()
+                else:
+                    self._has_words = True
+                    read = partial(field.read_text, decimal_comma=header.decimal_comma)
+                    values[place] = _numbers(cells, read, decimal_comma=header.decimal_comma)
                 rows = np.flatnonzero(faults(values[place], field))
                 for row, rejections in _explain(cells, rows, read, field):
                     found.setdefault(row, []).extend(rejections)
@@ -142,21 +156,22 @@ class CsvTable:
 
 
 def _explain(
-    cells: pl.Series, rows: NDArray[np.int64], read: Callable[[str], float], field: Field
+    cells: pl.Series, rows: NDArray[np.int64], read: Callable[[Any], float], field: Field
 ) -> Iterator[tuple[int, list[Rejection]]]:
     """What is wrong with the cells of these rows, of which none is accepted."""
     if len(rows) == 0:
         return
-    known: dict[str | None, list[Rejection]] = {}
+    known: dict[str | float | None, list[Rejection]] = {}
     for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
         if cell not in known:
-            known[cell] = _faults(read, cell or "") or [field.rejection("missing_required")]
+            faulty = cell is not None and _faults(read, cell)
+            known[cell] = faulty or [field.rejection("missing_required")]
         yield row, known[cell]
 
 
-def _faults(read: Callable[[str], object], text: str) -> list[Rejection]:
+def _faults(read: Callable[[Any], object], cell: str | float) -> list[Rejection]:
     try:
-        read(text)
+        read(cell)
     except RecordRejected as error:
         return list(error.rejections)
     return []
