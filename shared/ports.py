@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -96,6 +97,9 @@ class Staged:
     size: int
 
 
+NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
 class Blobs(Protocol):
     """Blobs by container and name. All calls may raise `StorageUnavailable`."""
 
@@ -114,8 +118,18 @@ class Blobs(Protocol):
         """
         ...
 
-    async def create(self, container: str, name: str, content: bytes, content_type: str) -> None:
-        """Write a blob that must not exist yet. Raises `AlreadyExists`."""
+    async def create(
+        self,
+        container: str,
+        name: str,
+        content: bytes,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> BlobFacts:
+        """Write a blob that must not exist yet. Raises `AlreadyExists`.
+
+        Blocks that were staged for it are gone then.
+        """
         ...
 
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:

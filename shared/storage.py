@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from urllib.request import getproxies
 from xml.etree.ElementTree import ParseError
 
 from azure.core import MatchConditions
@@ -37,7 +38,7 @@ from shared.errors import (
     StorageUnavailable,
 )
 from shared.message import bare_etag
-from shared.ports import BlobFacts, Message, Staged
+from shared.ports import NO_METADATA, BlobFacts, Message, Staged
 from shared.settings import StorageSettings
 
 CHUNK = 2 << 20
@@ -53,6 +54,8 @@ _OPTIONS: dict[str, Any] = {
     "random_jitter_range": 1,
     "connection_timeout": 5,
     "read_timeout": 30,
+    # Or aiohttp asks a thread for the environment's proxies before each request.
+    "use_env_settings": bool(getproxies()),
 }
 
 P = ParamSpec("P")
@@ -326,14 +329,23 @@ class StorageBlobs:
                 yield chunk
 
     @_answers
-    async def create(self, container: str, name: str, content: bytes, content_type: str) -> None:
+    async def create(
+        self,
+        container: str,
+        name: str,
+        content: bytes,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> BlobFacts:
         with _exists_where_refused():
-            await self._client.get_blob_client(container, name).upload_blob(
+            answer = await self._client.get_blob_client(container, name).upload_blob(
                 content,
                 blob_type=BlobType.BLOCKBLOB,
                 overwrite=False,
                 content_settings=ContentSettings(content_type=content_type),
+                metadata=dict(metadata),
             )
+        return BlobFacts(bare_etag(str(answer["etag"])), len(content), dict(metadata))
 
     @_answers
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:

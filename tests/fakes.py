@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound, OwnershipLost
-from shared.ports import BlobFacts, Message, Staged
+from shared.ports import NO_METADATA, BlobFacts, Message, Staged
 
 T = TypeVar("T")
 
@@ -188,13 +188,23 @@ class FakeBlobs:
             yield blob.content[offset : offset + size]
             offset += size
 
-    async def create(self, container: str, name: str, content: bytes, content_type: str) -> None:
+    async def create(
+        self,
+        container: str,
+        name: str,
+        content: bytes,
+        content_type: str,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> BlobFacts:
         blobs = self._containers.get(container)
         if blobs is None:
             raise NotFound("ContainerNotFound")
         if name in blobs:
             raise AlreadyExists("BlobAlreadyExists")
         self.put(container, name, content)
+        self._staged.pop((container, name), None)
+        blobs[name].metadata = dict(metadata)
+        return await self.facts(container, name)
 
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
         if container not in self._containers:

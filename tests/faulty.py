@@ -12,7 +12,8 @@ Call = Literal[
     "receive", "renew", "delete", "send", "peek", "length", "poison",
     "facts", "read", "chunks", "stage", "mark", "staged", "commit", "summary", "body",
 ]  # fmt: skip
-"""What the worker does; `stage` is a data block, `mark` a marker, `body` a large poison's body."""
+"""What the worker does; `stage` is a data block, `mark` a marker, `body` a large poison's body;
+`commit` is what makes a result appear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +83,9 @@ class _Faulty:
         if name == "stage" and not args[2].startswith("d"):
             return "mark"
         if name == "create" and args:
-            return "summary" if args[1].endswith("/summary.json") else "body"
+            last = args[1].rpartition("/")[2]
+            # A result of one block is written by one call, which is its commit.
+            return (
+                "summary" if last == "summary.json" else "commit" if "scores." in last else "body"
+            )
         return cast("Call", name)

@@ -68,38 +68,30 @@ class Outcomes:
         return False
 
     async def commit(
-        self, job: Job, batch: Batch, plan: str, blocks: Sequence[DataBlock], table: Table
+        self,
+        job: Job,
+        batch: Batch,
+        plan: str,
+        blocks: Sequence[DataBlock],
+        content: bytes | None,
+        table: Table,
     ) -> None:
-        """Make the result appear, with all that its summary needs in the metadata; then that."""
+        """Make the result appear, with all that its summary needs in the metadata; then that.
+
+        With `content`, nothing was staged: the result is this one block.
+        """
         counts = Counts()
         for block in blocks:
             counts.add(block.counts)
-        manifest = self._artifact.manifest
-        committed: dict[str, Any] = {
-            "identity": job.identity,
-            "counts": counts.numbers,
-            "plan": plan,
-            "bytes": sum(block.size for block in blocks),
-            "model": {
-                "name": manifest.name,
-                "version": manifest.version,
-                "sha256": self._artifact.sha256,
-            },
-            "columns": {
-                "ignored": _listed(table.ignored_columns),
-                "ignored_count": len(table.ignored_columns),
-                "absent": list(table.absent_fields),
-            },
-            **_of_delivery(job),
-        }
+        committed = self._committed(job, plan, counts, sum(block.size for block in blocks), table)
+        media_type = CONTENT_TYPES[output_format(batch.input.format)]
+        metadata = {key: _packed(value) for key, value in committed.items()}
         job.lease.check()
-        facts = await self._blobs.commit(
-            SCORES,
-            job.scores_blob,
-            [block.name for block in blocks],
-            CONTENT_TYPES[output_format(batch.input.format)],
-            {key: _packed(value) for key, value in committed.items()},
-        )
+        if content is not None:
+            facts = await self._blobs.create(SCORES, job.scores_blob, content, media_type, metadata)
+        else:
+            names = [block.name for block in blocks]
+            facts = await self._blobs.commit(SCORES, job.scores_blob, names, media_type, metadata)
         job.marker = None  # the commit dropped it
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)
@@ -115,6 +107,29 @@ class Outcomes:
                 "traceparent": batch.traceparent,
             },
         )
+
+    def _committed(
+        self, job: Job, plan: str, counts: Counts, size: int, table: Table
+    ) -> dict[str, Any]:
+        """What a result's metadata say: all that its summary is made from."""
+        manifest = self._artifact.manifest
+        return {
+            "identity": job.identity,
+            "counts": counts.numbers,
+            "plan": plan,
+            "bytes": size,
+            "model": {
+                "name": manifest.name,
+                "version": manifest.version,
+                "sha256": self._artifact.sha256,
+            },
+            "columns": {
+                "ignored": _listed(table.ignored_columns),
+                "ignored_count": len(table.ignored_columns),
+                "absent": list(table.absent_fields),
+            },
+            **_of_delivery(job),
+        }
 
     async def fail(self, job: Job, failure: Fail, error: Exception | None) -> Settlement:
         """End the batch as failed: summary, then poison copy. The message is deleted after.

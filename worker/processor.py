@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from shared import metrics
 from shared.artifact import Artifact
@@ -184,10 +184,10 @@ class Processor:
         items = source.items if isinstance(source, InlineInput) else None
         options = Options(include_input=batch.include_input)
         table = open_table(source.format, self._scorer, options, self._limits, items)
-        blocks = await self._stage_blocks(job, batch, facts, plan, progress, table)
-        await self._outcomes.commit(job, batch, plan, blocks, table)
+        blocks, content = await self._score_blocks(job, batch, facts, plan, progress, table)
+        await self._outcomes.commit(job, batch, plan, blocks, content, table)
 
-    async def _stage_blocks(
+    async def _score_blocks(
         self,
         job: Job,
         batch: Batch,
@@ -195,49 +195,78 @@ class Processor:
         plan: str,
         progress: Progress,
         table: Table,
-    ) -> list[DataBlock]:
-        """Score and stage what is missing; return all blocks of the result, in order."""
+    ) -> tuple[list[DataBlock], bytes | None]:
+        """Score and stage what is missing; return all blocks of the result, in order.
+
+        A result of one block is not staged on a first delivery, since it can be written in one
+        call: then its content is returned, too. Later ones have a marker staged, so that storage
+        may say of the blob that it exists.
+        """
         small = _is_small(batch, facts)
         run = _at_once if small else asyncio.to_thread
         blocks = list(progress.done)
         row = 1 + sum(block.counts.rows for block in blocks)
-        staging: asyncio.Task[None] | None = None
+        alone: bytes | None = None
         found = read_blocks(self._blobs, batch, facts, table, progress.offset, run)
-        try:
-            async with aclosing(found):
-                async for block in found:
-                    scored: Scored = await run(table.score, block, row)
-                    self._check_model(scored)
-                    if not scored.content:
-                        continue  # blank lines: storage takes no empty block
-                    row += scored.counts.rows
-                    # One block is staged while the next is scored: a crash repeats little.
-                    if staging is not None:
-                        await staging
-                    job.lease.check()
-                    data = DataBlock(
-                        plan, len(blocks), block.end, scored.counts, len(scored.content)
-                    )
-                    blocks.append(data)
-                    staging = asyncio.create_task(
-                        self._blobs.stage(SCORES, job.scores_blob, data.name, scored.content)
-                    )
-                    if self._stopping() and not small:
-                        await staging
-                        raise Interrupted("asked to stop")
-            if staging is not None:
-                await staging
-        finally:
-            if staging is not None:
-                staging.cancel()
-                with suppress(Exception, asyncio.CancelledError):
-                    await staging
-        return blocks
+        async with aclosing(found), _Staging(self._blobs, job) as staging:
+            async for block in found:
+                if alone is not None:
+                    await staging.stage(blocks[-1], alone)
+                    alone = None
+                scored: Scored = await run(table.score, block, row)
+                self._check_model(scored)
+                if not scored.content:
+                    continue  # blank lines: storage takes no empty block
+                row += scored.counts.rows
+                blocks.append(
+                    DataBlock(plan, len(blocks), block.end, scored.counts, len(scored.content))
+                )
+                if len(blocks) == 1 and job.marker is None:
+                    alone = scored.content
+                else:
+                    await staging.stage(blocks[-1], scored.content)
+                if self._stopping() and not small:
+                    raise Interrupted("asked to stop")
+        return blocks, alone
 
     def _check_model(self, scored: Scored) -> None:
         """Rows that the model cannot answer are rejected only while it is otherwise sound."""
         if scored.counts.codes.get("model_error") and not self._artifact.golden_holds():
             raise ModelBroken("the model no longer gives its golden answers")
+
+
+class _Staging:
+    """Stages one block while the next is scored: a crash repeats little.
+
+    What is being staged at the end is waited for, also where the work is cut short.
+    """
+
+    def __init__(self, blobs: Blobs, job: Job) -> None:
+        self._blobs = blobs
+        self._job = job
+        self._task: asyncio.Task[None] | None = None
+
+    async def stage(self, block: DataBlock, content: bytes) -> None:
+        """Wait for the last block, then begin with this one."""
+        if self._task is not None:
+            await self._task
+        self._job.lease.check()
+        self._task = asyncio.create_task(
+            self._blobs.stage(SCORES, self._job.scores_blob, block.name, content)
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._task is None:
+            return
+        if kind is None or kind is Interrupted:
+            await self._task
+            return
+        self._task.cancel()
+        with suppress(Exception, asyncio.CancelledError):
+            await self._task
 
 
 def _is_small(batch: Batch, facts: BlobFacts | None) -> bool:

@@ -424,13 +424,12 @@ async def all_there(storage: Storage, ids: list[str]) -> None:
 async def same_calls(storage: Storage, queue: StorageQueue, slots: int) -> float:
     """The worker's storage calls for each message, and nothing computed. Seconds for all."""
     blobs = storage.blobs()
-    block, content = "0" * 64, b"row,patient_id,probability,prediction,warnings,error\n" * 2
+    content = b"row,patient_id,probability,prediction,warnings,error\n" * 2
     metadata = dict.fromkeys(("identity", "counts", "plan", "model", "times"), "x" * 40)
 
     async def settle(message: Any) -> None:
         name = f"{message.id}/scores.jsonl"
-        await blobs.stage("scores", name, block, content)
-        await blobs.commit("scores", name, [block], "application/x-ndjson", metadata)
+        await blobs.create("scores", name, content, "application/x-ndjson", metadata)
         await blobs.create("scores", f"{message.id}/summary.json", content, "application/json")
         await queue.delete(message)
 

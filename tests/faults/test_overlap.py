@@ -110,10 +110,17 @@ def test_workers_handed_the_same_message_at_once_make_one_outcome(
 STEPS: list[Call] = ["receive", "facts", "chunks", "stage", "commit", "summary", "delete"]
 
 
+ONE_BLOCK = Limits()
+"""The same files are one block then, written by one call and not staged before."""
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("call", STEPS)
+@pytest.mark.parametrize(
+    ("call", "limits"),
+    [*((call, LIMITS) for call in STEPS), ("commit", ONE_BLOCK), ("summary", ONE_BLOCK)],
+)
 def test_a_worker_that_hangs_for_ever_is_overtaken(
-    artifact: Artifact, five_blocks: Sent, call: Call, when: str
+    artifact: Artifact, five_blocks: Sent, call: Call, limits: Limits, when: str
 ) -> None:
     hung = asyncio.Event()
 
@@ -126,9 +133,9 @@ def test_a_worker_that_hangs_for_ever_is_overtaken(
         world = World(artifact)
         watch = Watch(world.blobs)
         await world.submit("b", five_blocks.content)
-        async with world.working(world.worker(hook, limits=LIMITS)):
+        async with world.working(world.worker(hook, limits=limits)):
             await asyncio.wait_for(hung.wait(), 3600)
-            await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
+            await world.emptied(world.worker(limits=limits), seconds=VISIBILITY * 3)
             await watch.wait("b", 60)
         await check_world(watch, world, five_blocks)
 
@@ -163,10 +170,16 @@ def test_a_failure_whose_worker_hangs_for_ever_still_leaves_its_poison_copy(
     run_virtually(scene())
 
 
-@pytest.mark.parametrize("call", ["receive", "renew", "stage", "commit", "summary", "delete"])
+@pytest.mark.parametrize(
+    ("call", "limits"),
+    [
+        *((call, LIMITS) for call in ("receive", "renew", "stage", "commit", "summary", "delete")),
+        *((call, ONE_BLOCK) for call in ("receive", "commit", "summary", "delete")),
+    ],
+)
 @pytest.mark.parametrize("nth", [1, 2, 4])
 def test_an_answer_that_is_lost_after_storage_acted_changes_nothing(
-    artifact: Artifact, five_blocks: Sent, call: Call, nth: int
+    artifact: Artifact, five_blocks: Sent, call: Call, limits: Limits, nth: int
 ) -> None:
     left = nth
 
@@ -184,7 +197,7 @@ def test_an_answer_that_is_lost_after_storage_acted_changes_nothing(
         watch = Watch(world.blobs)
         for batch_id in ("b", "c", "d", "e"):
             await world.submit(batch_id, five_blocks.content)
-        await world.emptied(world.worker(hook, limits=LIMITS, slots=1))
+        await world.emptied(world.worker(hook, limits=limits, slots=1))
         batches = [Sent(name, five_blocks.content, ".csv", five_blocks.scores) for name in "bcde"]
         for batch in batches:
             await watch.wait(batch.batch_id, 60)
