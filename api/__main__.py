@@ -13,6 +13,7 @@ log = logging.getLogger("api")
 def main() -> int:
     """Serve until asked to stop. Exit code 3: wrong settings or artifact, or no port."""
     begun = time.monotonic()
+    gc.disable()  # while modules are loaded, there is nothing to collect
     # Imports are most of a start; here, `startup_seconds` counts them.
     from api.app import create_app
     from api.server import serve, serve_metrics
@@ -44,8 +45,8 @@ def main() -> int:
 
         app = create_app(artifact, settings)
         # All that was loaded stays: the collector need not go through it again and again.
-        gc.collect()
         gc.freeze()
+        gc.enable()
         serve(app, settings, started)
     except StartupError as error:
         sys.stderr.write(f"heart-scorer api: {error}\n")

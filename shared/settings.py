@@ -19,7 +19,6 @@ class StorageSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="SCORER_",
         env_ignore_empty=True,
-        use_attribute_docstrings=True,
         populate_by_name=True,
         frozen=True,
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
+
+if __name__ == "__main__":
+    gc.disable()  # while modules are loaded, there is nothing to collect
 
 # One thread reads a block; more would only take the cores from other slots, and memory.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -39,6 +43,9 @@ def main() -> int:
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level)
         artifact = load_artifact(settings.model_dir, settings.model_sha256)
+        # All that was loaded stays: the collector need not go through it again and again.
+        gc.freeze()
+        gc.enable()
         return asyncio.run(serve(settings, artifact, begun))
     except StartupError as error:
         sys.stderr.write(f"heart-scorer worker: {error}\n")
