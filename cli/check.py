@@ -67,7 +67,7 @@ def examine(file: Path, kind: Format, *, packed: bool, manifest: Any, first: int
     counts = Counts()
     examples: dict[str, list[dict[str, object]]] = {}
     for block in file_blocks(file, table, packed=packed):
-        scored = table.score(block, counts.rows + 1)
+        scored = table.score(table.read(block), counts.rows + 1)
         counts.add(scored.counts)
         if scored.counts.rejected and any(
             len(examples.get(code, [])) < first for code in scored.counts.codes

@@ -85,7 +85,7 @@ def scored_rows(
     table = open_table(kind, scorer, Options(), Limits())
     row = 1
     for block in file_blocks(file, table, packed=packed):
-        scored = table.score(block, row)
+        scored = table.score(table.read(block), row)
         row += scored.counts.rows
         for line in output_rows(scored.content, kind, header=block.first):
             yield int(line["row"]), probability_of(line)

@@ -16,16 +16,12 @@ from numpy.typing import NDArray
 
 from shared.fields import Field, FieldTable, Rejection
 from shared.ports import Vector
-from shared.tables import ROW_BYTES, Counts
+from shared.tables import ROW_BYTES, Counts, Rows
 
 if TYPE_CHECKING:
     from shared.scoring import Scorer
 
-Values = NDArray[np.float64]
-"""[fields of the table, rows]; NaN is missing."""
 Mask = NDArray[np.bool_]
-Rejected = dict[int, tuple[Rejection, ...]]
-"""Rejections by place in the block, from 0."""
 
 UNREADABLE = math.inf
 """Stands for text that is no number and no word: no field accepts it."""
@@ -56,15 +52,16 @@ def faults(values: NDArray[np.float64], field: Field) -> Mask:
     return wrong | missing if field.required else wrong
 
 
-def score_rows(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome:
+def score_rows(scorer: Scorer, rows: Rows) -> Outcome:
     """Score the rows that are not rejected. Rows that the model cannot answer join the rejected."""
+    values, rejected = rows.values, dict(rows.rejected)
     count = values.shape[1]
     scored = np.ones(count, np.bool_)
     scored[list(rejected)] = False
     used = values[list(scorer.table.used)]
     probabilities = np.full(count, np.nan, np.float32)
-    rows = np.ascontiguousarray((used[:, scored] if rejected else used).T, np.float32)
-    probabilities[scored] = scorer.probabilities_each(rows)
+    matrix = np.ascontiguousarray((used[:, scored] if rejected else used).T, np.float32)
+    probabilities[scored] = scorer.probabilities_each(matrix)
     for place in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
         rejected[place] = (Rejection("model_error"),)
         scored[place] = False
@@ -83,7 +80,7 @@ def score_rows(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome:
     )
 
 
-def _warnings(used: Values, scored: Mask, table: FieldTable) -> dict[int, str]:
+def _warnings(used: NDArray[np.float64], scored: Mask, table: FieldTable) -> dict[int, str]:
     found: dict[int, str] = {}
     for values, place in zip(used, table.used, strict=True):
         low, high = table.fields[place].training

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.columns import TOO_LONG, UNREADABLE, Outcome, Rejected, Values, faults, score_rows
+from shared.columns import TOO_LONG, UNREADABLE, Outcome, faults, score_rows
 from shared.csv_cells import read_cells
 from shared.csv_header import Header, find_header
 from shared.errors import RecordRejected
@@ -30,7 +30,7 @@ from shared.fields import (
 )
 from shared.lines import LineSplitter
 from shared.scoring import Scorer
-from shared.tables import OUTPUT_COLUMNS, Block, Limits, Options, Scored
+from shared.tables import OUTPUT_COLUMNS, Block, Limits, Options, Rejected, Rows, Scored, Values
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
@@ -93,25 +93,33 @@ class CsvTable:
             raise RuntimeError("the header was not read yet")
         return self._opened
 
-    def score(self, block: Block, first_row: int) -> Scored:
+    def read(self, block: Block) -> Rows:
         header, _ = self._parts()
-        frame, rejected = self._read(block, header)
+        frame, rejected = self._cells(block, header)
         values = self._values(frame, header, rejected)
-        outcome = score_rows(self._scorer, values, rejected)
-        ids = _ids(frame, header, rejected)
+        if not self._include_input:
+            # Only this column is still needed.
+            frame = frame.select(f"c{i}" for i in [header.record_id] if i is not None)
+        return Rows(block.first, values, rejected, frame)
+
+    def score(self, rows: Rows, first_row: int) -> Scored:
+        header, _ = self._parts()
+        frame: pl.DataFrame = rows.source
+        outcome = score_rows(self._scorer, rows)
+        ids = _ids(frame, header, rows)
         columns = _output(outcome, ids, first_row)
         names = list(OUTPUT_COLUMNS)
         if self._include_input:
             columns += [_escape(frame[f"c{i}"]) for i in range(len(header.columns))]
             names += [f"input_{name}" for name in header.columns]
         buffer = io.BytesIO()
-        if block.first:
+        if rows.first:
             buffer.write(_header_line(names))
         output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
         output.write_csv(buffer, include_header=False, quote_style="necessary")
         return Scored(buffer.getvalue(), outcome.counts)
 
-    def _read(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
+    def _cells(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
         """Text of the columns that are needed, and the rows that have no cells to speak of."""
         wanted = range(len(header.columns)) if self._include_input else header.needed
         if block.lines.too_long:
@@ -198,13 +206,13 @@ def _faulty_ids(ids: pl.Series) -> dict[int, list[Rejection]]:
     return {row: _faults(read_id, ids[row]) for row in suspect.arg_true()}
 
 
-def _ids(frame: pl.DataFrame, header: Header, rejected: Rejected) -> pl.Series:
+def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:
     """Ids to show: none where the id is at fault, or the cells may be another column's."""
     if header.record_id is None:
-        return pl.repeat(None, frame.height, dtype=pl.String, eager=True)
+        return pl.repeat(None, rows.values.shape[1], dtype=pl.String, eager=True)
     hidden = [
         row
-        for row, rejections in rejected.items()
+        for row, rejections in rows.rejected.items()
         if any(r.field == RECORD_ID or r.code == "wrong_field_count" for r in rejections)
     ]
     ids = _escape(frame[f"c{header.record_id}"])

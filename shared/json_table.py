@@ -16,7 +16,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.columns import TOO_LONG, UNREADABLE, Outcome, Rejected, Values, faults, score_rows
+from shared.columns import TOO_LONG, UNREADABLE, Outcome, faults, score_rows
 from shared.errors import BadFile, RecordRejected
 from shared.fields import (
     NAMED_UNKNOWN,
@@ -36,7 +36,10 @@ from shared.tables import (
     Block,
     Limits,
     Options,
+    Rejected,
+    Rows,
     Scored,
+    Values,
     decode,
     strip_bom,
 )
@@ -64,13 +67,16 @@ class _JsonTable:
         """Parsed records; a `Rejection` stands where there is none."""
         raise NotImplementedError
 
-    def score(self, block: Block, first_row: int) -> Scored:
+    def read(self, block: Block) -> Rows:
         items = self._items(block)
         values, rejected = _read(items, self._scorer.table)
-        outcome = score_rows(self._scorer, values, rejected)
+        return Rows(block.first, values, rejected, items)
+
+    def score(self, rows: Rows, first_row: int) -> Scored:
+        outcome = score_rows(self._scorer, rows)
         lines = [
             _dump(self._line(item, place, first_row + place, outcome))
-            for place, item in enumerate(items)
+            for place, item in enumerate(rows.source)
         ]
         return Scored("".join(lines).encode(), outcome.counts)
 

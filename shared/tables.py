@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from shared.errors import BadFile
 from shared.fields import CODES, Rejection
 
-if TYPE_CHECKING:
-    pass
-
+Values = NDArray[np.float64]
+"""[fields of the table, rows]; NaN is missing."""
+Rejected = dict[int, tuple[Rejection, ...]]
+"""Rejections by place in the block, from 0."""
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 OUTPUT_FORMAT = 1
@@ -140,8 +141,26 @@ class Scored:
         return f"Scored({self.counts})"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """A block's rows, read and checked."""
+
+    first: bool
+    """As of the block."""
+    values: Values
+    rejected: Rejected
+    source: Any
+    """What the output shows beside the score: the format's own."""
+
+    def __repr__(self) -> str:
+        return f"Rows({self.values.shape[1]})"
+
+
 class Table(Protocol):
-    """One file being read. Methods raise `BadFile` where it cannot be read as records."""
+    """One file being read. Methods raise `BadFile` where it cannot be read as records.
+
+    A block may be read while the one before it is scored.
+    """
 
     @property
     def ignored_columns(self) -> tuple[str, ...]: ...
@@ -169,8 +188,12 @@ class Table(Protocol):
         """Hand out what is left. A file has at least one block, if only for its header."""
         ...
 
-    def score(self, block: Block, first_row: int) -> Scored:
-        """Check, score and write a block whose first row has this number (from 1)."""
+    def read(self, block: Block) -> Rows:
+        """Read and check a block's rows."""
+        ...
+
+    def score(self, rows: Rows, first_row: int) -> Scored:
+        """Score and write a block's rows, of which the first has this number (from 1)."""
         ...
 
 

@@ -102,7 +102,7 @@ def score_file(
     counts = Counts()
     parts: list[bytes] = []
     for block in blocks_of(table, cut(content, 1 << 20)):
-        scored = table.score(block, counts.rows + 1)
+        scored = table.score(table.read(block), counts.rows + 1)
         counts.add(scored.counts)
         parts.append(scored.content)
     return Result(b"".join(parts), counts, table)

@@ -34,7 +34,7 @@ from worker.gate import Gate
 from worker.job import Job
 from worker.outcome import SCORES, Outcomes
 from worker.settlement import ALONE_AFTER, GIVE_UP_AFTER, Fail, Release, Settlement, settle
-from worker.source import read_blocks
+from worker.source import ahead, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -207,13 +207,16 @@ class Processor:
         blocks = list(progress.done)
         row = 1 + sum(block.counts.rows for block in blocks)
         alone: bytes | None = None
-        found = read_blocks(self._blobs, batch, facts, table, progress.offset, run)
+        found = read_rows(self._blobs, batch, facts, table, progress.offset, run)
+        if not small:
+            # One block is read while the last one is scored and the one before it staged.
+            found = ahead(found)
         async with aclosing(found), _Staging(self._blobs, job) as staging:
-            async for block in found:
+            async for block, rows in found:
                 if alone is not None:
                     await staging.stage(blocks[-1], alone)
                     alone = None
-                scored: Scored = await run(table.score, block, row)
+                scored: Scored = await run(table.score, rows, row)
                 self._check_model(scored)
                 if not scored.content:
                     continue  # blank lines: storage takes no empty block

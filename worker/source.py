@@ -5,22 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.errors import InputMissing, NotFound
 from shared.gunzip import Gunzip
 from shared.message import Batch, BlobInput, InlineInput
 from shared.ports import BlobFacts, Blobs
-from shared.tables import Block, Table
+from shared.tables import Block, Rows, Table
+
+T = TypeVar("T")
 
 Run = Callable[..., Any]
 """Runs a function: at once, or in a thread."""
 
 
-async def read_blocks(
+async def read_rows(
+    blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
+) -> AsyncGenerator[tuple[Block, Rows]]:
+    """Blocks that begin at or behind `offset`, with their rows read and checked.
+
+    `facts` are of the input blob, if there is one.
+    """
+    async with aclosing(_blocks(blobs, batch, facts, table, offset, run)) as blocks:
+        async for block in blocks:
+            yield block, await run(table.read, block)
+
+
+async def _blocks(
     blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
 ) -> AsyncGenerator[Block]:
-    """Blocks that begin at or behind `offset`. `facts` are of the input blob, if there is one."""
+    """Blocks that begin at or behind `offset`."""
 
     def is_missing(block: Block) -> bool:
         # The first block of a file without rows ends where it begins: behind the header.
@@ -50,7 +64,7 @@ async def _pieces(
         start = offset
     if start >= facts.size:
         return
-    async with aclosing(_ahead(_chunks(blobs, source, facts, start))) as chunks:
+    async with aclosing(ahead(_chunks(blobs, source, facts, start))) as chunks:
         if not source.gzip:
             async for chunk in chunks:
                 yield chunk
@@ -85,8 +99,8 @@ async def _chunks(
         raise InputMissing("the input blob was deleted while it was read") from error
 
 
-async def _ahead(source: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Fetch the next piece while the last one is worked on."""
+async def ahead(source: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Get the next thing while the last one is worked on."""
     pending = asyncio.ensure_future(anext(source, None))
     try:
         while (piece := await pending) is not None:

@@ -262,7 +262,9 @@ def test_a_cell_of_two_megabytes_is_rejected_and_its_neighbours_are_scored() -> 
     for step in (64 << 10, 4 << 20):
         table = open_table("csv", a_scorer(), Options(), Limits())
         blocks = blocks_of(table, cut(content, step))
-        output = b"".join(table.score(block, row).content for row, block in enumerate(blocks, 1))
+        output = b"".join(
+            table.score(table.read(block), row).content for row, block in enumerate(blocks, 1)
+        )
 
         rows = list(csv.DictReader(io.StringIO(output.decode())))
         assert [row["probability"] for row in rows] == [PROBABILITY, "", PROBABILITY]
@@ -467,9 +469,9 @@ def test_memory_does_not_grow_with_the_file() -> None:
         tracemalloc.start()
         for piece in [HEADER, *[PATIENT * 5000] * (rows // 5000)]:
             for block in table.feed(piece):
-                row += table.score(block, row).counts.rows
+                row += table.score(table.read(block), row).counts.rows
         for block in table.finish():
-            row += table.score(block, row).counts.rows
+            row += table.score(table.read(block), row).counts.rows
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert row == rows + 1
