@@ -18,11 +18,12 @@ from starlette.responses import StreamingResponse
 from api import document, submission
 from api.body import check_length
 from api.problems import Fault, Problem, retry_after
-from api.progress import read_summary, state_of
+from api.progress import state_of
 from api.routes import JsonAnswer, check_accept, flag, flag_parameter, new_router
 from api.submission import Asked
 from api.transfers import Download, Room, receive_blocks
 from shared.message import BATCH_ID, TRACEPARENT
+from shared.results import read_summary
 
 if TYPE_CHECKING:
     from api.store import Store

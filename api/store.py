@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api.problems import STORAGE_RETRY_AFTER, Problem, retry_after
+from shared.results import SCORES, UPLOADS
 
 if TYPE_CHECKING:
     from shared.ports import Blobs, Queue
     from shared.settings import ApiSettings
-
-UPLOADS = "uploads"
-SCORES = "scores"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from api.problems import Problem
-from api.progress import read_summary
-from api.store import UPLOADS
 from shared.errors import AlreadyExists, BlocksGone
 from shared.message import Envelope, EnvelopeInput, EnvelopeOptions
+from shared.results import UPLOADS, read_summary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

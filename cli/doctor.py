@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import Exit
+from shared.results import INCOMING, SCORES, UPLOADS
 
 if TYPE_CHECKING:
     from shared.errors import ScorerError
@@ -163,11 +164,11 @@ async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[F
         ("queue: receive and renew", lambda: queue.renew(nobody, 1)),
         ("poison queue: look", lambda: poison.peek(1)),
         ("poison queue: receive", lambda: poison.renew(nobody, 1)),
-        ("incoming: read", lambda: blobs.facts("incoming", "doctor")),
-        ("uploads: read", lambda: blobs.facts("uploads", "doctor")),
-        ("uploads: write", lambda: blobs.stage("uploads", "doctor", "0" * 64, b"x")),
-        ("scores: read", lambda: blobs.facts("scores", "doctor")),
-        ("scores: write", lambda: blobs.stage("scores", "doctor", "0" * 64, b"x")),
+        ("incoming: read", lambda: blobs.facts(INCOMING, "doctor")),
+        ("uploads: read", lambda: blobs.facts(UPLOADS, "doctor")),
+        ("uploads: write", lambda: blobs.stage(UPLOADS, "doctor", "0" * 64, b"x")),
+        ("scores: read", lambda: blobs.facts(SCORES, "doctor")),
+        ("scores: write", lambda: blobs.stage(SCORES, "doctor", "0" * 64, b"x")),
     ]
     for what, call in calls:
         error = await _error_of(call)

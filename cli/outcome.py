@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Exit, on_terminal, say
+from shared.results import SCORES, read_summary
 
 if TYPE_CHECKING:
     from shared.ports import Blobs
 
-UPLOADS, SCORES = "uploads", "scores"
 LOOK_SECONDS = 5
 """Between two looks at the staged blocks: listing them is a slow call."""
 
@@ -28,20 +27,6 @@ class Sent:
     scores_blob: str
     size: int | None
     """Bytes that the worker will count, if they are known: of a gzip file they are not."""
-
-
-async def read_summary(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
-    """A batch's summary; None: there is none yet."""
-    from shared.errors import NotFound
-
-    try:
-        content = await blobs.read(SCORES, f"{batch_id}/summary.json")
-    except NotFound as error:
-        if error.reason == "ContainerNotFound":
-            raise
-        return None
-    summary: dict[str, Any] = json.loads(content)
-    return summary
 
 
 async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cli.outcome import SCORES
 from cli.output import say
+from shared.results import SCORES
 
 if TYPE_CHECKING:
     from shared.ports import Account, Message, Queue

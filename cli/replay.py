@@ -11,8 +11,8 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cli.outcome import UPLOADS, read_summary
 from cli.poison_queue import Entry, message_of, poison_queue
+from shared.results import INCOMING, UPLOADS, read_summary
 
 if TYPE_CHECKING:
     from shared.message import Batch, EnvelopeInput
@@ -96,7 +96,7 @@ async def _read_batch(storage: Account, entry: Entry) -> Batch:
 
     body = await message_of(storage, entry)
     try:
-        batch = parse_message(body, entry.message.id, {"incoming", "uploads"})
+        batch = parse_message(body, entry.message.id, {INCOMING, UPLOADS})
     except UnreadableMessage as error:
         raise NotReplayable(f"cannot be replayed: {error.reason}") from error
     if not isinstance(batch, Batch):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.outcome import SCORES, UPLOADS, as_text, exit_code, progress, read_summary
+from cli.outcome import as_text, exit_code
 from cli.output import Exit, say
+from shared.results import SCORES, counts_so_far, is_known, read_summary
 
 if TYPE_CHECKING:
     from shared.ports import Blobs
@@ -53,20 +54,13 @@ async def one(blobs: Blobs, batch_id: str, *, as_json: bool) -> int:
 
 async def state(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
     """Where a batch without a summary stands; None: nothing is known of it."""
-    from shared.errors import NotFound
-
-    rows = 0
-    for kind in ("csv", "jsonl"):
-        rows += (await progress(blobs, f"{batch_id}/scores.{kind}"))[1]
-    try:
-        await blobs.facts(UPLOADS, f"{batch_id}/request")
-    except NotFound:
-        if not rows:
-            return None
+    counts = await counts_so_far(blobs, batch_id)
+    if counts is None and not await is_known(blobs, batch_id):
+        return None
     return {
         "batch_id": batch_id,
-        "status": "running" if rows else "queued",
-        "rows": {"total": rows},
+        "status": "queued" if counts is None else "running",
+        "rows": {"total": counts.rows if counts else 0},
     }
 
 

@@ -15,16 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.files import format_or_exit
-from cli.outcome import (
-    UPLOADS,
-    Sent,
-    as_text,
-    download,
-    exit_code,
-    read_summary,
-    wait_for_summary,
-)
+from cli.outcome import Sent, as_text, download, exit_code, wait_for_summary
 from cli.output import Exit, say
+from shared.results import UPLOADS, read_summary, scores_name
 
 if TYPE_CHECKING:
     from shared.message import Format
@@ -156,7 +149,7 @@ async def send(storage: Account, file: Path, batch_id: str, *, include_input: bo
     # An earlier try may have ended before its message was sent. Twice changes nothing.
     if await read_summary(blobs, batch_id) is None:
         await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
-    scores = f"{batch_id}/scores.{'csv' if kind == 'csv' else 'jsonl'}"
+    scores = scores_name(batch_id, "csv" if kind == "csv" else "jsonl")
     return Sent(batch_id, scores, None if packed else size)
 
 

@@ -15,8 +15,8 @@ import typer
 
 from cli.files import exit_if_refused, format_or_exit, output_rows, probability_of, scored_rows
 from cli.home import MODEL_DIR
-from cli.outcome import read_summary
 from cli.output import Exit, say
+from shared.results import read_summary
 
 if TYPE_CHECKING:
     from shared.ports import Account, Blobs

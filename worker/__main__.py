@@ -23,13 +23,13 @@ from shared.artifact import Artifact, load_artifact
 from shared.errors import ScorerError, StartupError
 from shared.logs import configure_logging
 from shared.ports import Account
+from shared.results import SCORES
 from shared.settings import WorkerSettings, load_settings
 from shared.storage import open_storage
 from shared.tables import Limits
 from worker.consumer import Consumer
 from worker.gate import Gate
 from worker.health import StorageCheck, start_health
-from worker.outcome import SCORES
 from worker.processor import INPUT_CONTAINERS, Processor
 
 log = logging.getLogger("worker")

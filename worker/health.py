@@ -14,7 +14,7 @@ from prometheus_client import generate_latest
 
 from shared.errors import NotFound, OwnershipLost, ScorerError, StartupError
 from shared.ports import Blobs, Message, Queue
-from worker.outcome import SCORES
+from shared.results import SCORES
 from worker.processor import INPUT_CONTAINERS
 
 STALLED = 90

@@ -11,6 +11,7 @@ from shared.checkpoint import Marker
 from shared.formats import output_format
 from shared.message import Batch, BlobInput
 from shared.ports import Message
+from shared.results import scores_name
 from worker.lease import Lease
 from worker.settlement import Delivery
 
@@ -47,7 +48,7 @@ class Job:
     @property
     def scores_blob(self) -> str:
         kind = output_format(self.batch.input.format) if self.batch else "csv"
-        return f"{self.prefix}/scores.{kind}"
+        return scores_name(self.prefix, kind)
 
     @property
     def delivery(self) -> Delivery:

@@ -21,13 +21,13 @@ from shared.errors import AlreadyExists, BatchIdUsed, NotFound
 from shared.formats import output_format
 from shared.message import Batch, BlobInput
 from shared.ports import Blobs, Queue
+from shared.results import SCORES, scores_name, summary_name
 from shared.tables import Counts, Table
 from worker.job import Job, same_identity
 from worker.settlement import Delete, Fail, Settlement
 
 log = logging.getLogger(__name__)
 
-SCORES = "scores"
 LISTED_NAMES = 1000
 """Characters of column names that a summary lists; metadata of a blob has room for 8 KiB."""
 POISON_BYTES = 60 << 10
@@ -56,7 +56,7 @@ class Outcomes:
             return True
         # In either format: a batch id is one input's, whatever its format.
         for kind in CONTENT_TYPES:
-            name = f"{job.prefix}/scores.{kind}"
+            name = scores_name(job.prefix, kind)
             try:
                 facts = await self._blobs.facts(SCORES, name)
             except NotFound:
@@ -191,9 +191,7 @@ class Outcomes:
         job.lease.check()
         content = json.dumps(summary, indent=1).encode()
         try:
-            await self._blobs.create(
-                SCORES, f"{job.prefix}/summary.json", content, "application/json"
-            )
+            await self._blobs.create(SCORES, summary_name(job.prefix), content, "application/json")
         except AlreadyExists:
             standing = await self._read_summary(job)
             if standing is None:
@@ -205,7 +203,7 @@ class Outcomes:
     async def _read_summary(self, job: Job) -> dict[str, Any] | None:
         """The summary that stands. Raises `BatchIdUsed` when it is of another input."""
         try:
-            content = await self._blobs.read(SCORES, f"{job.prefix}/summary.json")
+            content = await self._blobs.read(SCORES, summary_name(job.prefix))
         except NotFound:
             return None
         summary: dict[str, Any] = json.loads(content)

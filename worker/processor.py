@@ -28,17 +28,18 @@ from shared.errors import (
 from shared.formats import open_table
 from shared.message import Batch, BlobInput, Ignored, InlineInput, UnreadableMessage, parse_message
 from shared.ports import BlobFacts, Blobs, Queue
+from shared.results import INCOMING, SCORES, UPLOADS
 from shared.scoring import Scorer
 from shared.tables import Limits, Options, Scored, Table
 from worker.gate import Gate
 from worker.job import Job
-from worker.outcome import SCORES, Outcomes
+from worker.outcome import Outcomes
 from worker.settlement import ALONE_AFTER, GIVE_UP_AFTER, Fail, Release, Settlement, settle
 from worker.source import ahead, read_rows
 
 log = logging.getLogger(__name__)
 
-INPUT_CONTAINERS = frozenset({"incoming", "uploads"})
+INPUT_CONTAINERS = frozenset({INCOMING, UPLOADS})
 SMALL = 64 << 10
 """Bytes of input below which a thread costs more than the work."""
 EXCUSE_LIMIT = 5

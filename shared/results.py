@@ -1,0 +1,69 @@
+"""What stands in storage of a batch: where its blobs are, its outcome, how far it has come."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import NotFound
+
+if TYPE_CHECKING:
+    from shared.ports import Blobs
+    from shared.tables import Counts
+
+INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
+"""Containers: what others drop, what our own senders write, what the worker writes."""
+FORMATS = ("csv", "jsonl")
+"""Of results; also their names' ends."""
+
+
+def scores_name(batch_id: str, kind: str) -> str:
+    """Name of a batch's result in one of `FORMATS`."""
+    return f"{batch_id}/scores.{kind}"
+
+
+def summary_name(batch_id: str) -> str:
+    """Name of a batch's summary, which is its outcome."""
+    return f"{batch_id}/summary.json"
+
+
+async def read_summary(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
+    """The outcome of a batch; None: there is none yet. Raises `NotFound` without the container."""
+    try:
+        content = await blobs.read(SCORES, summary_name(batch_id))
+    except NotFound as error:
+        if error.reason == "ContainerNotFound":
+            raise
+        return None
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+async def is_known(blobs: Blobs, batch_id: str) -> bool:
+    """Whether a batch was sent from here; others leave no request."""
+    with suppress(NotFound):
+        await blobs.facts(UPLOADS, f"{batch_id}/request")
+        return True
+    return False
+
+
+async def counts_so_far(blobs: Blobs, batch_id: str) -> Counts | None:
+    """What happened to the rows that are stored already. None: the worker has stored nothing."""
+    # Here, since they bring NumPy, and the command line's help is to come at once.
+    from shared.checkpoint import furthest_blocks
+    from shared.tables import Counts
+
+    for kind in FORMATS:
+        name = scores_name(batch_id, kind)
+        staged = await blobs.staged(SCORES, name)
+        if staged:
+            counts = Counts()
+            for block in furthest_blocks(staged):
+                counts.add(block.counts)
+            return counts
+        # Committed, and the summary is about to follow.
+        with suppress(NotFound):
+            facts = await blobs.facts(SCORES, name)
+            return Counts.of(json.loads(facts.metadata["counts"]))
+    return None
