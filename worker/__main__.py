@@ -63,8 +63,8 @@ def keep_memory_flat() -> None:
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(arena_max, 1)
-        libc.mallopt(mmap_threshold, 16 << 20)
-        libc.mallopt(trim_threshold, 16 << 20)
+        libc.mallopt(mmap_threshold, 4 << 20)
+        libc.mallopt(trim_threshold, 4 << 20)
 
 
 async def serve(settings: WorkerSettings, artifact: Artifact, begun: float) -> int:

@@ -20,7 +20,7 @@ from tests.faults.patients import patients
 
 pytestmark = [pytest.mark.azurite, pytest.mark.slow]
 
-SETTINGS = {"SCORER_BLOCK_ROWS": "30000", "SCORER_VISIBILITY_SECONDS": "30"}
+SETTINGS = {"SCORER_VISIBILITY_SECONDS": "30"}
 CHUNK_ROWS = 50_000
 
 
