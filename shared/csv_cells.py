@@ -59,7 +59,8 @@ def _parse(
             columns=list(wanted),
             infer_schema=False,
         )
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, OSError):
+        # OSError: Polars unpacks what begins like a packed file, as the line `x^1,63` does.
         return None
     return frame if frame.height == len(lines.ends) else None
 

@@ -52,9 +52,9 @@ MUTANTS = [
     Mutant(
         "the commit comes before the summary",
         "worker/outcome.py",
-        "        facts = await self._blobs.commit(\n",
+        "        if content is not None:\n            facts",
         '        await self._conclude(job, "", "", json.loads(json.dumps(committed)))\n'
-        "        facts = await self._blobs.commit(\n",
+        "        if content is not None:\n            facts",
         VIRTUAL,
     ),
     Mutant(

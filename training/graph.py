@@ -35,6 +35,8 @@ def pattern_graph(estimator: PatternLogisticRegression, table: FieldTable) -> by
     range: lines to their term's, levels and steps to the range between a level and the one below,
     which is the same for values that are levels; so a row costs few and plain operations. A value
     between two levels, which no category has, would count as a part of the step.
+
+    Raises `TrainingError` where levels do not rise.
     """
     return _PatternGraph(estimator).build(list(table.used_names))
 
@@ -132,6 +134,10 @@ class _PatternGraph:
             if term.shape == "levels":
                 base[:, place] = weights[0]
                 weights = np.diff(weights, axis=0)
+            if any(level <= below for below, level in pairwise(levels)):
+                raise TrainingError(
+                    f"{term.field}: levels must rise, and steps begin above {term.low:g}"
+                )
             for (below, level), weight in zip(pairwise(levels), weights, strict=True):
                 found.append((place, below, level, below, weight / (level - below)))
         owner, low, high, centre, weight = (np.array(part) for part in zip(*found, strict=True))

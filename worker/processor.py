@@ -230,6 +230,8 @@ class Processor:
                 else:
                     await staging.stage(blocks[-1], scored.content)
                 if self._stopping() and not small:
+                    if alone is not None:
+                        await staging.stage(blocks[-1], alone)
                     raise Interrupted("asked to stop")
         return blocks, alone
 

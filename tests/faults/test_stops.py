@@ -154,6 +154,32 @@ def test_messages_received_as_the_stop_came_are_given_back_untouched(artifact: A
     run_virtually(scene())
 
 
+def test_a_stop_within_the_first_block_keeps_it(artifact: Artifact) -> None:
+    batch = sent(artifact, "b", patients(3000, seed=9), limits=LIMITS)
+
+    async def scene() -> None:
+        world = World(artifact)
+        watch = Watch(world.blobs)
+        await world.submit("b", batch.content)
+        staged: list[str] = []
+
+        async def hook(moment: Moment) -> None:
+            if moment.call == "facts" and moment.when == "after":
+                worker.stop()
+            if moment.call == "stage" and moment.when == "after":
+                staged.append(moment.args[2])
+
+        worker = world.worker(hook, limits=LIMITS)
+        await asyncio.wait_for(worker.run(), 3600)
+        assert len(staged) == 1
+
+        await world.emptied(world.worker(limits=LIMITS))
+        await watch.wait("b", 60)
+        await check_world(watch, world, batch)
+
+    run_virtually(scene())
+
+
 def test_a_stop_while_the_queue_does_not_answer_ends_the_process(artifact: Artifact) -> None:
     async def hook(moment: Moment) -> None:
         if moment.call == "receive":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from shared.artifact import Golden, Manifest, OnnxModel
 from training.dataset import read_heart
+from training.errors import TrainingError
 from training.fields import TABLE
 from training.graph import pattern_graph
 from training.heart import MODEL, SIGNS, terms
@@ -227,3 +230,13 @@ def test_the_estimator_is_a_scikit_learn_classifier() -> None:
     assert fitted().score(data.rows, data.outcome) == pytest.approx(0.865, abs=0.01)
     with pytest.raises(ValueError, match="rows have 3 fields, not 11"):
         clone(fitted()).fit(data.rows[:, :3], data.outcome)
+
+
+def test_steps_that_do_not_begin_above_the_lowest_value_are_refused() -> None:
+    estimator = copy(fitted())
+    estimator.terms = tuple(
+        replace(term, low=term.levels[0]) if term.shape == "steps" else term for term in terms()
+    )
+
+    with pytest.raises(TrainingError, match="ca: levels must rise, and steps begin above 1"):
+        pattern_graph(estimator, TABLE)
