@@ -57,7 +57,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     @routes.get(
         "/health/ready",
         summary="Whether records can be scored",
-        responses=answers("Any"),
+        responses=answers("Any") | {503: {"description": "The model fails its own test"}},
     )
     async def ready(_: Request) -> JsonAnswer:
         sound = artifact.golden_holds()

@@ -65,7 +65,7 @@ artifact = load_artifact(pathlib.Path({str(artifact_dir)!r}))
 scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
 table = open_table("csv", scorer, Options(), Limits())
 blocks = [*table.feed(b"age,sex\\n60,male\\n"), *table.finish()]
-assert table.score(blocks[0], 1).counts.rows == 1
+assert table.score(table.read(blocks[0]), 1).counts.rows == 1
 """
 
     loaded = modules_after(code)
