@@ -244,7 +244,7 @@ class Processor:
 class _Staging:
     """Stages one block while the next is scored: a crash repeats little.
 
-    What is being staged at the end is waited for, also where the work is cut short.
+    What is being staged at the end, or at a stop, is waited for; after an error it is given up.
     """
 
     def __init__(self, blobs: Blobs, job: Job) -> None:
