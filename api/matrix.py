@@ -15,6 +15,7 @@ import numpy as np
 from api.problems import Fault, Problem, faults_of
 from api.tensors import NAMED_FAULTS, malformed, read_tensor
 from shared import metrics
+from shared.columns import faults as column_faults
 from shared.errors import RecordRejected
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Colum
     rejected: set[tuple[int, str]] = set()
     for name, values, column in zip(table.used_names, rows.T, columns, strict=True):
         field = table.by_name[name]
-        suspects = _suspects(field, values)
+        suspects = np.flatnonzero(column_faults(values, field)).tolist()
         # A field without a tensor is one fault, not one a row.
         for row in suspects[:1] if column is None else suspects:
             rejections = _rejections(field, float(values[row]))
@@ -110,21 +111,10 @@ def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Colum
         raise Problem("record_rejected", faults=tuple(faults[:NAMED_FAULTS]))
 
 
-def _suspects(field: Field, values: NDArray[np.float64]) -> list[int]:
-    """Rows whose value may be refused; the field itself then says."""
-    if field.codes:
-        sound = np.isin(values, list(field.codes))
-    else:
-        sound = (values >= field.accept[0]) & (values <= field.accept[1])
-    if not field.required:
-        sound |= np.isnan(values)
-    return [int(row) for row in np.flatnonzero(~sound)]
-
-
 def _rejections(field: Field, value: float) -> tuple[Rejection, ...]:
     try:
         read = field.read(value)
     except RecordRejected as error:
         return error.rejections
-    # NaN, in a field that is required: `_suspects` lets no other through.
+    # NaN, in a field that is required: no other is at fault.
     return (field.rejection("missing_required"),) if read != read else ()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from shared.errors import RecordRejected, StorageError
+from shared.errors import RecordRejected, StorageError, StorageUnavailable
 from shared.fields import Rejection
 from shared.scoring import ModelFault
 
@@ -182,8 +182,9 @@ def problem_of(error: Exception) -> Problem:
         case RecordRejected():
             return Problem("record_rejected", faults=faults_of(error.rejections))
         case StorageError():
-            asked = getattr(error, "retry_after", None) or STORAGE_RETRY_AFTER
-            return Problem("storage_unavailable", headers=retry_after(math.ceil(asked)))
+            asked = error.retry_after if isinstance(error, StorageUnavailable) else None
+            seconds = math.ceil(asked or STORAGE_RETRY_AFTER)
+            return Problem("storage_unavailable", headers=retry_after(seconds))
         case ModelFault():
             return Problem("model_error")
         case HTTPException(status_code=404):

@@ -129,6 +129,7 @@ async def send(storage: Account, file: Path, batch_id: str, *, include_input: bo
     Blobs are named as the api names them, so that it knows the batch too.
     """
     from shared.errors import AlreadyExists, BlocksGone
+    from shared.formats import output_format
     from shared.message import Envelope, EnvelopeInput, EnvelopeOptions
     from shared.settings import StorageSettings, load_settings
 
@@ -149,7 +150,7 @@ async def send(storage: Account, file: Path, batch_id: str, *, include_input: bo
     # An earlier try may have ended before its message was sent. Twice changes nothing.
     if await read_summary(blobs, batch_id) is None:
         await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
-    scores = scores_name(batch_id, "csv" if kind == "csv" else "jsonl")
+    scores = scores_name(batch_id, output_format(kind))
     return Sent(batch_id, scores, None if packed else size)
 
 

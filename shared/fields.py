@@ -339,7 +339,7 @@ class FieldTable(_Frozen):
     def _read_plain(self, record: Mapping[str, object]) -> Record | None:
         """What `Field.read` gives, of a record of accepted numbers; None of any other.
 
-        Most records are such ones, and this takes a fifth of the time.
+        Most records are such ones, and this takes half of the time or less.
         """
         patient_id = record.get(RECORD_ID)
         known = int(RECORD_ID in record)

@@ -225,13 +225,12 @@ class Processor:
                 blocks.append(
                     DataBlock(plan, len(blocks), block.end, scored.counts, len(scored.content))
                 )
-                if len(blocks) == 1 and job.marker is None:
+                stopping = self._stopping() and not small
+                if len(blocks) == 1 and job.marker is None and not stopping:
                     alone = scored.content
                 else:
                     await staging.stage(blocks[-1], scored.content)
-                if self._stopping() and not small:
-                    if alone is not None:
-                        await staging.stage(blocks[-1], alone)
+                if stopping:
                     raise Interrupted("asked to stop")
         return blocks, alone
 

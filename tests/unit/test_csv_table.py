@@ -317,7 +317,7 @@ def test_a_mark_of_utf_8_inside_the_file_is_no_part_of_a_number() -> None:
     assert single.content == whole.content
 
 
-@pytest.mark.parametrize("begin", ["x^", "x\x01", "\x1f\x8b", "(\xb5/\xfd"])
+@pytest.mark.parametrize("begin", ["x^", "x\x01", "x\u0680"])
 def test_rows_that_begin_like_a_packed_file_are_rows(begin: str) -> None:
     content = f"patient_id,age,sex\n1,63,1\n{begin}1,63,1\n".encode()
 
