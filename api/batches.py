@@ -12,18 +12,19 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from api import document, submission
 from api.body import check_length
 from api.problems import Fault, Problem, retry_after
 from api.progress import state_of
-from api.routes import JsonAnswer, check_accept, flag, flag_parameter, new_router
+from api.routes import JsonAnswer, Routes, check_accept, flag, flag_parameter
 from api.submission import Asked
 from api.transfers import Download, Room, receive_blocks
-from shared.message import BATCH_ID, TRACEPARENT
+from shared.message import BATCH_ID
 from shared.results import read_summary
+from shared.trace import TRACEPARENT
 
 if TYPE_CHECKING:
     from api.store import Store
@@ -43,10 +44,23 @@ MEDIA_TYPES: dict[str, Format] = {
 # A structured-field string, or the same bare.
 IDEMPOTENCY_KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21\x23-\x7e]{1,255}')
 
+IDEMPOTENCY_KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Repeats of an upload with the same key are the same batch, for ever",
+    "schema": {"type": "string", "pattern": "^[!#-~]{1,255}$"},
+}
+BATCH_ID_PARAMETER = {
+    "name": "batch_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": BATCH_ID},
+}
 
-def router(store: Store, settings: ApiSettings) -> APIRouter:
+
+def routes(store: Store, settings: ApiSettings) -> Routes:
     """`/batches` and what stands below it."""
-    routes = new_router("Batches", prefix="/batches")
+    routes = Routes("Batches", "/batches")
     room = Room(settings.transfers)
 
     @routes.post(
@@ -64,7 +78,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         | {
             "parameters": [
                 flag_parameter("include_input", "Repeat the input's columns in the result"),
-                document.idempotency_key(),
+                IDEMPOTENCY_KEY_PARAMETER,
             ]
         },
     )
@@ -101,7 +115,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         "/{batch_id}",
         summary="The state of a batch",
         responses=document.answers("Batch", 401, 404, 406, 500, 503),
-        openapi_extra={"parameters": [document.batch_id()]},
+        openapi_extra={"parameters": [BATCH_ID_PARAMETER]},
     )
     async def state(request: Request) -> JsonAnswer:
         check_accept(request)
@@ -115,7 +129,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         summary="The scores of a batch that succeeded",
         responses=document.answers(None, 401, 404, 409, 500, 503)
         | document.file_answer("text/csv", "application/x-ndjson"),
-        openapi_extra={"parameters": [document.batch_id()]},
+        openapi_extra={"parameters": [BATCH_ID_PARAMETER]},
     )
     async def scores(request: Request) -> StreamingResponse:
         batch_id = _named(request)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from api.problems import JSON, KINDS, PROBLEM
-from shared.message import BATCH_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,26 +55,6 @@ def file_body(kinds: Iterable[str]) -> dict[str, Any]:
     text = {"type": "string", "minLength": 1}
     content = {kind: {"schema": {} if kind == JSON else text} for kind in kinds}
     return {"requestBody": {"required": True, "content": content}}
-
-
-def idempotency_key() -> dict[str, Any]:
-    """The header that makes a repeated upload the same batch."""
-    return {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "Repeats of an upload with the same key are the same batch, for ever",
-        "schema": {"type": "string", "pattern": "^[!#-~]{1,255}$"},
-    }
-
-
-def batch_id() -> dict[str, Any]:
-    """The batch of the path."""
-    return {
-        "name": "batch_id",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "pattern": BATCH_ID},
-    }
 
 
 def body(schema: str, examples: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from api.problems import RETRY_AFTER, Problem, problem_of, respond, retry_after
 from shared import metrics
 from shared.errors import StorageError
-from shared.message import TRACEPARENT
+from shared.trace import TRACEPARENT
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,9 +61,6 @@ class Door:
         self._headers = (*SECURITY, (b"x-model-version", model_version.encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         begun = time.perf_counter()
         headers = scope["header"] = dict(scope["headers"])
         request_id = scope["request_id"] = _request_id(headers)

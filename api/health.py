@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 
 from api import document
-from api.routes import JsonAnswer, new_router
+from api.routes import JsonAnswer, Routes
 
 if TYPE_CHECKING:
     from shared.artifact import Artifact
 
 
-def router(artifact: Artifact) -> APIRouter:
+def routes(artifact: Artifact) -> Routes:
     """`/livez` and `/readyz`, with the older name `/healthz`."""
-    routes = new_router("Operation")
+    routes = Routes("Operation")
 
     @routes.get("/livez", summary="Whether the process turns", responses=document.answers("Any"))
     async def livez(_: Request) -> JsonAnswer:

@@ -9,18 +9,19 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.requests import Request
 
 from api import document
 from api.body import read_body
 from api.matrix import matrix_of
 from api.problems import JSON, Problem
-from api.routes import JsonAnswer, new_router
+from api.routes import JsonAnswer, Routes
 from api.tensors import HEADER_LENGTH, OUTPUTS, read_request, respond
 from shared import metrics
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
+
     from shared.artifact import Artifact, Manifest
     from shared.scoring import Scorer
     from shared.settings import ApiSettings
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 PLATFORMS = {"onnx": "onnxruntime_onnx", "sklearn": "sklearn_joblib"}
 
 
-def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRouter:
+def routes(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> Routes:
     """`/v2` and what stands below it."""
     manifest = artifact.manifest
-    routes = new_router("Open Inference Protocol V2", prefix="/v2")
+    routes = Routes("Open Inference Protocol V2", "/v2")
     # Clients of this protocol read errors from plain JSON only.
     answers = partial(document.answers, problem=JSON)
     scored = metrics.ROWS.labels("v2", "scored")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from api import document
 from api.problems import Problem
-from api.routes import JsonAnswer, check_accept, new_router
+from api.routes import JsonAnswer, Routes, check_accept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +22,9 @@ CARD = "model_card.html"
 CARD_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
-def router(artifact: Artifact, directory: Path) -> APIRouter:
+def routes(artifact: Artifact, directory: Path) -> Routes:
     """`/model` and `/model-card`."""
-    routes = new_router("Model")
+    routes = Routes("Model")
     manifest = artifact.manifest
     about = manifest.model_dump(mode="json", exclude={"golden"})
     about |= {

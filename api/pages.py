@@ -12,11 +12,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from api.problems import KINDS, Problem
-from api.routes import new_router
+from api.routes import Routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +52,9 @@ VIEWER = """<!doctype html>
 """
 
 
-def router(title: str, openapi: Callable[[], bytes]) -> APIRouter:
+def routes(title: str, openapi: Callable[[], bytes]) -> Routes:
     """`/docs`, `/redoc`, `/problems`, `/openapi.json` and what they load."""
-    routes = new_router("Pages", include_in_schema=False)
+    routes = Routes("Pages", include_in_schema=False)
 
     def viewer(style: str, bundle: str, start: str) -> HTMLResponse:
         content = VIEWER.format(title=escape(title), style=style, bundle=bundle, start=start)

@@ -6,12 +6,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 
 from api import document
 from api.body import read_json
 from api.problems import Fault, Problem, entry, faults_of
-from api.routes import JsonAnswer, check_accept, flag, flag_parameter, new_router
+from api.routes import JsonAnswer, Routes, check_accept, flag, flag_parameter
 from shared import metrics
 from shared.errors import RecordRejected
 from shared.fields import NAMED_UNKNOWN, RECORD_ID, Record, Rejection, printable, read_id
@@ -28,9 +28,9 @@ NO_OBJECT = "a record must be a JSON object"
 NO_ANSWER = RecordRejected((Rejection("model_error"),))
 
 
-def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRouter:
+def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
     """`/predict` and `/predict/many`."""
-    routes = new_router("Scores")
+    routes = Routes("Scores")
     table = scorer.table
     scored = metrics.ROWS.labels("api", "scored")
 

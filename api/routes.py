@@ -1,7 +1,6 @@
-"""Routes whose endpoints read the request themselves.
+"""Routes whose endpoints read the request themselves: bodies are checked once, by the field table.
 
-FastAPI documents them and finds them; it does not take the request apart, since bodies are checked
-once, by the field table. That is also half of what a request costs.
+They are plain data, so that a start can serve some of them before FastAPI is loaded (`api.app`).
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
+from starlette.requests import Request
 from starlette.responses import Response
 
 from api.problems import JSON, Fault, Problem
@@ -24,25 +23,46 @@ TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
 
 
-class PlainRoute(APIRoute):
-    """A route that hands the request to its endpoint and sends what comes back."""
-
-    def __init__(
-        self, path: str, endpoint: Callable[[Request], Awaitable[Response]], **options: Any
-    ) -> None:
-        # Or FastAPI would take the endpoint's annotation for a model.
-        super().__init__(path, endpoint, **options | {"response_model": None})
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive, send))
-            await response(scope, receive, send)
-
-        self.app = app
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def new_router(tag: str, **options: Any) -> APIRouter:
-    """A router of such routes, under one heading of the document."""
-    return APIRouter(tags=[tag], route_class=PlainRoute, **options)
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path and what answers there."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    facts: dict[str, Any]
+    """What the document says of it, as FastAPI's `APIRoute` takes it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class Routes(list[Route]):
+    """Routes below one path, under one heading of the document."""
+
+    def __init__(self, tag: str, prefix: str = "", **facts: Any) -> None:
+        super().__init__()
+        self._prefix = prefix
+        self._facts = {"tags": [tag]} | facts
+
+    def get(self, path: str, **facts: Any) -> Callable[[Endpoint], Endpoint]:
+        """Decorates what answers GET there."""
+        return self._add("GET", path, facts)
+
+    def post(self, path: str, **facts: Any) -> Callable[[Endpoint], Endpoint]:
+        """Decorates what answers POST there."""
+        return self._add("POST", path, facts)
+
+    def _add(self, method: str, path: str, facts: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
+        def add(endpoint: Endpoint) -> Endpoint:
+            self.append(Route(method, self._prefix + path, endpoint, self._facts | facts))
+            return endpoint
+
+        return add
 
 
 def header(request: Request, name: bytes, otherwise: bytes = b"") -> str:

@@ -17,7 +17,7 @@ from api.body import BODY_IS_HERE
 from shared.errors import StartupError
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from shared.settings import ApiSettings
 
@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def serve(app: FastAPI, settings: ApiSettings, started: Callable[[int], None]) -> None:
+def serve(app: ASGIApp, settings: ApiSettings, started: Callable[[int], None]) -> None:
     """Serve until asked to stop; `started` is told the port. Raises `StartupError`."""
 
     class Timed(Protocol):

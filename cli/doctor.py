@@ -8,7 +8,7 @@ import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -58,13 +58,13 @@ def doctor(
 async def examine() -> list[Finding]:
     """Everything, in the order in which it is mended."""
     from cli.storage import take_running
-    from shared.settings import StorageSettings
+    from shared.settings import StorageSettings, load_settings
 
     found = [*versions(), *settings()]
     if all(finding.fine for finding in found):
         if take_running():
             found.append(Finding("storage", True, "that of a running `heart-scorer up`"))
-        configured = StorageSettings()
+        configured = load_settings(StorageSettings)
         found.append(artifact(configured))
         found += [finding async for finding in storage_findings(configured)]
     return found
@@ -95,12 +95,18 @@ def settings() -> list[Finding]:
     from difflib import get_close_matches
 
     from shared.errors import StartupError
-    from shared.settings import ApiSettings, StorageSettings, WorkerSettings, load_settings
+    from shared.settings import (
+        ApiSettings,
+        StorageSettings,
+        WorkerSettings,
+        load_settings,
+        variable,
+    )
 
     found: dict[str, Finding] = {}
     known: set[str] = set()
     for kind in (StorageSettings, ApiSettings, WorkerSettings):
-        known |= {_variable(kind, name) for name in kind.model_fields}
+        known |= {variable(name) for name in kind.model_fields}
         try:
             values = load_settings(kind)
         except StartupError as error:
@@ -108,20 +114,15 @@ def settings() -> list[Finding]:
             found[str(error)] = Finding("settings", False, str(error), "set it as it says")
             continue
         for name in sorted(values.model_fields_set):
-            variable = _variable(kind, name)
             # Secrets print masked by themselves.
-            found[variable] = Finding(variable, True, f"{getattr(values, name)} (environment)")
-    for variable in sorted(os.environ):
-        if variable.startswith("SCORER_") and variable not in known:
-            near = get_close_matches(variable, known, 1)
+            text = f"{getattr(values, name)} (environment)"
+            found[variable(name)] = Finding(variable(name), True, text)
+    for given in sorted(os.environ):
+        if given.startswith("SCORER_") and given not in known:
+            near = get_close_matches(given, known, 1)
             mend = f"did you mean {near[0]}?" if near else "the README lists all of them"
-            found[variable] = Finding(variable, False, "there is no such setting", mend)
+            found[given] = Finding(given, False, "there is no such setting", mend)
     return list(found.values()) or [Finding("settings", True, "all at their defaults")]
-
-
-def _variable(kind: type[StorageSettings], name: str) -> str:
-    alias: Any = kind.model_fields[name].validation_alias
-    return str(alias.choices[0]) if alias is not None else f"SCORER_{name.upper()}"
 
 
 def artifact(configured: StorageSettings) -> Finding:

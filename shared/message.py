@@ -23,6 +23,7 @@ from pydantic import Field as Setting
 from shared.errors import BadMessage
 from shared.fields import printable
 from shared.strict_json import DuplicateKeys, parse_json
+from shared.trace import TRACEPARENT
 
 SCHEMA = "heart-scorer/1"
 BATCH_ID = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$"
@@ -39,8 +40,6 @@ SEPARATORS = ",;"
 
 _AROUND = "\ufeff \t\r\n"
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+=*")
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-"""A caller's trace (W3C Trace Context); its group is the trace's id."""
 _LONE = re.compile("[\ud800-\udfff]")
 _SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
 # An address or its query, a Windows path, control characters, and what no UTF-8 can hold.

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from shared.errors import StartupError
 
+AZURE = {
+    "connection_string": "AZURE_STORAGE_CONNECTION_STRING",
+    "client_id": "AZURE_CLIENT_ID",
+}
+"""Settings whose variables Azure's own tools read, too."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class StorageSettings(BaseSettings):
+class StorageSettings(BaseModel):
     """Where queue and blobs are, and what every part of the product shares."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SCORER_",
-        env_ignore_empty=True,
-        populate_by_name=True,
-        frozen=True,
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    connection_string: SecretStr | None = Field(
-        default=None, validation_alias=AliasChoices("AZURE_STORAGE_CONNECTION_STRING")
-    )
+    connection_string: SecretStr | None = None
     """Connection string of Azurite or of an account with keys. Not for production."""
     storage_account: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$")
     """Name of the storage account, reached with the managed identity."""
-    client_id: str | None = Field(default=None, validation_alias=AliasChoices("AZURE_CLIENT_ID"))
+    client_id: str | None = None
     """Client id of the user-assigned identity, where several are attached."""
     queue: str = Field(default="patient-batches", pattern=r"^[a-z0-9](-?[a-z0-9]){2,55}$")
     """Queue of batches; its poison queue has `-poison` behind the name."""
@@ -142,19 +140,19 @@ S = TypeVar("S", bound=StorageSettings)
 
 def load_settings(kind: type[S]) -> S:
     """Settings from the environment. Raises `StartupError` that names each wrong variable."""
+    # A variable that is empty is not set: templates leave them so.
+    given = {name: text for name in kind.model_fields if (text := os.environ.get(variable(name)))}
     try:
-        return kind()
+        return kind.model_validate(given)
     except ValidationError as error:
         faults = [
-            f"{_variable(kind, fault['loc'])}{fault['msg'].removeprefix('Value error, ')}"
+            "".join(f"{variable(str(name))}: " for name in fault["loc"][:1])
+            + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise StartupError("settings: " + "; ".join(faults)) from error
 
 
-def _variable(kind: type[StorageSettings], place: tuple[int | str, ...]) -> str:
-    if not place:
-        return ""
-    name = str(place[0])
-    prefix = "" if name.startswith("AZURE_") else kind.model_config["env_prefix"]
-    return f"{prefix}{name.upper()}: "
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return AZURE.get(name, f"SCORER_{name.upper()}")

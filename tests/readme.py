@@ -9,11 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from shared import settings
-from shared.settings import ApiSettings, StorageSettings, WorkerSettings
+from shared.settings import ApiSettings, StorageSettings, WorkerSettings, variable
 
 README = Path(__file__).parents[1] / "README.md"
 HEAD = "| variable | default | range | for |\n| --- | --- | --- | --- |\n"
@@ -39,7 +39,7 @@ def settings_table() -> str:
 
 def variables(kind: type[StorageSettings]) -> set[str]:
     """Environment variables of a settings class."""
-    return {_variable(name, field) for name, field in kind.model_fields.items()}
+    return {variable(name) for name in kind.model_fields}
 
 
 def _docstrings() -> dict[tuple[str, str], str]:
@@ -58,15 +58,7 @@ def _docstrings() -> dict[tuple[str, str], str]:
 
 
 def _row(text: str, name: str, field: FieldInfo) -> str:
-    return (
-        f"| `{_variable(name, field)}` | {_default(field.default)} | {_range(field)} | {text} |\n"
-    )
-
-
-def _variable(name: str, field: FieldInfo) -> str:
-    if isinstance(field.validation_alias, AliasChoices):
-        return str(field.validation_alias.choices[0])
-    return f"SCORER_{name.upper()}"
+    return f"| `{variable(name)}` | {_default(field.default)} | {_range(field)} | {text} |\n"
 
 
 def _default(value: object) -> str:

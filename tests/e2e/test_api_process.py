@@ -67,7 +67,9 @@ def test_metrics_have_a_port_of_their_own(api: RunningApi) -> None:
         urllib.request.urlopen(f"{api.url}/metrics")
 
 
-def test_scoring_loads_neither_pandas_nor_scikit_learn_nor_azure(artifact_dir: Path) -> None:
+def test_scoring_loads_nothing_heavy(
+    artifact_dir: Path,
+) -> None:
     code = f"""
 import asyncio, json, pathlib, sys
 import api.__main__
@@ -94,7 +96,7 @@ print(json.dumps([*sys.modules]))
 
     loaded = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
     assert "onnxruntime" in loaded
-    heavy = {"pandas", "sklearn", "joblib", "scipy", "polars", "azure", "aiohttp"}
+    heavy = {"pandas", "sklearn", "joblib", "scipy", "polars", "azure", "aiohttp", "fastapi"}
     assert loaded & heavy == set()
 
 

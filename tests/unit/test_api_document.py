@@ -61,8 +61,10 @@ def test_the_three_example_patients_are_scored(
     assert len({answer.json()["probability"] for answer in answers}) == 3
 
 
-def test_every_path_is_documented_but_pages(artifact: Artifact, document: dict[str, Any]) -> None:
-    app = create_app(artifact, ApiSettings())
+async def test_every_path_is_documented_but_pages(
+    artifact: Artifact, document: dict[str, Any]
+) -> None:
+    app = await create_app(artifact, ApiSettings()).routing.loaded()
     paths = {route.path for route in app.routes}  # type: ignore[attr-defined]
 
     pages = PAGES | {"/static/{name}", "/healthz"}

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from shared.settings import variable
+
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 ENTRY = (INFRA / "containerapps.bicep").read_text()
@@ -102,13 +104,7 @@ def settings_class(name: str) -> Any:
 
 def variables(settings: Any) -> dict[str, Any]:
     """Map each environment variable that a settings class reads to its field."""
-    found = {}
-    prefix = settings.model_config.get("env_prefix", "")
-    for name, field in settings.model_fields.items():
-        alias = field.validation_alias or field.alias
-        choices = getattr(alias, "choices", [alias] if alias else [f"{prefix}{name}"])
-        found.update({str(choice).upper(): field for choice in choices})
-    return found
+    return {variable(name): field for name, field in settings.model_fields.items()}
 
 
 def default_of(settings: Any, variable: str) -> Any:
