@@ -123,7 +123,7 @@ class WorkerSettings(StorageSettings):
     """Longest wait between two looks at an empty queue."""
     grace_seconds: float = Field(default=25, ge=0, le=600)
     """How long a block in work may take to end after SIGTERM."""
-    block_rows: int = Field(default=20_000, ge=1, le=32_767)
+    block_rows: int = Field(default=32_000, ge=1, le=32_767)
     """Most rows scored and staged together."""
     block_bytes: int = Field(default=2 << 20, ge=1 << 10, le=64 << 20)
     """Input bytes after which a block ends."""

@@ -41,7 +41,7 @@ OUTPUT_COLUMNS = ("row", "patient_id", "probability", "prediction", "warnings", 
 class Limits:
     """A block ends at `rows` lines or `size` bytes, whichever comes first."""
 
-    rows: int = 20_000
+    rows: int = 32_000
     size: int = 2 << 20
 
 

@@ -21,6 +21,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 from shared import metrics
 from shared.artifact import Artifact, load_artifact
 from shared.errors import ScorerError, StartupError
+from shared.formats import preload
 from shared.logs import configure_logging
 from shared.ports import Account
 from shared.results import SCORES
@@ -95,6 +96,7 @@ async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, be
         visibility=settings.visibility_seconds,
         renew_every=settings.renew_seconds,
         idle=settings.idle_seconds,
+        preload=preload,
     )
     health, port = await start_health(
         settings.host, settings.health_port, lambda: consumer.turned, lambda: check.faults

@@ -42,10 +42,15 @@ class Consumer:
         visibility: float,
         renew_every: float,
         idle: float,
+        preload: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`probe` returns a line for each thing of storage that does not answer."""
+        """What the consumer is handed.
+
+        `probe` returns a line for each thing of storage that does not answer; `preload` is called
+        once, in a thread, when the queue is empty.
+        """
         self._queue = queue
         self._processor = processor
         self._gate = gate
@@ -54,6 +59,7 @@ class Consumer:
         self._visibility = visibility
         self._renew_every = renew_every
         self._idle = idle
+        self._preload = preload
         self._clock = clock
         self._now = now
         self._taking: asyncio.Task[None] | None = None
@@ -113,6 +119,9 @@ class Consumer:
             elif await self._storage_answers() and await self._receive():
                 wait = FIRST_WAIT
             else:
+                if self._preload is not None and not self._running:
+                    await asyncio.to_thread(self._preload)
+                    self._preload = None
                 await self.pause(wait * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
                 wait = min(wait * 2, self._idle)
 
