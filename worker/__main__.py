@@ -18,6 +18,8 @@ if __name__ == "__main__":
 # One thread reads a block; more would only take the cores from other slots, and memory.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
+import uvloop
+
 from shared import metrics
 from shared.artifact import Artifact, load_artifact
 from shared.errors import ScorerError, StartupError
@@ -47,7 +49,7 @@ def main() -> int:
         # All that was loaded stays: the collector need not go through it again and again.
         gc.freeze()
         gc.enable()
-        return asyncio.run(serve(settings, artifact, begun))
+        return uvloop.run(serve(settings, artifact, begun))
     except StartupError as error:
         sys.stderr.write(f"heart-scorer worker: {error}\n")
         return 3
