@@ -139,10 +139,12 @@ async def _prepare(
 
 async def create_all(settings: WorkerSettings, storage: Account) -> None:
     """Create queues and containers, for Azurite; on Azure the templates do."""
-    await storage.queue(settings.queue).create()
-    await storage.queue(settings.poison_queue).create()
-    for container in (*INPUT_CONTAINERS, SCORES):
-        await storage.blobs().create_container(container)
+    queues = (settings.queue, settings.poison_queue)
+    blobs = storage.blobs()
+    await asyncio.gather(
+        *(storage.queue(name).create() for name in queues),
+        *(blobs.create_container(name) for name in (*INPUT_CONTAINERS, SCORES)),
+    )
 
 
 def _stop_on_signals(consumer: Consumer, grace: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
@@ -38,38 +38,54 @@ class StorageCheck:
         """A line for each permission or resource that is missing."""
         try:
             async with asyncio.timeout(ASK_LIMIT):
-                self.faults = [fault async for fault in self._ask()]
+                # At once: each is a way to storage and back, and a start waits for all.
+                found = await asyncio.gather(
+                    self._renews(),
+                    self._receives(),
+                    *(self._reads(name) for name in sorted(INPUT_CONTAINERS | {SCORES})),
+                    self._writes(),
+                )
+            self.faults = [fault for fault in found if fault]
         except TimeoutError:
             self.faults = [f"storage: no answer within {ASK_LIMIT} s"]
         return self.faults
 
-    async def _ask(self) -> AsyncIterator[str]:
+    async def _renews(self) -> str | None:
         # A receipt that never was: permitted calls answer that there is no such message.
         now = datetime.now(UTC)
         nobody = Message(str(uuid.uuid4()), "AgAAAAMAAAAAAAAA", "", 1, now, now + timedelta(days=7))
         try:
             await self._queue.renew(nobody, 1)
         except OwnershipLost:
-            pass
+            return None
         except ScorerError as error:
-            yield f"queue: renewing messages: {error.reason}"
+            return f"queue: renewing messages: {error.reason}"
+        return None
+
+    async def _receives(self) -> str | None:
         try:
             await self._queue.peek(1)
         except ScorerError as error:
-            yield f"queue: receiving: {error.reason}"
-        for container in sorted(INPUT_CONTAINERS | {SCORES}):
-            try:
-                await self._blobs.facts(container, "startup-check")
-            except NotFound as error:
-                if error.reason == "ContainerNotFound":
-                    yield f"container {container}: does not exist"
-            except ScorerError as error:
-                yield f"container {container}: reading: {error.reason}"
+            return f"queue: receiving: {error.reason}"
+        return None
+
+    async def _reads(self, container: str) -> str | None:
+        try:
+            await self._blobs.facts(container, "startup-check")
+        except NotFound as error:
+            if error.reason == "ContainerNotFound":
+                return f"container {container}: does not exist"
+        except ScorerError as error:
+            return f"container {container}: reading: {error.reason}"
+        return None
+
+    async def _writes(self) -> str | None:
         try:
             # Never committed, so nobody sees it; storage drops it after a week.
             await self._blobs.stage(SCORES, "startup-check", "0" * 64, b"x")
         except ScorerError as error:
-            yield f"container {SCORES}: writing: {error.reason}"
+            return f"container {SCORES}: writing: {error.reason}"
+        return None
 
 
 async def start_health(
