@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,9 @@ class Routing:
     takes as long as scoring a record.
     """
 
-    def __init__(self, near: Iterable[Route], load: Callable[[], FastAPI]) -> None:
+    def __init__(self, near: Iterable[Route], build: Callable[[], FastAPI]) -> None:
         self._near = {(route.method, route.path): route for route in near}
-        self._load = load
+        self._build = build
         self._loading = asyncio.Lock()
         self._loaded: FastAPI | None = None
 
@@ -42,13 +43,13 @@ class Routing:
             scope["route"] = route
             await route(scope, receive, send)
         else:
-            await (self._loaded or await self.loaded())(scope, receive, send)
+            await (self._loaded or await self.load())(scope, receive, send)
 
-    async def loaded(self) -> FastAPI:
+    async def load(self) -> FastAPI:
         """FastAPI with every route; loaded in a thread, since requests go on meanwhile."""
         async with self._loading:
             if self._loaded is None:
-                self._loaded = await asyncio.to_thread(self._load)
+                self._loaded = await asyncio.to_thread(self._build)
             return self._loaded
 
 
@@ -83,12 +84,14 @@ def create_app(
     scores = predict.routes(scorer, manifest, settings)
     probes = health.routes(artifact)
 
-    def load() -> FastAPI:
+    def build() -> FastAPI:
         from api import framework
 
-        return framework.build(scores, probes, scorer, artifact, settings, store)
+        app = framework.build(scores, probes, scorer, artifact, settings, store)
+        gc.freeze()  # as at the start: all that was loaded stays
+        return app
 
-    routing = Routing([*scores, *probes], load)
+    routing = Routing([*scores, *probes], build)
     door = Door(
         routing,
         keys=settings.keys,

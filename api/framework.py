@@ -37,9 +37,9 @@ class DocumentedRoute(APIRoute):
     """A route that FastAPI finds and documents, but does not take the request apart for."""
 
     def __init__(self, route: Route) -> None:
-        # Without `response_model`, FastAPI would take the endpoint's annotation for a model.
-        facts = route.facts | {"response_model": None, "methods": [route.method]}
-        super().__init__(route.path, route.endpoint, **facts)
+        # Told of no `response_model`, FastAPI would take the endpoint's annotation for one.
+        options = route.options | {"response_model": None, "methods": [route.method]}
+        super().__init__(route.path, route.endpoint, **options)
         self.app = route
 
 

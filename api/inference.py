@@ -47,23 +47,6 @@ def routes(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> Routes:
             }
         )
 
-    @routes.get(
-        "/health/live",
-        summary="Whether the process turns",
-        responses=answers("Any"),
-    )
-    async def live(_: Request) -> JsonAnswer:
-        return JsonAnswer({"live": True})
-
-    @routes.get(
-        "/health/ready",
-        summary="Whether records can be scored",
-        responses=answers("Any") | {503: {"description": "The model fails its own test"}},
-    )
-    async def ready(_: Request) -> JsonAnswer:
-        sound = artifact.golden_holds()
-        return JsonAnswer({"live": True, "ready": sound}, 200 if sound else 503)
-
     def check_model(request: Request) -> None:
         asked = request.path_params
         if asked["model"] != manifest.name or asked.get("version", manifest.version) != (

@@ -33,7 +33,7 @@ class Route:
     method: str
     path: str
     endpoint: Endpoint
-    facts: dict[str, Any]
+    options: dict[str, Any]
     """What the document says of it, as FastAPI's `APIRoute` takes it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,22 +44,24 @@ class Route:
 class Routes(list[Route]):
     """Routes below one path, under one heading of the document."""
 
-    def __init__(self, tag: str, prefix: str = "", **facts: Any) -> None:
+    def __init__(self, tag: str, prefix: str = "", **options: Any) -> None:
         super().__init__()
         self._prefix = prefix
-        self._facts = {"tags": [tag]} | facts
+        self._options = {"tags": [tag]} | options
 
-    def get(self, path: str, **facts: Any) -> Callable[[Endpoint], Endpoint]:
+    def get(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
         """Decorates what answers GET there."""
-        return self._add("GET", path, facts)
+        return self._add("GET", path, options)
 
-    def post(self, path: str, **facts: Any) -> Callable[[Endpoint], Endpoint]:
+    def post(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
         """Decorates what answers POST there."""
-        return self._add("POST", path, facts)
+        return self._add("POST", path, options)
 
-    def _add(self, method: str, path: str, facts: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
+    def _add(
+        self, method: str, path: str, options: dict[str, Any]
+    ) -> Callable[[Endpoint], Endpoint]:
         def add(endpoint: Endpoint) -> Endpoint:
-            self.append(Route(method, self._prefix + path, endpoint, self._facts | facts))
+            self.append(Route(method, self._prefix + path, endpoint, self._options | options))
             return endpoint
 
         return add

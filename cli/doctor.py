@@ -100,13 +100,13 @@ def settings() -> list[Finding]:
         StorageSettings,
         WorkerSettings,
         load_settings,
-        variable,
+        variable_of,
     )
 
     found: dict[str, Finding] = {}
     known: set[str] = set()
     for kind in (StorageSettings, ApiSettings, WorkerSettings):
-        known |= {variable(name) for name in kind.model_fields}
+        known |= {variable_of(name) for name in kind.model_fields}
         try:
             values = load_settings(kind)
         except StartupError as error:
@@ -116,10 +116,10 @@ def settings() -> list[Finding]:
         for name in sorted(values.model_fields_set):
             # Secrets print masked by themselves.
             text = f"{getattr(values, name)} (environment)"
-            found[variable(name)] = Finding(variable(name), True, text)
+            found[variable_of(name)] = Finding(variable_of(name), True, text)
     for given in sorted(os.environ):
-        if given.startswith("SCORER_") and given not in known:
-            near = get_close_matches(given, known, 1)
+        if given.upper().startswith("SCORER_") and given not in known:
+            near = get_close_matches(given.upper(), known, 1)
             mend = f"did you mean {near[0]}?" if near else "the README lists all of them"
             found[given] = Finding(given, False, "there is no such setting", mend)
     return list(found.values()) or [Finding("settings", True, "all at their defaults")]

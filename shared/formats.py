@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from shared.message import Format
@@ -19,7 +20,7 @@ def open_table(
     items: tuple[object, ...] | None = None,
 ) -> Table:
     """A table for a file of this format; `items` are records that were parsed already."""
-    # Polars takes as long to import as half of the rest: the first message need not wait for it.
+    # Polars takes as long to import as half of the rest: not every message needs it.
     if kind == "csv":
         from shared.csv_table import CsvTable
 
@@ -33,8 +34,10 @@ def open_table(
 
 def preload() -> None:
     """Import what `open_table` would import for the first file."""
-    import shared.csv_table
-    import shared.json_table  # noqa: F401  # for later
+    # What is missing is told by the file that needs it.
+    with suppress(ImportError):
+        import shared.csv_table
+        import shared.json_table  # noqa: F401  # for later
 
 
 def output_format(kind: Format) -> Literal["csv", "jsonl"]:

@@ -21,7 +21,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 class StorageSettings(BaseModel):
     """Where queue and blobs are, and what every part of the product shares."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     connection_string: SecretStr | None = None
     """Connection string of Azurite or of an account with keys. Not for production."""
@@ -141,18 +141,20 @@ S = TypeVar("S", bound=StorageSettings)
 def load_settings(kind: type[S]) -> S:
     """Settings from the environment. Raises `StartupError` that names each wrong variable."""
     # A variable that is empty is not set: templates leave them so.
-    given = {name: text for name in kind.model_fields if (text := os.environ.get(variable(name)))}
+    given = {
+        name: text for name in kind.model_fields if (text := os.environ.get(variable_of(name)))
+    }
     try:
         return kind.model_validate(given)
     except ValidationError as error:
         faults = [
-            "".join(f"{variable(str(name))}: " for name in fault["loc"][:1])
+            "".join(f"{variable_of(str(name))}: " for name in fault["loc"][:1])
             + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise StartupError("settings: " + "; ".join(faults)) from error
 
 
-def variable(name: str) -> str:
+def variable_of(name: str) -> str:
     """The environment variable of a setting."""
     return AZURE.get(name, f"SCORER_{name.upper()}")

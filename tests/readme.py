@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from shared import settings
-from shared.settings import ApiSettings, StorageSettings, WorkerSettings, variable
+from shared.settings import ApiSettings, StorageSettings, WorkerSettings, variable_of
 
 README = Path(__file__).parents[1] / "README.md"
 HEAD = "| variable | default | range | for |\n| --- | --- | --- | --- |\n"
@@ -39,7 +39,7 @@ def settings_table() -> str:
 
 def variables(kind: type[StorageSettings]) -> set[str]:
     """Environment variables of a settings class."""
-    return {variable(name) for name in kind.model_fields}
+    return {variable_of(name) for name in kind.model_fields}
 
 
 def _docstrings() -> dict[tuple[str, str], str]:
@@ -58,7 +58,7 @@ def _docstrings() -> dict[tuple[str, str], str]:
 
 
 def _row(text: str, name: str, field: FieldInfo) -> str:
-    return f"| `{variable(name)}` | {_default(field.default)} | {_range(field)} | {text} |\n"
+    return f"| `{variable_of(name)}` | {_default(field.default)} | {_range(field)} | {text} |\n"
 
 
 def _default(value: object) -> str:

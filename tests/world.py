@@ -56,6 +56,7 @@ class World:
         limits: Limits | None = None,
         slots: int = 4,
         artifact: Artifact | None = None,
+        preload: Callable[[], object] | None = None,
     ) -> Consumer:
         queue, blobs = faulty_queue(self.queue, hook), faulty_blobs(self.blobs, hook)
         gate = Gate()
@@ -76,6 +77,7 @@ class World:
             visibility=VISIBILITY,
             renew_every=RENEWAL,
             idle=10,
+            preload=preload,
             clock=self.clock,
             now=lambda: self.clock.now,
         )

@@ -32,7 +32,7 @@ from shared.storage import open_storage
 from shared.tables import Limits
 from worker.consumer import Consumer
 from worker.gate import Gate
-from worker.health import StorageCheck, start_health
+from worker.health import StorageCheck, all_of, start_health
 from worker.processor import INPUT_CONTAINERS, Processor
 
 log = logging.getLogger("worker")
@@ -141,7 +141,7 @@ async def create_all(settings: WorkerSettings, storage: Account) -> None:
     """Create queues and containers, for Azurite; on Azure the templates do."""
     queues = (settings.queue, settings.poison_queue)
     blobs = storage.blobs()
-    await asyncio.gather(
+    await all_of(
         *(storage.queue(name).create() for name in queues),
         *(blobs.create_container(name) for name in (*INPUT_CONTAINERS, SCORES)),
     )

@@ -48,8 +48,8 @@ class Consumer:
     ) -> None:
         """What the consumer is handed.
 
-        `probe` returns a line for each thing of storage that does not answer; `preload` is called
-        once, in a thread, when the queue is empty.
+        `probe` returns a line for each thing of storage that does not answer. `preload` is called
+        once, in a thread, when there is nothing to do; it raises nothing.
         """
         self._queue = queue
         self._processor = processor
@@ -60,6 +60,8 @@ class Consumer:
         self._renew_every = renew_every
         self._idle = idle
         self._preload = preload
+        self._preloading: asyncio.Future[object] | None = None
+        """Held, or the loop might forget it."""
         self._clock = clock
         self._now = now
         self._taking: asyncio.Task[None] | None = None
@@ -119,11 +121,17 @@ class Consumer:
             elif await self._storage_answers() and await self._receive():
                 wait = FIRST_WAIT
             else:
-                if self._preload is not None and not self._running:
-                    await asyncio.to_thread(self._preload)
-                    self._preload = None
+                self._preload_once()
                 await self.pause(wait * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
                 wait = min(wait * 2, self._idle)
+
+    def _preload_once(self) -> None:
+        """Use the first time in which there is nothing to do."""
+        busy = self._running or self._storage_doubtful or self.stopping
+        if self._preload is None or busy:
+            return
+        self._preloading = asyncio.ensure_future(asyncio.to_thread(self._preload))
+        self._preload = None
 
     async def _receive(self) -> bool:
         """Take what is there. False: nothing, or no answer."""

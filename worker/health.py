@@ -6,8 +6,9 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from aiohttp import web
 from prometheus_client import generate_latest
@@ -16,6 +17,8 @@ from shared.errors import NotFound, OwnershipLost, ScorerError, StartupError
 from shared.ports import Blobs, Message, Queue
 from shared.results import SCORES
 from worker.processor import INPUT_CONTAINERS
+
+T = TypeVar("T")
 
 STALLED = 90
 """Seconds without a turn of the loop after which the process is not alive."""
@@ -39,7 +42,7 @@ class StorageCheck:
         try:
             async with asyncio.timeout(ASK_LIMIT):
                 # At once: each is a way to storage and back, and a start waits for all.
-                found = await asyncio.gather(
+                found = await all_of(
                     self._renews(),
                     self._receives(),
                     *(self._reads(name) for name in sorted(INPUT_CONTAINERS | {SCORES})),
@@ -86,6 +89,15 @@ class StorageCheck:
         except ScorerError as error:
             return f"container {SCORES}: writing: {error.reason}"
         return None
+
+
+async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:
+    """What these calls return, made at once. When one fails, the others are still waited for."""
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in found if not isinstance(result, BaseException)]
 
 
 async def start_health(

@@ -44,8 +44,8 @@ class Pipe(asyncio.Protocol):
             self.other.transport.write(data)
 
     def connection_lost(self, _: Exception | None) -> None:
-        if self._early is None:
-            self.other.transport.close()
+        if self._early is None:  # behind all that is still on its way
+            self._loop.call_later(self._seconds, self.other.transport.close)
 
 
 async def serve(connection_string: str, seconds: float) -> None:
@@ -54,7 +54,11 @@ async def serve(connection_string: str, seconds: float) -> None:
     joining: set[asyncio.Task[None]] = set()
 
     async def join(near: Pipe, port: int) -> None:
-        _, far = await loop.create_connection(lambda: Pipe(0), "127.0.0.1", port)
+        try:
+            _, far = await loop.create_connection(lambda: Pipe(0), "127.0.0.1", port)
+        except OSError:
+            near.transport.close()
+            return
         far.join(near)
         near.join(far)
 
@@ -84,7 +88,9 @@ def far_away(connection_string: str, seconds: float) -> Iterator[str]:
     ) as server:
         assert server.stdout is not None
         try:
-            yield server.stdout.readline().strip()
+            found = server.stdout.readline().strip()
+            assert found, "the ports did not open"
+            yield found
         finally:
             server.terminate()
 

@@ -14,6 +14,8 @@ import signal
 import sys
 import time
 
+import uvloop
+
 import shared.checkpoint
 from shared.artifact import load_artifact
 from shared.logs import configure_logging
@@ -68,4 +70,4 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(uvloop.run(main()))

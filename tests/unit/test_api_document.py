@@ -64,7 +64,7 @@ def test_the_three_example_patients_are_scored(
 async def test_every_path_is_documented_but_pages(
     artifact: Artifact, document: dict[str, Any]
 ) -> None:
-    app = await create_app(artifact, ApiSettings()).routing.loaded()
+    app = await create_app(artifact, ApiSettings()).routing.load()
     paths = {route.path for route in app.routes}  # type: ignore[attr-defined]
 
     pages = PAGES | {"/static/{name}", "/healthz"}

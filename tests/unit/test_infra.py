@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shared.settings import variable
+from shared.settings import variable_of
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -104,7 +104,7 @@ def settings_class(name: str) -> Any:
 
 def variables(settings: Any) -> dict[str, Any]:
     """Map each environment variable that a settings class reads to its field."""
-    return {variable(name): field for name, field in settings.model_fields.items()}
+    return {variable_of(name): field for name, field in settings.model_fields.items()}
 
 
 def default_of(settings: Any, variable: str) -> Any:

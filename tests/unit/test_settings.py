@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from shared.errors import StartupError
@@ -74,3 +76,23 @@ def test_a_connection_string_is_never_printed(monkeypatch: pytest.MonkeyPatch) -
 
     assert settings.has_storage
     assert "secret" not in repr(settings)
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORER_SLOTS", "")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "")
+
+    settings = load_settings(WorkerSettings)
+
+    assert settings.slots == 4
+    assert not settings.has_storage
+
+
+def test_what_was_given_stands_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=secret-one")
+    monkeypatch.setenv("SCORER_API_KEYS", "secret-two-ä")
+
+    with pytest.raises(StartupError) as caught:
+        load_settings(ApiSettings)
+
+    assert "secret" not in "".join(traceback.format_exception(caught.value))

@@ -1,4 +1,4 @@
-"""The loop: who works alone."""
+"""The loop: who works alone, and what is done while there is nothing to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 
 from shared.artifact import Artifact
 from shared.checkpoint import Marker
+from shared.errors import StorageUnavailable
 from shared.ports import Staged
 from tests.fakes import run_virtually
 from tests.faulty import Moment
@@ -43,6 +44,41 @@ def test_a_message_with_two_unexplained_deliveries_is_worked_on_alone(artifact: 
         assert world.summary("suspect")["status"] == "succeeded"
 
     run_virtually(scene())
+
+
+def test_files_are_prepared_for_once_and_only_when_the_queue_is_empty(artifact: Artifact) -> None:
+    working: list[bool] = []
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("first", FILE)
+        worker = world.worker(preload=lambda: working.append(not world.has_summary("first")))
+        async with world.working(worker):
+            await world.until(lambda: working)
+            await world.submit("second", FILE)
+            await world.until(lambda: world.has_summary("second"))
+            await world.clock.wait(60)
+
+    run_virtually(scene())
+
+    assert working == [False]
+
+
+def test_nothing_is_prepared_while_storage_does_not_answer(artifact: Artifact) -> None:
+    prepared: list[None] = []
+
+    async def refuse(moment: Moment) -> None:
+        if moment.when == "before":
+            raise StorageUnavailable("storage does not answer: ServiceRequestError")
+
+    async def scene() -> None:
+        world = World(artifact)
+        async with world.working(world.worker(refuse, preload=lambda: prepared.append(None))):
+            await world.clock.wait(60)
+
+    run_virtually(scene())
+
+    assert prepared == []
 
 
 async def leave_unexplained(world: World, batch_id: str, *, deliveries: int) -> None:

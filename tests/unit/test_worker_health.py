@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -11,7 +12,7 @@ from aiohttp import ClientSession
 from shared.errors import StartupError, StorageUnavailable
 from tests.fakes import FakeBlobs, FakeClock, FakeQueue
 from tests.faulty import Moment, faulty_blobs, faulty_queue
-from worker.health import STALLED, StorageCheck, start_health
+from worker.health import STALLED, StorageCheck, all_of, start_health
 
 
 def check_refusing(*calls: str) -> tuple[StorageCheck, list[str]]:
@@ -50,6 +51,23 @@ async def test_a_missing_permission_is_named(call: str, named: str) -> None:
 
     assert named in faults[0]
     assert "AuthorizationPermissionMismatch" in faults[0]
+
+
+async def test_when_one_call_fails_the_others_are_waited_for() -> None:
+    ended: list[str] = []
+
+    async def call(name: str, error: Exception | None = None) -> str:
+        await asyncio.sleep(0 if error else 0.01)
+        ended.append(name)
+        if error:
+            raise error
+        return name
+
+    with pytest.raises(KeyError):
+        await all_of(call("first"), call("second", KeyError("second")), call("third"))
+
+    assert ended == ["second", "first", "third"]
+    assert await all_of(call("first"), call("third")) == ["first", "third"]
 
 
 async def test_a_missing_container_is_named() -> None:
