@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Routing:
     """Answers at the near routes by itself and leaves every other request to FastAPI.
 
-    FastAPI is loaded when the first of those comes: it takes as long as all else that a start needs
-    and a third of the memory, and a replica that only scores never has to pay. Its router also
-    takes as long as scoring a record.
+    FastAPI is loaded when the first of those comes: that takes half as long as all else that a
+    start needs, and a tenth of the memory, and a replica that only scores never has to pay. Its
+    router also takes as long as scoring a record.
     """
 
     def __init__(self, near: Iterable[Route], build: Callable[[], FastAPI]) -> None:
