@@ -60,8 +60,6 @@ class Consumer:
         self._renew_every = renew_every
         self._idle = idle
         self._preload = preload
-        self._preloading: asyncio.Future[object] | None = None
-        """Held, or the loop might forget it."""
         self._clock = clock
         self._now = now
         self._taking: asyncio.Task[None] | None = None
@@ -130,7 +128,7 @@ class Consumer:
         busy = self._running or self._storage_doubtful or self.stopping
         if self._preload is None or busy:
             return
-        self._preloading = asyncio.ensure_future(asyncio.to_thread(self._preload))
+        asyncio.get_running_loop().run_in_executor(None, self._preload)
         self._preload = None
 
     async def _receive(self) -> bool:

@@ -93,11 +93,9 @@ class StorageCheck:
 
 async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:
     """What these calls return, made at once. When one fails, the others are still waited for."""
-    found = await asyncio.gather(*calls, return_exceptions=True)
-    for result in found:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in found if not isinstance(result, BaseException)]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.result() for task in tasks]
 
 
 async def start_health(

@@ -67,25 +67,27 @@ def test_metrics_have_a_port_of_their_own(api: RunningApi) -> None:
         urllib.request.urlopen(f"{api.url}/metrics")
 
 
-def test_scoring_loads_nothing_heavy(
+def test_scores_and_probes_load_nothing_heavy(
     artifact_dir: Path,
 ) -> None:
     code = f"""
 import asyncio, json, pathlib, sys
 import api.__main__
 from api.app import create_app
+from api.door import PROBES
 from shared.artifact import load_artifact
 from shared.settings import ApiSettings
 
 async def main():
     app = create_app(load_artifact(pathlib.Path({str(artifact_dir)!r})), ApiSettings())
-    scope = {{"type": "http", "method": "POST", "path": "/predict", "query_string": b"",
-              "headers": [(b"content-type", b"application/json")]}}
     async def receive():
         return {{"type": "http.request", "body": b'{{"age": 54, "sex": 1}}'}}
     async def send(message):
         assert message.get("status", 200) == 200
-    await app(scope, receive, send)
+    for method, path in [("POST", "/predict"), *(("GET", probe) for probe in PROBES)]:
+        scope = {{"type": "http", "method": method, "path": path, "query_string": b"",
+                  "headers": [(b"content-type", b"application/json")]}}
+        await app(scope, receive, send)
 
 asyncio.run(main())
 print(json.dumps([*sys.modules]))
