@@ -1,3 +1,8 @@
 """What both doors stand on: the field table, the one scoring path, tables, messages, storage."""
 
+import os
+
 __version__ = "0.1.0"
+
+# Or pydantic, to find plugins, reads the entry points of all that is installed, at each start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -58,9 +58,11 @@ def score_rows(scorer: Scorer, rows: Rows) -> Outcome:
     count = values.shape[1]
     scored = np.ones(count, np.bool_)
     scored[list(rejected)] = False
-    used = values[list(scorer.table.used)]
+    matrix = np.empty((count - len(rejected), len(scorer.table.used)), np.float32)
+    for column, place in enumerate(scorer.table.used):
+        # A rejected value may be none that float32 holds.
+        matrix[:, column] = values[place, scored] if rejected else values[place]
     probabilities = np.full(count, np.nan, np.float32)
-    matrix = np.ascontiguousarray((used[:, scored] if rejected else used).T, np.float32)
     probabilities[scored] = scorer.probabilities_each(matrix)
     for place in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
         rejected[place] = (Rejection("model_error"),)
@@ -69,7 +71,7 @@ def score_rows(scorer: Scorer, rows: Rows) -> Outcome:
     counts = Counts(count)
     for rejections in rejected.values():
         counts.reject(rejections)
-    warnings = _warnings(used, scored, scorer.table)
+    warnings = _warnings(values, scored, scorer.table)
     counts.warned = len(warnings)
     return Outcome(
         probabilities,
@@ -80,11 +82,12 @@ def score_rows(scorer: Scorer, rows: Rows) -> Outcome:
     )
 
 
-def _warnings(used: NDArray[np.float64], scored: Mask, table: FieldTable) -> dict[int, str]:
+def _warnings(values: NDArray[np.float64], scored: Mask, table: FieldTable) -> dict[int, str]:
     found: dict[int, str] = {}
-    for values, place in zip(used, table.used, strict=True):
+    for place in table.used:
         low, high = table.fields[place].training
         text = table.fields[place].warning_text
-        for row in np.flatnonzero(((values < low) | (values > high)) & scored).tolist():
+        outside = (values[place] < low) | (values[place] > high)
+        for row in np.flatnonzero(outside & scored).tolist():
             found[row] = f"{found[row]}; {text}" if row in found else text
     return found

@@ -34,6 +34,7 @@ from shared.tables import OUTPUT_COLUMNS, Block, Limits, Options, Rejected, Rows
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+ODD_ID = f"{NOT_TEXT}|{FORMULA}"
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -96,7 +97,10 @@ class CsvTable:
     def read(self, block: Block) -> Rows:
         header, _ = self._parts()
         frame, rejected = self._cells(block, header)
-        values = self._values(frame, header, rejected)
+        found: dict[int, list[Rejection]] = {}
+        if header.record_id is not None:
+            frame, found = _read_ids(frame, f"c{header.record_id}")
+        values = self._values(frame, header, rejected, found)
         if not self._include_input:
             # Only this column is still needed.
             frame = frame.select(f"c{i}" for i in [header.record_id] if i is not None)
@@ -138,15 +142,23 @@ class CsvTable:
             return ()
         return header.places.values()
 
-    def _values(self, frame: pl.DataFrame, header: Header, rejected: Rejected) -> Values:
-        """Values of all fields; faulty rows join `rejected` unless they stand there already."""
+    def _values(
+        self,
+        frame: pl.DataFrame,
+        header: Header,
+        rejected: Rejected,
+        found: dict[int, list[Rejection]],
+    ) -> Values:
+        """Values of all fields.
+
+        Faulty rows join `found`, and all of these `rejected` unless they stand there already.
+        """
         table = self._scorer.table
-        values = np.full((len(table.fields), frame.height), np.nan)
-        found: dict[int, list[Rejection]] = {}
-        if header.record_id is not None:
-            found = _faulty_ids(frame[f"c{header.record_id}"])
+        values = np.empty((len(table.fields), frame.height))
         for place, field in enumerate(table.fields):
-            if field.name in header.places:
+            if field.name not in header.places:
+                values[place] = np.nan
+            else:
                 cells = frame[f"c{header.places[field.name]}"]
                 read: Callable[[Any], float] = field.read
                 if cells.dtype == pl.Float64:
@@ -201,9 +213,15 @@ def _numbers(
     return values
 
 
-def _faulty_ids(ids: pl.Series) -> dict[int, list[Rejection]]:
+def _read_ids(frame: pl.DataFrame, column: str) -> tuple[pl.DataFrame, dict[int, list[Rejection]]]:
+    """The frame with its ids as they may be shown, and what is wrong with some of them."""
+    ids = frame[column]
+    # As a rule one look at each id is enough.
+    if not (ids.str.contains(ODD_ID) | (ids.str.len_bytes() > RECORD_ID_LENGTH)).any():
+        return frame, {}
     suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
-    return {row: _faults(read_id, ids[row]) for row in suspect.arg_true()}
+    faulty = {row: _faults(read_id, ids[row]) for row in suspect.arg_true()}
+    return frame.with_columns(_escape(ids).alias(column)), faulty
 
 
 def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:
@@ -215,7 +233,7 @@ def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:
         for row, rejections in rows.rejected.items()
         if any(r.field == RECORD_ID or r.code == "wrong_field_count" for r in rejections)
     ]
-    ids = _escape(frame[f"c{header.record_id}"])
+    ids = frame[f"c{header.record_id}"]
     return ids.clone().scatter(hidden, None) if hidden else ids
 
 

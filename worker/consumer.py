@@ -147,6 +147,8 @@ class Consumer:
             task = asyncio.create_task(self._handle(self._job(message, asked)))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+        # Or what it takes to ask for the next ones would come before the first of these.
+        await asyncio.sleep(0)
         return bool(messages)
 
     async def _storage_answers(self) -> bool:

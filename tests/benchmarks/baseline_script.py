@@ -67,9 +67,9 @@ def score_messages(model_file: str, queue: str, count: str) -> None:
 
 
 def report(seconds: float) -> None:
-    """One JSON line: seconds and peak memory in MiB."""
+    """One JSON line: seconds, when that was (Unix time) and peak memory in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak}))
+    print(json.dumps({"seconds": seconds, "finished": time.time(), "peak_mib": peak}))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,6 @@ class Bench:
             "SCORER_MODEL_DIR": str(artifact()),
             "SCORER_QUEUE": queue,
             "SCORER_HEALTH_PORT": str(free_port()),
-            "SCORER_IDLE_SECONDS": "0.1",
             "SCORER_LOG_LEVEL": "warning",
         }
         env |= {f"SCORER_{name.upper()}": str(value) for name, value in settings.items()}
@@ -282,14 +282,11 @@ async def _messages(bench: Bench, count: int, where: str) -> None:
         async def ours(slots: int) -> float:
             async with fresh_queue(storage) as (name, queue):
                 ids = await send_records(queue, count)
-                begun = time.perf_counter()
                 with bench.worker(name, slots=slots):
-                    # Counted from the first summary: the process start is another measure.
-                    await all_there(storage, ids[:1])
-                    begun = time.perf_counter()
-                    while await queue.length():  # noqa: ASYNC110  # storage sends no event
-                        await asyncio.sleep(0.02)  # storage sends no event
-                    return (count - 1) / (time.perf_counter() - begun)
+                    await all_there(storage, ids)
+                # Counted from the first result: the process start is another measure.
+                finished = [end for _, end in await times(storage, ids)]
+                return (count - 1) / (max(finished) - min(finished)).total_seconds()
 
         async def loop() -> float:
             async with fresh_queue(storage) as (name, queue):
@@ -346,15 +343,18 @@ async def p6_worker_start(bench: Bench) -> None:
         for _ in range(bench.rounds):
             async with fresh_queue(storage) as (name, queue):
                 ids = await send_records(queue, 1)
-                begun = time.perf_counter()
+                begun = datetime.now(UTC)
                 with bench.worker(name):
                     await all_there(storage, ids)
-                    ours.append(time.perf_counter() - begun)
+                _, finished = (await times(storage, ids))[0]
+                ours.append((finished - begun).total_seconds())
             async with fresh_queue(storage) as (name, queue):
                 await send_records(queue, 1)
-                begun = time.perf_counter()
-                await asyncio.to_thread(bench.script, "messages", str(bench.estimator), name, "1")
-                script.append(time.perf_counter() - begun)
+                begun = datetime.now(UTC)
+                run = await asyncio.to_thread(
+                    bench.script, "messages", str(bench.estimator), name, "1"
+                )
+                script.append(run["finished"] - begun.timestamp())
     bench.note(
         "P6",
         "seconds from worker start to the first message scored",
@@ -371,10 +371,10 @@ async def p7_two_workers(bench: Bench) -> None:
 
         async def run(workers: int) -> float:
             async with fresh_queue(storage) as (name, queue):
-                with bench.worker(name, slots=2):
+                with bench.worker(name, slots=2, idle_seconds=0.1):
                     if workers == 1:
                         return await batch_seconds(storage, queue, blobs)
-                    with bench.worker(name, slots=2):
+                    with bench.worker(name, slots=2, idle_seconds=0.1):
                         return await batch_seconds(storage, queue, blobs)
 
         found = [(await run(1), await run(2)) for _ in range(bench.rounds)]
@@ -420,15 +420,15 @@ async def upload(storage: Storage, rows: int) -> str:
 
 
 async def batch_seconds(storage: Storage, queue: StorageQueue, blobs: list[str]) -> float:
-    """Seconds from sending these files' messages to their last summary."""
+    """Seconds from the first receipt of these files' messages to their last summary."""
     ids = [f"bench-{uuid.uuid4().hex}" for _ in blobs]
     await asyncio.sleep(1)  # the worker has found its queue empty: it and the script are loaded
-    begun = time.perf_counter()
     for batch_id, blob in zip(ids, blobs, strict=True):
         named = EnvelopeInput(container="uploads", blob=blob)
         await queue.send(Envelope(batch_id=batch_id, input=named).text())
-    await all_there(storage, ids, pause=0.1)
-    return time.perf_counter() - begun
+    await all_there(storage, ids)
+    started, finished = zip(*await times(storage, ids), strict=True)
+    return float((max(finished) - min(started)).total_seconds())
 
 
 async def send_records(queue: StorageQueue, count: int) -> list[str]:
@@ -436,15 +436,28 @@ async def send_records(queue: StorageQueue, count: int) -> list[str]:
     return [await queue.send(json.dumps(RECORD)) for _ in range(count)]
 
 
-async def all_there(storage: Storage, ids: list[str], pause: float = 0.02) -> None:
-    """Wait for the summary of each batch. Each look takes something from the machine."""
-    for batch_id in ids:
+async def all_there(storage: Storage, ids: list[str]) -> None:
+    """Wait for the summary of each batch."""
+    # Each look takes something from what is measured: the last one sent is the best to wait for.
+    for batch_id in reversed(ids):
         while True:
             try:
                 await storage.blobs().facts("scores", f"{batch_id}/summary.json")
                 break
             except NotFound:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(0.25)
+
+
+async def times(storage: Storage, ids: list[str]) -> list[tuple[datetime, datetime]]:
+    """When each batch was received and when its result stood, as its summary says."""
+    found = []
+    for batch_id in ids:
+        summary = await storage.blobs().read("scores", f"{batch_id}/summary.json")
+        of = json.loads(summary)["times"]
+        found.append(
+            (datetime.fromisoformat(of["started"]), datetime.fromisoformat(of["finished"]))
+        )
+    return found
 
 
 async def same_calls(storage: Storage, queue: StorageQueue, slots: int) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -190,3 +192,16 @@ async def test_storage_may_say_how_long_to_wait(header: str, expected: float | N
             await storage.queue("q").renew(MESSAGE, 60)
 
     assert raised.value.retry_after == expected
+
+
+@pytest.mark.azurite
+async def test_a_block_that_arrives_otherwise_is_refused_and_sent_again_later(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = storage.blobs()
+    await blobs.create_container("scores")
+    of_another = hashlib.md5(b"what was sent", usedforsecurity=False)
+    monkeypatch.setattr("shared.storage.hashlib.md5", lambda *_, **__: of_another)
+
+    with pytest.raises(StorageUnavailable, match="Md5Mismatch"):
+        await blobs.stage("scores", f"{uuid.uuid4()}/scores.csv", "0" * 64, b"what arrived")
