@@ -46,6 +46,23 @@ def test_a_message_with_two_unexplained_deliveries_is_worked_on_alone(artifact: 
     run_virtually(scene())
 
 
+def test_what_was_received_begins_before_the_next_look(artifact: Artifact) -> None:
+    calls: list[str] = []
+
+    async def hook(moment: Moment) -> None:
+        if moment.when == "before":
+            calls.append(moment.call)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("first", FILE)
+        await world.emptied(world.worker(hook))
+
+    run_virtually(scene())
+
+    assert calls[:2] == ["receive", "facts"]
+
+
 def test_files_are_prepared_for_once_and_only_when_the_queue_is_empty(artifact: Artifact) -> None:
     working: list[bool] = []
 
