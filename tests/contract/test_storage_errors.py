@@ -195,7 +195,7 @@ async def test_storage_may_say_how_long_to_wait(header: str, expected: float | N
 
 
 @pytest.mark.azurite
-async def test_a_block_that_arrives_otherwise_is_refused_and_sent_again_later(
+async def test_a_block_that_arrives_otherwise_is_refused_and_that_may_pass(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = storage.blobs()
