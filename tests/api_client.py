@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx2
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -60,9 +61,23 @@ def a_client(
     connect: Callable[[ApiSettings], Awaitable[Connection]] = no_storage,
     **settings: Any,
 ) -> TestClient:
-    """A client of an API with these settings. What fails in the app is an answer, as outside."""
+    """A client of an API with these settings. What fails in the app is an answer, as outside.
+
+    It runs each request in an event loop of its own: requests at once need `an_async_client`.
+    """
     app = create_app(artifact, ApiSettings(**settings), connect)
     return TestClient(app, raise_server_exceptions=False)
+
+
+def an_async_client(
+    artifact: Artifact,
+    connect: Callable[[ApiSettings], Awaitable[Connection]] = no_storage,
+    **settings: Any,
+) -> httpx2.AsyncClient:
+    """The same for requests at once: all run in the caller's event loop, as in a process."""
+    app = create_app(artifact, ApiSettings(**settings), connect)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://testserver")
 
 
 def errors_of(answer: Any) -> list[tuple[str, str]]:

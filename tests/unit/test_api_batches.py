@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from starlette.testclient import TestClient
@@ -19,7 +19,7 @@ from shared.checkpoint import DataBlock
 from shared.errors import StorageUnavailable
 from shared.settings import ApiSettings
 from shared.tables import Counts
-from tests.api_client import FakeStorage, a_client
+from tests.api_client import FakeStorage, a_client, an_async_client
 from tests.builders import a_csv, a_patient
 
 CSV = {"Content-Type": "text/csv"}
@@ -221,26 +221,24 @@ def test_without_storage_settings_batches_say_so(
 async def test_transfers_over_the_limit_are_answered_at_once(
     artifact: Artifact, storage: FakeStorage
 ) -> None:
-    client = a_client(artifact, storage.connect, transfers=1, body_seconds=5)
     begun, go_on = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
 
-    def slowly() -> Iterator[bytes]:
+    async def slowly() -> AsyncIterator[bytes]:
         yield b"age,sex\n"
-        loop.call_soon_threadsafe(begun.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(5)
+        begun.set()
+        await go_on.wait()
         yield b"54,1\n"
 
-    first = asyncio.create_task(
-        asyncio.to_thread(client.post, "/batches", content=slowly(), headers=CSV)
-    )
-    await begun.wait()
-    refused = await asyncio.to_thread(client.post, "/batches", content=FILE, headers=CSV)
-    go_on.set()
+    async with an_async_client(artifact, storage.connect, transfers=1) as client:
+        first = asyncio.create_task(client.post("/batches", content=slowly(), headers=CSV))
+        await begun.wait()
+        refused = await client.post("/batches", content=FILE, headers=CSV)
+        go_on.set()
 
-    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
-    assert (await first).status_code == 202
-    assert client.post("/batches", content=FILE, headers=CSV).status_code == 202
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert (await first).status_code == 202
+        again = await client.post("/batches", content=FILE, headers=CSV)
+        assert again.status_code == 202
 
 
 def test_the_connection_is_closed_at_the_end(artifact: Artifact, storage: FakeStorage) -> None:

@@ -7,7 +7,7 @@ import gzip
 import json
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from api.door import PAGES, PROBES
 from shared.artifact import Artifact
 from shared.errors import StartupError
 from shared.settings import ApiSettings, load_settings
-from tests.api_client import a_client, no_storage
+from tests.api_client import a_client, an_async_client, no_storage
 from tests.builders import a_patient
 
 JSON = {"Content-Type": "application/json"}
@@ -254,24 +254,32 @@ async def test_a_body_that_does_not_arrive_is_given_up(artifact: Artifact) -> No
 async def test_a_request_over_the_limit_is_answered_at_once_and_probes_still_are(
     artifact: Artifact,
 ) -> None:
-    app = create_app(artifact, ApiSettings(requests=2), no_storage)
-    messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    waiting = [asyncio.create_task(call(app, messages)) for _ in range(2)]
-    await asyncio.sleep(0)
-    client = TestClient(app)
+    begun, go_on = asyncio.Queue[None](), asyncio.Event()
 
-    refused = await asyncio.to_thread(client.post, "/predict", json=a_patient())
-    probed = await asyncio.to_thread(client.get, "/readyz")
+    async def slowly() -> AsyncIterator[bytes]:
+        begun.put_nowait(None)
+        await go_on.wait()
+        yield json.dumps(a_patient()).encode()
 
-    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
-    assert int(refused.headers["retry-after"]) > 0
-    assert probed.status_code == 200
+    async with an_async_client(artifact, requests=2) as client:
+        waiting = [
+            asyncio.create_task(client.post("/predict", content=slowly(), headers=JSON))
+            for _ in range(2)
+        ]
+        for _ in waiting:
+            await begun.get()
 
-    for _ in waiting:
-        messages.put_nowait({"type": "http.request", "body": json.dumps(a_patient()).encode()})
-    assert await asyncio.gather(*waiting) == [200, 200]
-    again = await asyncio.to_thread(client.post, "/predict", json=a_patient())
-    assert again.status_code == 200
+        refused = await client.post("/predict", json=a_patient())
+        probed = await client.get("/readyz")
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert int(refused.headers["retry-after"]) > 0
+        assert probed.status_code == 200
+
+        go_on.set()
+        assert [(await one).status_code for one in waiting] == [200, 200]
+        again = await client.post("/predict", json=a_patient())
+        assert again.status_code == 200
 
 
 # Measurements

@@ -14,7 +14,7 @@ from api import transfers
 from shared.artifact import Artifact
 from shared.errors import StorageUnavailable
 from shared.message import Batch, BlobInput, parse_message
-from tests.api_client import FakeStorage, a_client, errors_of
+from tests.api_client import FakeStorage, a_client, an_async_client, errors_of
 from tests.builders import a_csv, a_patient, json_lines
 
 CSV = {"Content-Type": "text/csv"}
@@ -242,16 +242,23 @@ def test_a_repeat_after_a_broken_try_ends_in_one_whole_batch(
     assert uploaded(storage, batch) == FILE
 
 
-async def test_two_uploads_at_once_under_one_key_are_one_batch(
-    artifact: Artifact, storage: FakeStorage
+async def test_uploads_at_once_under_one_key_are_one_batch(
+    artifact: Artifact, storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = a_client(artifact, storage.connect)
+    at_once = asyncio.Barrier(4)
+    create = storage.blobs.create
+
+    async def together(*what: Any) -> Any:
+        async with asyncio.timeout(60):
+            await at_once.wait()
+        return await create(*what)
+
+    monkeypatch.setattr(storage.blobs, "create", together)
     headers = CSV | {"Idempotency-Key": "abc-1"}
 
-    def upload() -> Any:
-        return client.post("/batches", content=FILE, headers=headers)
-
-    answers = await asyncio.gather(*(asyncio.to_thread(upload) for _ in range(4)))
+    async with an_async_client(artifact, storage.connect) as client:
+        calls = [client.post("/batches", content=FILE, headers=headers) for _ in range(4)]
+        answers = await asyncio.gather(*calls)
 
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["batch_id"] for answer in answers}) == 1
