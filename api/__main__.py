@@ -13,9 +13,11 @@ log = logging.getLogger("api")
 def main() -> int:
     """Serve until asked to stop. Exit code 3: wrong settings or artifact, or no port."""
     begun = time.monotonic()
-    gc.disable()  # while modules are loaded, there is nothing to collect
+    gc.disable()  # while modules are loaded, there is little to collect
     # Imports are most of a start; here, `startup_seconds` counts them.
     from api.app import create_app
+
+    gc.collect()  # what those leave behind has room for the next ones
     from api.server import serve, serve_metrics
     from shared import metrics
     from shared.artifact import load_artifact

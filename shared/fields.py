@@ -8,7 +8,6 @@ may only take shortcuts that give the same answer.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -423,6 +422,8 @@ class FieldTable(_Frozen):
         for candidate in names:
             if key == candidate.lower() or key in self.by_name[candidate].aliases:
                 return candidate
+        import difflib  # a request without unknown names never needs it
+
         # Names of two letters are like too many others.
         names = [n for n in names if len(n) > 2]
         close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)

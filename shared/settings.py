@@ -21,7 +21,10 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 class StorageSettings(BaseModel):
     """Where queue and blobs are, and what every part of the product shares."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    # Built when first read: a process needs one kind of settings.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
     connection_string: SecretStr | None = None
     """Connection string of Azurite or of an account with keys. Not for production."""

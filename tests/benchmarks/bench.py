@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import compileall
 import json
 import os
 import statistics
@@ -338,7 +339,6 @@ async def _messages(bench: Bench, count: int, where: str) -> None:
 async def p6_worker_start(bench: Bench) -> None:
     """Process start to the first message scored."""
     async with bench.storage() as storage:
-        await prepared(bench)
         ours: list[float] = []
         script: list[float] = []
         for _ in range(bench.rounds):
@@ -393,13 +393,6 @@ async def fresh_queue(storage: Storage) -> AsyncIterator[tuple[str, StorageQueue
     for container in ("incoming", "uploads", "scores"):
         await storage.blobs().create_container(container)
     yield name, queue
-
-
-async def prepared(bench: Bench) -> None:
-    """Compiled modules in place, as after an installation."""
-    async with bench.storage() as storage, fresh_queue(storage) as (name, _):
-        with bench.worker(name):
-            pass
 
 
 async def upload(storage: Storage, rows: int) -> str:
@@ -515,6 +508,9 @@ def main() -> None:
     parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="alternating runs of each side")
     asked = parser.parse_args()
+    for package in ("shared", "api", "worker", "training", "tests"):
+        # As an image has it: where PYTHONDONTWRITEBYTECODE is set, each start would compile anew.
+        compileall.compile_dir(ROOT / package, quiet=1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with azurite(folder / "data", folder) as connection_string:
