@@ -15,8 +15,9 @@ from contextlib import suppress
 if __name__ == "__main__":
     gc.disable()  # while modules are loaded, there is nothing to collect
 
-# One thread reads a block; more would only take the cores from other slots, and memory.
-os.environ.setdefault("POLARS_MAX_THREADS", "1")
+# One thread reads a block while another writes the one before it; more would only take the cores
+# from other slots, and memory.
+os.environ.setdefault("POLARS_MAX_THREADS", "2")
 
 import uvloop
 
