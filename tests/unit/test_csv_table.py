@@ -236,6 +236,16 @@ def test_a_bad_row_leaves_its_neighbours_their_scores() -> None:
     assert result.counts.codes == {"wrong_field_count": 1, "not_a_number": 1, "out_of_range": 1}
 
 
+@pytest.mark.parametrize("plain", range(0, 70, 7))
+def test_a_cell_too_few_is_not_made_up_for_by_one_too_many(plain: int) -> None:
+    short, long = b"54,1,3\n", PATIENT[:-1] + b",1,1\n"
+
+    result = score_file("csv", HEADER + PATIENT * plain + short + long + PATIENT)
+
+    assert result.counts.codes == {"wrong_field_count": 2}
+    assert [row["error"] == "" for row in result.rows] == [True] * plain + [False, False, True]
+
+
 def test_values_of_another_coding_are_counted() -> None:
     result = score_file(
         "csv", HEADER + PATIENT + b"54,1,4,130,250\n54,1,4,-9,250\n54,1,9,130,250\n"
