@@ -15,15 +15,15 @@ def main() -> int:
     begun = time.monotonic()
     gc.disable()  # while modules are loaded, there is little to collect
     # Imports are most of a start; here, `startup_seconds` counts them.
-    from api.app import create_app
+    from shared.artifact import load_artifact
+    from shared.settings import ApiSettings, load_settings
 
-    gc.collect()  # what those leave behind has room for the next ones
+    gc.collect()  # what pydantic leaves behind has room for the rest
+    from api.app import create_app
     from api.server import serve, serve_metrics
     from shared import metrics
-    from shared.artifact import load_artifact
     from shared.errors import StartupError
     from shared.logs import configure_logging
-    from shared.settings import ApiSettings, load_settings
 
     try:
         settings = load_settings(ApiSettings)
