@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
 """Containers: what others drop, what our own senders write, what the worker writes."""
 FORMATS = ("csv", "jsonl")
 """Of results; also their names' ends."""
+COMMIT = "commit"
+"""Name of the metadata in which a result carries all that its summary is made from."""
 
 
 def scores_name(batch_id: str, kind: str) -> str:
@@ -37,6 +41,28 @@ async def read_summary(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
             raise
         return None
     found: dict[str, Any] = json.loads(content)
+    return found
+
+
+def commit_metadata(commit: Mapping[str, object]) -> dict[str, str]:
+    """What a result's metadata carry: JSON, in base64 where a name is not plain ASCII.
+
+    One entry, since storage and its SDK take their time over each.
+    """
+    text = json.dumps(commit, ensure_ascii=False)
+    if not (text.isascii() and text.isprintable()):  # a header carries nothing else
+        text = base64.b64encode(text.encode()).decode()
+    return {COMMIT: text}
+
+
+def read_commit(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The same, read back. None: no worker wrote this."""
+    text = metadata.get(COMMIT)
+    if text is None:
+        return None
+    found: dict[str, Any] = json.loads(
+        text if text.startswith("{") else base64.b64decode(text, validate=True)
+    )
     return found
 
 
@@ -65,5 +91,6 @@ async def counts_so_far(blobs: Blobs, batch_id: str) -> Counts | None:
         # Committed, and the summary is about to follow.
         with suppress(NotFound):
             facts = await blobs.facts(SCORES, name)
-            return Counts.of(json.loads(facts.metadata["counts"]))
+            if (commit := read_commit(facts.metadata)) is not None:
+                return Counts.of(commit["counts"])
     return None

@@ -64,6 +64,9 @@ class Consumer:
         self._now = now
         self._taking: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
+        """Messages in work: each takes a slot."""
+        self._ending: set[asyncio.Task[None]] = set()
+        """Messages whose work is done, and whose end is being told to the queue."""
         self._working: set[asyncio.Task[None]] = set()
         """Those of `_running` that may be interrupted."""
         self._stop = asyncio.Event()
@@ -77,7 +80,7 @@ class Consumer:
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Receive no more; `run` returns when the messages in work have ended."""
+        """Receive no more; `run` returns when all that were received have ended."""
         self._stop.set()
 
     def interrupt(self) -> None:
@@ -94,8 +97,8 @@ class Consumer:
         """Until `stop`, or until the model proves broken."""
         self._taking = asyncio.create_task(self._take())
         await asyncio.wait({self._taking})
-        while self._running:
-            await asyncio.wait(self._running)
+        while self._running or self._ending:
+            await asyncio.wait(self._running | self._ending)
         if not self._taking.cancelled():
             self._taking.result()
 
@@ -104,7 +107,9 @@ class Consumer:
         stop = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait(
-                {stop, *self._running}, timeout=seconds, return_when="FIRST_COMPLETED"
+                {stop, *(self._running or self._ending)},
+                timeout=seconds,
+                return_when="FIRST_COMPLETED",
             )
         finally:
             stop.cancel()
@@ -113,7 +118,8 @@ class Consumer:
         wait = FIRST_WAIT
         while not self.stopping:
             self.turned = self._clock()
-            if self._gate.closed or len(self._running) >= self._slots:
+            busy = len(self._running) >= self._slots or len(self._ending) > self._slots
+            if self._gate.closed or busy:
                 # Woken now and then, so that liveness sees the loop turn.
                 await self.pause(BUSY_WAIT)
             elif await self._storage_answers() and await self._receive():
@@ -125,7 +131,7 @@ class Consumer:
 
     def _preload_once(self) -> None:
         """Use the first time in which there is nothing to do."""
-        busy = self._running or self._storage_doubtful or self.stopping
+        busy = self._running or self._ending or self._storage_doubtful or self.stopping
         if self._preload is None or busy:
             return
         asyncio.get_running_loop().run_in_executor(None, self._preload)
@@ -182,6 +188,12 @@ class Consumer:
     async def _handle(self, job: Job) -> None:
         begun = self._clock()
         settlement = await self._work(job)
+        # The slot is free from here: the next message need not wait for this one's delete.
+        task = asyncio.create_task(self._finish(job, settlement, begun))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _finish(self, job: Job, settlement: Settlement, begun: float) -> None:
         await self._end(job, settlement)
         outcome = type(settlement).__name__.lower()
         metrics.MESSAGES.labels(outcome).observe(self._clock() - begun)

@@ -6,7 +6,6 @@ what stands. The summary is written last and is the outcome; the poison copy com
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from shared.errors import AlreadyExists, BatchIdUsed, NotFound
 from shared.formats import output_format
 from shared.message import Batch, BlobInput
 from shared.ports import Blobs, Queue
-from shared.results import SCORES, scores_name, summary_name
+from shared.results import SCORES, commit_metadata, read_commit, scores_name, summary_name
 from shared.tables import Counts, Table
 from worker.job import Job, same_identity
 from worker.settlement import Delete, Fail, Settlement
@@ -29,7 +28,7 @@ from worker.settlement import Delete, Fail, Settlement
 log = logging.getLogger(__name__)
 
 LISTED_NAMES = 1000
-"""Characters of column names that a summary lists; metadata of a blob has room for 8 KiB."""
+"""Characters of names that a summary lists in one place; a blob's metadata have room for 8 KiB."""
 POISON_BYTES = 60 << 10
 """A larger poison message would not fit a queue message of 64 KiB."""
 OF_DELIVERY = ("times", "message_id", "deliveries", "replay_of", "traceparent")
@@ -61,7 +60,9 @@ class Outcomes:
                 facts = await self._blobs.facts(SCORES, name)
             except NotFound:
                 continue
-            committed = {key: _unpacked(text) for key, text in facts.metadata.items()}
+            committed = read_commit(facts.metadata)
+            if committed is None:
+                raise BatchIdUsed("batch_id already used: a blob that no worker wrote has its name")
             await self._refuse_another(job, committed)
             await self._conclude(job, name, facts.etag, committed)
             return True
@@ -85,7 +86,7 @@ class Outcomes:
             counts.add(block.counts)
         committed = self._committed(job, plan, counts, sum(block.size for block in blocks), table)
         media_type = CONTENT_TYPES[output_format(batch.input.format)]
-        metadata = {key: _packed(value) for key, value in committed.items()}
+        metadata = commit_metadata(committed)
         job.lease.check()
         if content is not None:
             facts = await self._blobs.create(SCORES, job.scores_blob, content, media_type, metadata)
@@ -126,7 +127,8 @@ class Outcomes:
             "columns": {
                 "ignored": _listed(table.ignored_columns),
                 "ignored_count": len(table.ignored_columns),
-                "absent": list(table.absent_fields),
+                "absent": _listed(table.absent_fields),
+                "absent_count": len(table.absent_fields),
             },
             **_of_delivery(job),
         }
@@ -173,6 +175,7 @@ class Outcomes:
             "ignored_columns": columns["ignored"],
             "ignored_column_count": columns["ignored_count"],
             "absent_fields": columns["absent"],
+            "absent_field_count": columns["absent_count"],
             "identity": committed["identity"],
             "output": {
                 "container": SCORES,
@@ -274,21 +277,6 @@ def _rows(counts: Counts) -> dict[str, int]:
         "rejected": counts.rejected,
         "with_warnings": counts.warned,
     }
-
-
-def _packed(value: object) -> str:
-    """A value as a header may carry it: JSON, in base64 where a name is not plain ASCII."""
-    text = json.dumps(value, ensure_ascii=False)
-    if text.isascii() and text.isprintable():
-        return text
-    return base64.b64encode(text.encode()).decode()
-
-
-def _unpacked(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return json.loads(base64.b64decode(text))
 
 
 def _listed(names: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     ExitStack,
@@ -37,6 +37,7 @@ from pydantic import SecretStr
 from cli.local import LOCAL, ROOT, artifact, azurite, free_port, process, wait_until
 from shared.errors import NotFound
 from shared.message import Envelope, EnvelopeInput
+from shared.ports import Message
 from shared.results import read_summary
 from shared.settings import StorageSettings
 from shared.storage import Storage, StorageQueue, open_storage
@@ -496,29 +497,36 @@ async def times(storage: Storage, ids: list[str]) -> list[tuple[datetime, dateti
 async def same_calls(storage: Storage, queue: StorageQueue, slots: int) -> float:
     """The worker's storage calls for each message, and nothing computed. Seconds for all."""
     blobs = storage.blobs()
-    content = b"row,patient_id,probability,prediction,warnings,error\n" * 2
-    metadata = dict.fromkeys(("identity", "counts", "plan", "model", "times"), "x" * 40)
-
-    async def settle(message: Any) -> None:
-        name = f"{message.id}/scores.jsonl"
-        await blobs.create("scores", name, content, "application/x-ndjson", metadata)
-        await blobs.create("scores", f"{message.id}/summary.json", content, "application/json")
-        await queue.delete(message)
+    result, summary, commit = (
+        b"x" * 200,
+        b"x" * 1100,
+        {"commit": "x" * 900},
+    )  # bytes, as the worker's
 
     begun = time.perf_counter()
     running: set[asyncio.Task[None]] = set()
+    ending: set[asyncio.Task[None]] = set()
+
+    async def settle(message: Message) -> None:
+        name = f"{message.id}/scores.jsonl"
+        await blobs.create("scores", name, result, "application/x-ndjson", commit)
+        await blobs.create("scores", f"{message.id}/summary.json", summary, "application/json")
+        start(queue.delete(message), ending)
+
+    def start(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        among.add(task)
+        task.add_done_callback(among.discard)
+
     while True:
-        free = slots - len(running)
-        if free == 0:
-            _, running = await asyncio.wait(running, return_when="FIRST_COMPLETED")
-            continue
-        messages = await queue.receive(free, 60)
-        if not messages and not running:
+        messages = await queue.receive(slots - len(running), 60)
+        for message in messages:
+            start(settle(message), running)
+        if not running:
+            await asyncio.gather(*ending)
             return time.perf_counter() - begun
-        running |= {asyncio.create_task(settle(message)) for message in messages}
-        if not messages:
-            await asyncio.wait(running)
-            running = set()
+        if len(running) == slots or not messages:
+            await asyncio.wait(running, return_when="FIRST_COMPLETED")
 
 
 def _wait(ready: Callable[[], bool], pause: float = 0.05, seconds: float = 60) -> None:

@@ -114,6 +114,34 @@ def test_no_more_messages_are_taken_than_there_are_slots(
     run_virtually(scene())
 
 
+def test_a_delete_keeps_no_slot_but_slow_ones_do_not_pile_up(
+    artifact: Artifact, good: Sent
+) -> None:
+    deleting, most, begun_meanwhile = 0, 0, 0
+
+    async def hook(moment: Moment) -> None:
+        nonlocal deleting, most, begun_meanwhile
+        if moment.call == "facts" and "startup" not in str(moment.args):
+            begun_meanwhile += deleting > 0
+        if moment.call == "delete":
+            deleting += 1 if moment.when == "before" else -1
+            most = max(most, deleting)
+            await asyncio.sleep(30 if moment.when == "before" else 0)
+
+    async def scene() -> None:
+        world = World(artifact)
+        batches = [replace(good, batch_id=f"b-{number}") for number in range(12)]
+        for batch in batches:
+            await world.submit(batch.batch_id, batch.content)
+        await world.emptied(world.worker(hook, slots=1))
+
+        assert begun_meanwhile
+        assert most == 2
+        await check_world(Watch(world.blobs), world, *batches)
+
+    run_virtually(scene())
+
+
 def test_receiving_pauses_only_while_storage_fails(artifact: Artifact, good: Sent) -> None:
     down = False
     received: list[float] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,6 +16,7 @@ from api.transfers import Download, Room
 from shared.artifact import Artifact
 from shared.checkpoint import DataBlock
 from shared.errors import StorageUnavailable
+from shared.results import commit_metadata
 from shared.settings import ApiSettings
 from shared.tables import Counts
 from tests.api_client import FakeStorage, a_client, an_async_client
@@ -63,7 +63,7 @@ def test_a_committed_result_without_summary_is_still_running(
     client: TestClient, storage: FakeStorage
 ) -> None:
     batch_id = client.post("/batches", content=FILE, headers=CSV).json()["batch_id"]
-    metadata = {"counts": json.dumps(Counts(rows=9).numbers)}
+    metadata = commit_metadata({"counts": Counts(rows=9).numbers})
     asyncio.run(storage.blobs.stage("scores", f"{batch_id}/scores.csv", "a", b"x"))
     asyncio.run(
         storage.blobs.commit("scores", f"{batch_id}/scores.csv", ["a"], "text/csv", metadata)

@@ -11,6 +11,7 @@ import json
 import pytest
 
 from shared.artifact import Artifact
+from shared.fields import Field, FieldTable
 from shared.message import event_batch_id
 from shared.tables import Limits
 from tests.fakes import run_virtually
@@ -164,18 +165,61 @@ def test_a_fault_of_ours_ends_in_poison_and_not_in_a_loop(artifact: Artifact) ->
 
 
 def test_names_that_no_header_can_carry_are_carried(artifact: Artifact) -> None:
-    name = "krankenhäuser-" + "病" * 300
+    name = "krankenhäuser-" + "病" * 1000
+    columns = ",".join(f"{'欄' * 60}{number}" for number in range(50))
 
     async def scene() -> None:
         world = World(artifact)
-        world.blobs.put("uploads", name + ".csv", GOOD)
+        world.blobs.put("uploads", name + ".csv", f"age,sex,{columns}\n63,1{',x' * 50}\n".encode())
         source = {"container": "uploads", "blob": name + ".csv"}
         await world.queue.send(envelope("b", input=source, traceparent="ü" * 4000))
         await world.emptied()
 
         facts = await world.blobs.facts("scores", "b/scores.csv")
         assert world.summary("b")["identity"]["blob"] == name + ".csv"
+        assert world.summary("b")["ignored_column_count"] == 50
         assert all(value.isascii() and value.isprintable() for value in facts.metadata.values())
         assert sum(len(key) + len(value) for key, value in facts.metadata.items()) < 8000
+
+    run_virtually(scene())
+
+
+def test_a_file_may_lack_hundreds_of_fields(artifact: Artifact) -> None:
+    table = artifact.manifest.fields
+    others = [
+        Field(name=f"{'x' * 50}{n}", title="", kind="number", accept=(0, 1), training=(0, 1))
+        for n in range(500)
+    ]
+    unused = tuple(field.model_copy(update={"used": False}) for field in others)
+    wide = FieldTable(fields=(*table.fields, *unused), other_columns=table.other_columns)
+    manifest = artifact.manifest.model_copy(update={"fields": wide})
+
+    async def scene() -> None:
+        world = World(Artifact(manifest, artifact.sha256, artifact.model))
+        await world.submit("b", GOOD)
+        await world.emptied()
+
+        facts = await world.blobs.facts("scores", "b/scores.csv")
+        summary = world.summary("b")
+        assert summary["rows"]["scored"] == 2
+        assert summary["absent_field_count"] == 500 + len(table.fields) - 3
+        assert 0 < len(summary["absent_fields"]) < 500
+        assert sum(len(key) + len(value) for key, value in facts.metadata.items()) < 8000
+
+    run_virtually(scene())
+
+
+def test_a_result_that_no_worker_wrote_is_not_taken_for_ones_own(artifact: Artifact) -> None:
+    async def scene() -> None:
+        world = World(artifact)
+        world.blobs.put("scores", "b/scores.csv", b"whose?")
+        message_id = await world.submit("b", GOOD)
+        await world.emptied()
+
+        summary = world.summary(f"b~{message_id}")
+        assert (summary["status"], summary["deliveries"]) == ("failed", 1)
+        assert "no worker wrote" in summary["reason"]
+        assert len(world.poisoned()) == 1
+        assert world.scores("b") == b"whose?"
 
     run_virtually(scene())
