@@ -12,6 +12,7 @@ from api import document
 from api.body import read_json
 from api.problems import Fault, Problem, entry, faults_of
 from api.routes import JsonAnswer, Routes, check_accept, flag, flag_parameter
+from api.turns import TurnScorer
 from shared import metrics
 from shared.errors import RecordRejected
 from shared.fields import NAMED_UNKNOWN, RECORD_ID, Record, Rejection, printable, read_id
@@ -32,6 +33,7 @@ def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
     """`/predict` and `/predict/many`."""
     routes = Routes("Scores")
     table = scorer.table
+    turns = TurnScorer(scorer)
     scored = metrics.ROWS.labels("api", "scored")
 
     @routes.post(
@@ -51,7 +53,7 @@ def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
         except RecordRejected as error:
             metrics.count_rows("api", 0, {r.code: 1 for r in error.rejections}, 1)
             raise
-        score = scorer.score(record)
+        score = await turns.score(record)
         scored.inc()
         metrics.PROBABILITY.observe(score.probability)
         answer = {RECORD_ID: record.patient_id} | _score_json(score)

@@ -31,18 +31,24 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP, with limits on what comes before a body, in bytes and in seconds."""
 
     head_seconds: float
+    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._begin_head()
+        self._limit_head()
 
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
+
+    def _limit_head(self) -> None:
         self._late = self.loop.call_later(self.head_seconds, self.transport.close)
 
     def _end_head(self) -> None:
         self._in_head = False
-        self._late.cancel()
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def on_message_begin(self) -> None:
         if not self._in_head:
@@ -60,6 +66,8 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data) if self._in_head else 0
         super().data_received(data)
+        if self._in_head and self._late is None:  # most heads come in one piece
+            self._limit_head()
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The headers are too large.")
 

@@ -178,13 +178,19 @@ def test_a_slow_body_is_answered_408(artifact_dir: Path, tmp_path: Path) -> None
 
 
 def test_headers_that_never_end_are_cut_off(artifact_dir: Path, tmp_path: Path) -> None:
-    with (
-        running_api(artifact_dir, tmp_path / "log", SCORER_BODY_SECONDS="0.5") as api,
-        api.connect() as connection,
-    ):
-        connection.sendall(b"GET /livez HTTP/1.1\r\nX-Slow: ")
+    whole = b"GET /livez HTTP/1.1\r\nHost: api\r\n\r\n"
+    begun = b"GET /livez HTTP/1.1\r\nX-Slow: "
+    with running_api(artifact_dir, tmp_path / "log", SCORER_BODY_SECONDS="0.5") as api:
+        for sent in ([], [begun], [whole, begun], [whole + begun], [whole + whole, begun]):
+            with api.connect() as connection:
+                for part in sent:
+                    connection.sendall(part)
+                    time.sleep(0.1)
 
-        assert read_all(connection) == b""
+                answers = read_all(connection)
+
+            assert answers.count(b"HTTP/1.1 200 OK") == b"".join(sent).count(whole)
+            assert answers.count(b"HTTP/1.1") == b"".join(sent).count(whole)
 
 
 def test_headers_without_bound_are_refused(api: RunningApi) -> None:
