@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 import time
 
@@ -14,6 +15,8 @@ def main() -> int:
     """Serve until asked to stop. Exit code 3: wrong settings or artifact, or no port."""
     begun = time.monotonic()
     gc.disable()  # while modules are loaded, there is little to collect
+    # NumPy has no large sums here, and a thread for each core would take time to start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports are most of a start; here, `startup_seconds` counts them.
     from shared.artifact import load_artifact
     from shared.settings import ApiSettings, load_settings

@@ -18,6 +18,8 @@ if __name__ == "__main__":
 # One thread reads a block while another writes the one before it; more would only take the cores
 # from other slots, and memory.
 os.environ.setdefault("POLARS_MAX_THREADS", "2")
+# NumPy has no large sums here, and a thread for each core would take time to start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import uvloop
 
