@@ -35,7 +35,7 @@ from shared.storage import open_storage
 from shared.tables import Limits
 from worker.consumer import Consumer
 from worker.gate import Gate
-from worker.health import StorageCheck, all_of, start_health
+from worker.health import HealthServer, StorageCheck, all_of
 from worker.processor import INPUT_CONTAINERS, Processor
 
 log = logging.getLogger("worker")
@@ -103,7 +103,7 @@ async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, be
         idle=settings.idle_seconds,
         preload=preload,
     )
-    health, port = await start_health(
+    health = HealthServer(
         settings.host, settings.health_port, lambda: consumer.turned, lambda: check.faults
     )
     _stop_on_signals(consumer, settings.grace_seconds)
@@ -112,10 +112,9 @@ async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, be
     metrics.STARTUP.set(time.monotonic() - begun)
     log.info(
         "worker_started",
-        extra={"port": port, "model": artifact.manifest.version, "slots": settings.slots},
+        extra={"port": health.port, "model": artifact.manifest.version, "slots": settings.slots},
     )
     await consumer.run()
-    await health.cleanup()
     log.info("worker_stopped")
     return 1 if consumer.model_broken else 0
 

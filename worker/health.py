@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from socketserver import TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any, TypeVar
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from aiohttp import web
-from prometheus_client import generate_latest
+from prometheus_client import make_wsgi_app
 
 from shared.errors import NotFound, OwnershipLost, ScorerError, StartupError
 from shared.ports import Blobs, Message, Queue
 from shared.results import SCORES
 from worker.processor import INPUT_CONTAINERS
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 T = TypeVar("T")
 
@@ -98,41 +104,73 @@ async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-async def start_health(
-    host: str, port: int, turned: Callable[[], float], faults: Callable[[], list[str]]
-) -> tuple[web.AppRunner, int]:
-    """Serve /livez, /readyz and /metrics. Returns the runner and the port that was bound.
+class HealthServer:
+    """Serves /livez, /readyz and /metrics from threads, so that a loop that hangs is told of, too.
 
-    Raises `StartupError` when the port is taken.
+    On what the library of the metrics brings: a second HTTP server would take its time to load.
     """
 
-    async def livez(_: web.Request) -> web.Response:
-        alive = time.monotonic() - turned() < STALLED
-        return web.Response(status=200 if alive else 503, text="ok" if alive else "stalled")
+    def __init__(
+        self, host: str, port: int, turned: Callable[[], float], faults: Callable[[], list[str]]
+    ) -> None:
+        """Listen. Raises `StartupError` when the port is taken."""
+        self._turned = turned
+        self._faults = faults
+        self._metrics = make_wsgi_app()
+        kind = _Server6 if ":" in host else _Server
+        try:
+            server = make_server(host, port, self._answer, kind, _Handler)
+        except OSError as error:
+            raise StartupError(
+                f"SCORER_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}"
+            ) from error
+        self.port: int = server.server_port
+        # It ends with the process.
+        threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    async def readyz(_: web.Request) -> web.Response:
-        missing = faults()
-        body = json.dumps({"ready": not missing, "missing": missing})
-        return web.Response(
-            status=503 if missing else 200, text=body, content_type="application/json"
-        )
+    def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                answer: Iterable[bytes] = self._metrics(environ, start)
+                return answer
+            case "/livez":
+                holds = time.monotonic() - self._turned() < STALLED
+                return _state(start, holds, "text/plain", "ok" if holds else "stalled")
+            case "/readyz":
+                missing = self._faults()
+                body = json.dumps({"ready": not missing, "missing": missing})
+                return _state(start, not missing, "application/json", body)
+        start("404 Not Found", [("Content-Length", "0")])
+        return []
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(), headers={"Content-Type": "text/plain; version=0.0.4"}
-        )
 
-    app = web.Application()
-    app.add_routes(
-        [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
-    )
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise StartupError(
-            f"SCORER_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}"
-        ) from error
-    return runner, runner.addresses[0][1]
+def _state(start: StartResponse, holds: bool, media_type: str, body: str) -> Iterable[bytes]:
+    content = body.encode()
+    headers = [("Content-Type", media_type), ("Content-Length", str(len(content)))]
+    start("200 OK" if holds else "503 Service Unavailable", headers)
+    return [content]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # The standard library's own asks the network for this machine's name.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, *_: object) -> None:
+        """A caller who is slow or goes away is no news."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10
+    """Seconds that a request may take to arrive."""
+
+    def log_message(self, *_: object) -> None:
+        """A probe every few seconds is no news."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import socket
 import time
 
+import httpx2
 import pytest
-from aiohttp import ClientSession
 
 from shared.errors import StartupError, StorageUnavailable
 from tests.fakes import FakeBlobs, FakeClock, FakeQueue
 from tests.faulty import Moment, faulty_blobs, faulty_queue
-from worker.health import STALLED, StorageCheck, all_of, start_health
+from worker.health import STALLED, HealthServer, StorageCheck, all_of
 
 
 def check_refusing(*calls: str) -> tuple[StorageCheck, list[str]]:
@@ -89,31 +89,55 @@ async def test_the_check_takes_no_message_and_leaves_nothing_to_see() -> None:
     assert blobs.names("scores") == []
 
 
-async def test_the_port_tells_alive_ready_and_metrics() -> None:
+def test_the_port_tells_alive_ready_and_metrics() -> None:
     turned, faults = [time.monotonic()], ["queue: receiving: 503"]
-    runner, port = await start_health("127.0.0.1", 0, lambda: turned[0], lambda: faults)
-    try:
-        async with ClientSession(f"http://127.0.0.1:{port}") as session:
-            alive = await session.get("/livez")
-            waiting = await session.get("/readyz")
-            missing = json.loads(await waiting.text())["missing"]
-            faults.clear()
-            ready = await session.get("/readyz")
-            turned[0] -= STALLED + 1
-            stalled = await session.get("/livez")
-            metrics = await (await session.get("/metrics")).text()
-    finally:
-        await runner.cleanup()
+    server = HealthServer("127.0.0.1", 0, lambda: turned[0], lambda: faults)
+    with httpx2.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        alive = client.get("/livez")
+        waiting = client.get("/readyz")
+        faults.clear()
+        ready = client.get("/readyz")
+        turned[0] -= STALLED + 1
+        stalled = client.get("/livez")
+        metrics = client.get("/metrics")
+        elsewhere = client.get("/")
 
-    assert (alive.status, waiting.status, ready.status, stalled.status) == (200, 503, 200, 503)
-    assert missing == ["queue: receiving: 503"]
-    assert "messaging_process_duration_seconds" in metrics
+    found = (alive, waiting, ready, stalled, elsewhere)
+    assert [answer.status_code for answer in found] == [200, 503, 200, 503, 404]
+    assert waiting.json() == {"ready": False, "missing": ["queue: receiving: 503"]}
+    assert "messaging_process_duration_seconds" in metrics.text
 
 
-async def test_a_port_that_is_taken_is_named() -> None:
-    runner, port = await start_health("127.0.0.1", 0, time.monotonic, list)
-    try:
-        with pytest.raises(StartupError, match="SCORER_HEALTH_PORT"):
-            await start_health("127.0.0.1", port, time.monotonic, list)
-    finally:
-        await runner.cleanup()
+async def test_a_loop_that_hangs_is_told_of() -> None:
+    server = HealthServer("127.0.0.1", 0, lambda: time.monotonic() - STALLED - 1, list)
+
+    # Nothing is awaited: the loop stands still meanwhile.
+    assert httpx2.get(f"http://127.0.0.1:{server.port}/livez").status_code == 503
+
+
+def test_callers_who_send_nothing_keep_nobody_from_asking(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    server = HealthServer("127.0.0.1", 0, time.monotonic, list)
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+
+    assert httpx2.get(f"http://127.0.0.1:{server.port}/readyz").status_code == 200
+
+    for connection in silent:
+        connection.sendall(b"GET /readyz HTT")
+        connection.close()
+    assert httpx2.get(f"http://127.0.0.1:{server.port}/readyz").status_code == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    port = HealthServer("127.0.0.1", 0, time.monotonic, list).port
+
+    with pytest.raises(StartupError, match="SCORER_HEALTH_PORT"):
+        HealthServer("127.0.0.1", port, time.monotonic, list)
+
+
+def test_ipv6_is_served_too() -> None:
+    server = HealthServer("::1", 0, time.monotonic, list)
+
+    assert httpx2.get(f"http://[::1]:{server.port}/livez").text == "ok"
