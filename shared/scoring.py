@@ -7,7 +7,7 @@ one graph, and no row's result depends on its neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ class ModelFault(Exception):
     """The model raised, or answered with something that is no probability."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """Probability and what goes with it."""
 
     probability: float
@@ -40,14 +39,20 @@ class Scorer:
 
     def score(self, record: Record) -> Score:
         """Score one record. Raises `ModelFault`."""
-        return self._score(record, self.probabilities(self.rows([record]))[0])
+        probability = self.probabilities(self.rows([record]))[0]
+        return self._score(record, probability, int(probability >= self.threshold))
 
     def score_each(self, records: Sequence[Record]) -> list[Score | None]:
         """Score records, in order. None where the model has no answer."""
         found = self.probabilities_each(self.rows(records))
+        # Of all at once: a call of NumPy costs much the same for one as for some tens.
+        answered = (~np.isnan(found)).tolist()
+        predictions = self.predictions(found).tolist()
         return [
-            None if np.isnan(probability) else self._score(record, probability)
-            for record, probability in zip(records, found, strict=True)
+            self._score(record, probability, prediction) if is_answered else None
+            for record, probability, prediction, is_answered in zip(
+                records, found, predictions, answered, strict=True
+            )
         ]
 
     def rows(self, records: Sequence[Record]) -> Matrix:
@@ -56,13 +61,8 @@ class Scorer:
         rows = np.array([[record.values[i] for i in used] for record in records], np.float32)
         return rows.reshape(len(records), len(used))
 
-    def _score(self, record: Record, probability: np.float32) -> Score:
-        return Score(
-            shortest(probability),
-            int(probability >= self.threshold),
-            self.model.version,
-            record.warnings,
-        )
+    def _score(self, record: Record, probability: np.float32, prediction: int) -> Score:
+        return Score(shortest(probability), prediction, self.model.version, record.warnings)
 
     def probabilities(self, rows: Matrix) -> Vector:
         """Probabilities, float32 [n], of rows [n, fields used]. Raises `ModelFault`."""
