@@ -20,6 +20,8 @@ FORMATS = ("csv", "jsonl")
 """Of results; also their names' ends."""
 COMMIT = "commit"
 """Name of the metadata in which a result carries all that its summary is made from."""
+COMMITTED = frozenset({"identity", "message_id", "counts"})
+"""What is in every such commit, among else."""
 
 
 def scores_name(batch_id: str, kind: str) -> str:
@@ -57,13 +59,12 @@ def commit_metadata(commit: Mapping[str, object]) -> dict[str, str]:
 
 def read_commit(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """The same, read back. None: no worker wrote this."""
-    text = metadata.get(COMMIT)
-    if text is None:
+    text = metadata.get(COMMIT, "")
+    try:
+        found = json.loads(text if text.startswith("{") else base64.b64decode(text, validate=True))
+    except ValueError:  # whatever somebody else put there
         return None
-    found: dict[str, Any] = json.loads(
-        text if text.startswith("{") else base64.b64decode(text, validate=True)
-    )
-    return found
+    return found if isinstance(found, dict) and found.keys() >= COMMITTED else None
 
 
 async def is_known(blobs: Blobs, batch_id: str) -> bool:

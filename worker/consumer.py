@@ -103,11 +103,11 @@ class Consumer:
             self._taking.result()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, unless asked to stop or a message in work ends first."""
+        """Wait, unless asked to stop, or a message's work or its end is done first."""
         stop = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait(
-                {stop, *(self._running or self._ending)},
+                {stop, *self._running, *self._ending},
                 timeout=seconds,
                 return_when="FIRST_COMPLETED",
             )

@@ -170,7 +170,7 @@ class _Server6(_Server):
 
 class _Handler(WSGIRequestHandler):
     timeout = 10
-    """Seconds that a request may take to arrive."""
+    """Seconds that the next piece of a request may take to arrive."""
 
     def log_message(self, *_: object) -> None:
         """A probe every few seconds is no news."""

@@ -206,8 +206,10 @@ def on_core(number: int) -> Iterator[None]:
     """Processes that are started within have this core, and no other."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {sorted(cores)[number]})
-    yield
-    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def answer(url: str) -> bool:

@@ -142,6 +142,32 @@ def test_a_delete_keeps_no_slot_but_slow_ones_do_not_pile_up(
     run_virtually(scene())
 
 
+def test_slow_deletes_beside_a_long_message_keep_nobody_waiting(
+    artifact: Artifact, good: Sent
+) -> None:
+    deleted: list[float] = []
+
+    async def hook(moment: Moment) -> None:
+        if moment.call == "facts" and "b-0.csv" in moment.args:
+            await asyncio.sleep(40)
+        if moment.call == "delete" and moment.when == "before":
+            await asyncio.sleep(0.5)
+            deleted.append(asyncio.get_running_loop().time())
+
+    async def scene() -> None:
+        world = World(artifact)
+        batches = [replace(good, batch_id=f"b-{number}") for number in range(40)]
+        for batch in batches:
+            await world.submit(batch.batch_id, batch.content)
+        began = asyncio.get_running_loop().time()
+        await world.emptied(world.worker(hook, slots=4))
+
+        assert deleted[38] - began < 10  # each half second sees three of them or more
+        await check_world(Watch(world.blobs), world, *batches)
+
+    run_virtually(scene())
+
+
 def test_receiving_pauses_only_while_storage_fails(artifact: Artifact, good: Sent) -> None:
     down = False
     received: list[float] = []

@@ -63,7 +63,8 @@ def test_a_committed_result_without_summary_is_still_running(
     client: TestClient, storage: FakeStorage
 ) -> None:
     batch_id = client.post("/batches", content=FILE, headers=CSV).json()["batch_id"]
-    metadata = commit_metadata({"counts": Counts(rows=9).numbers})
+    commit = {"counts": Counts(rows=9).numbers, "identity": {}, "message_id": "m-1"}
+    metadata = commit_metadata(commit)
     asyncio.run(storage.blobs.stage("scores", f"{batch_id}/scores.csv", "a", b"x"))
     asyncio.run(
         storage.blobs.commit("scores", f"{batch_id}/scores.csv", ["a"], "text/csv", metadata)

@@ -209,10 +209,15 @@ def test_a_file_may_lack_hundreds_of_fields(artifact: Artifact) -> None:
     run_virtually(scene())
 
 
-def test_a_result_that_no_worker_wrote_is_not_taken_for_ones_own(artifact: Artifact) -> None:
+@pytest.mark.parametrize("commit", [None, "", "abc123", "{nope", "{}", "W10=", '{"counts": []}'])
+def test_a_result_that_no_worker_wrote_is_not_taken_for_ones_own(
+    artifact: Artifact, commit: str | None
+) -> None:
+    metadata = {} if commit is None else {"commit": commit}
+
     async def scene() -> None:
         world = World(artifact)
-        world.blobs.put("scores", "b/scores.csv", b"whose?")
+        await world.blobs.create("scores", "b/scores.csv", b"whose?", "text/csv", metadata)
         message_id = await world.submit("b", GOOD)
         await world.emptied()
 
