@@ -35,7 +35,7 @@ GOLDEN_TOLERANCE = 1e-6
 class Golden(BaseModel):
     """A record and the probability that the model gave it when it was trained."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     record: dict[str, float | str | None] = Setting(repr=False)
     probability: float
@@ -44,7 +44,7 @@ class Golden(BaseModel):
 class Manifest(BaseModel):
     """What the artifact is and what it came from; `model.onnx` alone says nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     format_version: Literal[1] = 1
     name: str

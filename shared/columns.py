@@ -46,7 +46,10 @@ def faults(values: NDArray[np.float64], field: Field) -> Mask:
     """Rows whose value of this field is not accepted, or missing though required."""
     missing = np.isnan(values)
     if field.kind == "category":
-        wrong = ~np.isin(values, list(field.codes)) & ~missing
+        # np.isin does the same for few codes, behind twice its cost for one row.
+        wrong = ~missing
+        for code in field.codes:
+            wrong &= values != code
     else:
         wrong = (values < field.accept[0]) | (values > field.accept[1])
     return wrong | missing if field.required else wrong

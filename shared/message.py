@@ -103,7 +103,7 @@ class UnreadableMessage(BadMessage):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class EnvelopeInput(_Strict):
