@@ -7,7 +7,9 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from shared import metrics
 from shared.errors import OwnershipLost, ScorerError
@@ -24,6 +26,8 @@ FIRST_WAIT = 0.1
 """Seconds after the first look at an empty queue; doubles from there."""
 CALL_LIMIT = 30
 """Seconds after which a look at the queue counts as not answered; the loop must go on turning."""
+ENDING = 3
+"""Messages for each slot that may wait for their end: slow calls must not pile up."""
 BUSY_WAIT = 5
 """Seconds between two turns of the loop while no more work can be taken."""
 
@@ -63,71 +67,81 @@ class Consumer:
         self._clock = clock
         self._now = now
         self._taking: asyncio.Task[None] | None = None
+        self._looking: set[asyncio.Task[None]] = set()
+        """Looks at the queue that are under way."""
+        self._asked = 0
+        """Messages that they may bring."""
+        self._wait = FIRST_WAIT
+        self._next_look = 0.0
         self._running: set[asyncio.Task[None]] = set()
         """Messages in work: each takes a slot."""
         self._ending: set[asyncio.Task[None]] = set()
-        """Messages whose work is done, and whose end is being told to the queue."""
-        self._working: set[asyncio.Task[None]] = set()
-        """Those of `_running` that may be interrupted."""
-        self._stop = asyncio.Event()
+        """Messages whose result stands, or cannot: a few short calls to storage are left."""
+        self._interruptible: set[asyncio.Task[None]] = set()
+        self.stopping = False
+        """Whether no more is received."""
+        self._changed = asyncio.Event()
+        """Set when a slot became free, a message ended, or `stop` was asked for."""
         self._storage_doubtful = False
         self.turned = clock()
         """When the loop last went round."""
         self.model_broken = False
 
-    @property
-    def stopping(self) -> bool:
-        return self._stop.is_set()
-
     def stop(self) -> None:
         """Receive no more; `run` returns when all that were received have ended."""
-        self._stop.set()
+        self.stopping = True
+        self._changed.set()
 
     def interrupt(self) -> None:
         """Stop, and give back at once whatever is in work."""
         self.stop()
         if self._taking is not None:
             self._taking.cancel()
-        for task in self._working:
+        for task in self._looking | self._interruptible:
             task.cancel()
         # Once is enough: a second time would cut off the giving back.
-        self._working.clear()
+        self._interruptible.clear()
 
     async def run(self) -> None:
         """Until `stop`, or until the model proves broken."""
         self._taking = asyncio.create_task(self._take())
         await asyncio.wait({self._taking})
-        while self._running or self._ending:
-            await asyncio.wait(self._running | self._ending)
+        while tasks := self._looking | self._running | self._ending:
+            await asyncio.wait(tasks)
         if not self._taking.cancelled():
             self._taking.result()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, unless asked to stop, or a message's work or its end is done first."""
-        stop = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait(
-                {stop, *self._running, *self._ending},
-                timeout=seconds,
-                return_when="FIRST_COMPLETED",
-            )
-        finally:
-            stop.cancel()
+        """Wait, unless asked to stop, or a slot becomes free or a message ends first."""
+        self._changed.clear()
+        if self.stopping:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     async def _take(self) -> None:
-        wait = FIRST_WAIT
         while not self.stopping:
             self.turned = self._clock()
-            busy = len(self._running) >= self._slots or len(self._ending) > self._slots
-            if self._gate.closed or busy:
+            free = self._slots - len(self._running) - self._asked
+            if self._gate.closed or free < 1 or len(self._ending) >= ENDING * self._slots:
                 # Woken now and then, so that liveness sees the loop turn.
                 await self.pause(BUSY_WAIT)
-            elif await self._storage_answers() and await self._receive():
-                wait = FIRST_WAIT
-            else:
+            elif (left := self._next_look - self._clock()) > 0:
                 self._preload_once()
-                await self.pause(wait * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
-                wait = min(wait * 2, self._idle)
+                await self.pause(left)
+            elif self._storage_doubtful:
+                await self._ask_storage()
+            else:
+                # Beside looks under way: what they ask for is taken off.
+                self._asked += free
+                task = asyncio.create_task(self._look(free))
+                self._looking.add(task)
+                task.add_done_callback(self._looking.discard)
+
+    def _found_nothing(self) -> None:
+        self._next_look = self._clock() + self._wait * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+        self._wait = min(self._wait * 2, self._idle)
 
     def _preload_once(self) -> None:
         """Use the first time in which there is nothing to do."""
@@ -137,36 +151,38 @@ class Consumer:
         asyncio.get_running_loop().run_in_executor(None, self._preload)
         self._preload = None
 
-    async def _receive(self) -> bool:
-        """Take what is there. False: nothing, or no answer."""
+    async def _look(self, limit: int) -> None:
+        """Take from the queue what is there, so many messages at most."""
         asked = self._clock()
         try:
             async with asyncio.timeout(CALL_LIMIT):
-                messages = await self._queue.receive(
-                    self._slots - len(self._running), self._visibility
-                )
-        except (ScorerError, TimeoutError) as error:
-            log.warning("receive_failed", extra={"reason": str(error)})
+                messages = await self._queue.receive(limit, self._visibility)
+        except Exception as error:  # the loop must go on, whatever the queue answers
+            reason = str(error) if isinstance(error, ScorerError) else type(error).__name__
+            log.warning("receive_failed", extra={"reason": reason})
             self._storage_doubtful = True
-            return False
+            messages = []
+        finally:
+            self._asked -= limit
+            self._changed.set()
+        if not messages:
+            self._found_nothing()
+            return
+        self._wait, self._next_look = FIRST_WAIT, 0.0
         for message in messages:
-            task = asyncio.create_task(self._handle(self._job(message, asked)))
+            job = self._job(message, asked)
+            task = asyncio.create_task(self._handle(job))
+            job.free_slot = partial(self._free_slot, task)
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        # Or what it takes to ask for the next ones would come before the first of these.
-        await asyncio.sleep(0)
-        return bool(messages)
+            task.add_done_callback(self._ended)
 
-    async def _storage_answers(self) -> bool:
-        """Whether storage is not in doubt, or answers all that we need of it."""
-        if not self._storage_doubtful:
-            return True
+    async def _ask_storage(self) -> None:
+        """Whether storage, which was in doubt, answers all that we need of it."""
         faults = await self._probe()
+        self._storage_doubtful = bool(faults)
         if faults:
             log.warning("storage_not_ready", extra={"faults": faults})
-            return False
-        self._storage_doubtful = False
-        return True
+            self._found_nothing()
 
     def _job(self, message: Message, asked: float) -> Job:
         now = self._now()
@@ -185,15 +201,21 @@ class Consumer:
         )
         return Job(message, lease, now, age, prefix=message.id)
 
+    def _free_slot(self, task: asyncio.Task[None]) -> None:
+        if task in self._running:
+            self._running.discard(task)
+            self._ending.add(task)
+            self._changed.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._ending.discard(task)
+        self._changed.set()
+
     async def _handle(self, job: Job) -> None:
         begun = self._clock()
         settlement = await self._work(job)
-        # The slot is free from here: the next message need not wait for this one's delete.
-        task = asyncio.create_task(self._finish(job, settlement, begun))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    async def _finish(self, job: Job, settlement: Settlement, begun: float) -> None:
+        job.free_slot()
         await self._end(job, settlement)
         outcome = type(settlement).__name__.lower()
         metrics.MESSAGES.labels(outcome).observe(self._clock() - begun)
@@ -201,7 +223,7 @@ class Consumer:
     async def _work(self, job: Job) -> Settlement:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a coroutine that runs is in a task
-        self._working.add(task)
+        self._interruptible.add(task)
         try:
             async with job.lease:
                 return await self._processor.process(job)
@@ -209,7 +231,7 @@ class Consumer:
             await self._processor.excuse(job)
             return Release(0, excused=True)
         finally:
-            self._working.discard(task)
+            self._interruptible.discard(task)
 
     async def _end(self, job: Job, settlement: Settlement) -> None:
         """Carry out the end of a message. When that fails, it comes back after its visibility."""

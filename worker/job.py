@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,6 +32,8 @@ class Job:
     """The input's version, once it was looked up."""
     marker: Marker | None = None
     """Staged, and neither excused nor dropped by a commit."""
+    free_slot: Callable[[], None] = lambda: None
+    """To be called once the result stands: what is left are a few short calls to storage."""
 
     @property
     def identity(self) -> dict[str, object]:

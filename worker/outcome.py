@@ -94,6 +94,7 @@ class Outcomes:
             names = [block.name for block in blocks]
             facts = await self._blobs.commit(SCORES, job.scores_blob, names, media_type, metadata)
         job.marker = None  # the commit dropped it
+        job.free_slot()  # the next message need not wait for this one's summary and delete
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)
         # From what was written, so that whoever may have to repeat this writes the same.

@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     ExitStack,
@@ -39,7 +39,6 @@ from pydantic import SecretStr
 from cli.local import LOCAL, ROOT, artifact, azurite, free_port, process, wait_until
 from shared.errors import NotFound
 from shared.message import Envelope, EnvelopeInput
-from shared.ports import Message
 from shared.results import read_summary
 from shared.settings import StorageSettings
 from shared.storage import Storage, StorageQueue, open_storage
@@ -132,12 +131,15 @@ class Bench:
 
     async def script(self, kind: str, *words: str) -> dict[str, float]:
         """One run of the baseline script over files or messages: seconds and peak memory."""
+        return await self.python(
+            "tests.benchmarks.baseline_script", kind, str(self.estimator), *words
+        )
+
+    async def python(self, module: str, *words: str) -> dict[str, float]:
+        """What a module prints of its run, as a process of its own."""
         done = await asyncio.to_thread(
             subprocess.run,
-            [
-                *(sys.executable, "-m", "tests.benchmarks.baseline_script", kind),
-                *(str(self.estimator), *words),
-            ],
+            [sys.executable, "-m", module, *words],
             env=os.environ | {"AZURE_STORAGE_CONNECTION_STRING": self.connection_string},
             capture_output=True,
             text=True,
@@ -365,10 +367,11 @@ async def _messages(bench: Bench, count: int, distance: float) -> None:
             run = await own.script("messages", name, str(count))
             return count / run["seconds"]
 
-    async def calls(_own: Bench, storage: Storage) -> float:
-        async with fresh_queue(storage) as (_, queue):
+    async def calls(own: Bench, storage: Storage) -> float:
+        async with fresh_queue(storage) as (name, queue):
             await send_records(queue, count)
-            return count / await same_calls(storage, queue, 4)
+            run = await own.python("tests.benchmarks.same_calls", name, "4")
+            return (count - 1) / run["seconds"]
 
     four, sixteen, script, same = await medians_of_messages(
         bench, ours(4), ours(16), loop, calls, distance=distance
@@ -510,41 +513,6 @@ async def times(storage: Storage, ids: list[str]) -> list[tuple[datetime, dateti
             (datetime.fromisoformat(of["started"]), datetime.fromisoformat(of["finished"]))
         )
     return found
-
-
-async def same_calls(storage: Storage, queue: StorageQueue, slots: int) -> float:
-    """The worker's storage calls for each message, and nothing computed. Seconds for all."""
-    blobs = storage.blobs()
-    result, summary, commit = (
-        b"x" * 200,
-        b"x" * 1100,
-        {"commit": "x" * 900},
-    )  # bytes, as the worker's
-
-    begun = time.perf_counter()
-    running: set[asyncio.Task[None]] = set()
-    ending: set[asyncio.Task[None]] = set()
-
-    async def settle(message: Message) -> None:
-        name = f"{message.id}/scores.jsonl"
-        await blobs.create("scores", name, result, "application/x-ndjson", commit)
-        await blobs.create("scores", f"{message.id}/summary.json", summary, "application/json")
-        start(queue.delete(message), ending)
-
-    def start(work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
-        task = asyncio.create_task(work)
-        among.add(task)
-        task.add_done_callback(among.discard)
-
-    while True:
-        messages = await queue.receive(slots - len(running), 60)
-        for message in messages:
-            start(settle(message), running)
-        if not running:
-            await asyncio.gather(*ending)
-            return time.perf_counter() - begun
-        if len(running) == slots or not messages:
-            await asyncio.wait(running, return_when="FIRST_COMPLETED")
 
 
 def _wait(ready: Callable[[], bool], pause: float = 0.05, seconds: float = 60) -> None:

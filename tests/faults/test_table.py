@@ -114,18 +114,19 @@ def test_no_more_messages_are_taken_than_there_are_slots(
     run_virtually(scene())
 
 
-def test_a_delete_keeps_no_slot_but_slow_ones_do_not_pile_up(
-    artifact: Artifact, good: Sent
+@pytest.mark.parametrize("slow", ["summary", "delete"])
+def test_a_message_that_ends_keeps_no_slot_but_slow_ends_do_not_pile_up(
+    artifact: Artifact, good: Sent, slow: str
 ) -> None:
-    deleting, most, begun_meanwhile = 0, 0, 0
+    ending, most, begun_meanwhile = 0, 0, 0
 
     async def hook(moment: Moment) -> None:
-        nonlocal deleting, most, begun_meanwhile
+        nonlocal ending, most, begun_meanwhile
         if moment.call == "facts" and "startup" not in str(moment.args):
-            begun_meanwhile += deleting > 0
-        if moment.call == "delete":
-            deleting += 1 if moment.when == "before" else -1
-            most = max(most, deleting)
+            begun_meanwhile += ending > 0
+        if moment.call == slow:
+            ending += 1 if moment.when == "before" else -1
+            most = max(most, ending)
             await asyncio.sleep(30 if moment.when == "before" else 0)
 
     async def scene() -> None:
@@ -136,7 +137,38 @@ def test_a_delete_keeps_no_slot_but_slow_ones_do_not_pile_up(
         await world.emptied(world.worker(hook, slots=1))
 
         assert begun_meanwhile
-        assert most == 2
+        assert most == 3
+        await check_world(Watch(world.blobs), world, *batches)
+
+    run_virtually(scene())
+
+
+def test_a_slot_that_gets_free_does_not_wait_for_a_look_under_way(
+    artifact: Artifact, good: Sent
+) -> None:
+    looking, looks = 0, []
+
+    async def hook(moment: Moment) -> None:
+        nonlocal looking
+        if moment.call == "receive":
+            looking += 1 if moment.when == "before" else -1
+            looks.append(looking)
+            await asyncio.sleep(1 if moment.when == "before" else 0)
+        if moment.call == "facts" and moment.when == "before":
+            await asyncio.sleep(1 + int(str(moment.args[1])[2:-4]) % 4 / 2)
+
+    async def scene() -> None:
+        world = World(artifact)
+        batches = [replace(good, batch_id=f"b-{number}") for number in range(40)]
+        for batch in batches:
+            await world.submit(batch.batch_id, batch.content)
+        began = asyncio.get_running_loop().time()
+        await world.emptied(world.worker(hook, slots=4))
+        took = asyncio.get_running_loop().time() - began
+
+        # Of each slot a second to look, 1.75 to work, and the last look: 28.5 s at best.
+        assert took < 30
+        assert 1 < max(looks) <= 4
         await check_world(Watch(world.blobs), world, *batches)
 
     run_virtually(scene())

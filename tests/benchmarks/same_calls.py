@@ -1,0 +1,70 @@
+"""A worker that makes our worker's storage calls for each message and computes nothing.
+
+`python -m tests.benchmarks.same_calls QUEUE SLOTS` with Azurite's connection string in
+AZURE_STORAGE_CONNECTION_STRING. Ends when the queue is empty; prints the seconds between the first
+result and the last as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
+from pydantic import SecretStr
+
+from shared.ports import Message
+from shared.settings import StorageSettings
+from shared.storage import Storage, open_storage
+
+# Bytes, as the worker's.
+RESULT, SUMMARY, COMMIT = b"x" * 200, b"x" * 1100, {"commit": "x" * 900}
+
+
+async def consume(storage: Storage, name: str, slots: int) -> float:
+    """As many messages at once as the worker, each slot free again when its result stands."""
+    queue, blobs = storage.queue(name), storage.blobs()
+    running: set[asyncio.Task[None]] = set()
+    ending: set[asyncio.Task[None]] = set()
+    finished: list[float] = []
+
+    async def work(message: Message) -> None:
+        finished.append(time.perf_counter())
+        scores = f"{message.id}/scores.jsonl"
+        await blobs.create("scores", scores, RESULT, "application/x-ndjson", COMMIT)
+        start(end(message), ending)
+
+    async def end(message: Message) -> None:
+        await blobs.create("scores", f"{message.id}/summary.json", SUMMARY, "application/json")
+        await queue.delete(message)
+
+    def start(calls: Coroutine[Any, Any, None], among: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(calls)
+        among.add(task)
+        task.add_done_callback(among.discard)
+
+    while True:
+        messages = await queue.receive(slots - len(running), 60)
+        for message in messages:
+            start(work(message), running)
+        if not running:
+            await asyncio.gather(*ending)
+            return finished[-1] - finished[0]
+        if len(running) == slots or not messages:
+            await asyncio.wait(running, return_when="FIRST_COMPLETED")
+
+
+async def main() -> None:
+    """Run over the storage that the environment names."""
+    text = SecretStr(os.environ["AZURE_STORAGE_CONNECTION_STRING"])
+    async with open_storage(StorageSettings(connection_string=text)) as storage:
+        print(json.dumps({"seconds": await consume(storage, sys.argv[1], int(sys.argv[2]))}))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())  # as the worker does
