@@ -26,8 +26,8 @@ FIRST_WAIT = 0.1
 """Seconds after the first look at an empty queue; doubles from there."""
 CALL_LIMIT = 30
 """Seconds after which a look at the queue counts as not answered; the loop must go on turning."""
-ENDING = 3
-"""Messages for each slot that may wait for their end: slow calls must not pile up."""
+IN_HAND = 4
+"""Messages for each slot, with those that are ending: where that is slow, they must not pile up."""
 BUSY_WAIT = 5
 """Seconds between two turns of the loop while no more work can be taken."""
 
@@ -73,6 +73,7 @@ class Consumer:
         """Messages that they may bring."""
         self._wait = FIRST_WAIT
         self._next_look = 0.0
+        self._waits_since = 0.0
         self._running: set[asyncio.Task[None]] = set()
         """Messages in work: each takes a slot."""
         self._ending: set[asyncio.Task[None]] = set()
@@ -83,6 +84,8 @@ class Consumer:
         self._changed = asyncio.Event()
         """Set when a slot became free, a message ended, or `stop` was asked for."""
         self._storage_doubtful = False
+        self._fault: BaseException | None = None
+        """Raised by a look, and foreseen by nobody."""
         self.turned = clock()
         """When the loop last went round."""
         self.model_broken = False
@@ -103,11 +106,13 @@ class Consumer:
         self._interruptible.clear()
 
     async def run(self) -> None:
-        """Until `stop`, or until the model proves broken."""
+        """Until `stop`, or until the model proves broken. Raises what nobody foresaw."""
         self._taking = asyncio.create_task(self._take())
         await asyncio.wait({self._taking})
         while tasks := self._looking | self._running | self._ending:
             await asyncio.wait(tasks)
+        if self._fault is not None:
+            raise self._fault
         if not self._taking.cancelled():
             self._taking.result()
 
@@ -123,8 +128,9 @@ class Consumer:
     async def _take(self) -> None:
         while not self.stopping:
             self.turned = self._clock()
-            free = self._slots - len(self._running) - self._asked
-            if self._gate.closed or free < 1 or len(self._ending) >= ENDING * self._slots:
+            taken = len(self._running) + self._asked
+            free = min(self._slots - taken, IN_HAND * self._slots - taken - len(self._ending))
+            if self._gate.closed or free < 1:
                 # Woken now and then, so that liveness sees the loop turn.
                 await self.pause(BUSY_WAIT)
             elif (left := self._next_look - self._clock()) > 0:
@@ -133,20 +139,20 @@ class Consumer:
             elif self._storage_doubtful:
                 await self._ask_storage()
             else:
-                # Beside looks under way: what they ask for is taken off.
                 self._asked += free
                 task = asyncio.create_task(self._look(free))
                 self._looking.add(task)
-                task.add_done_callback(self._looking.discard)
+                task.add_done_callback(self._looked)
 
     def _found_nothing(self) -> None:
+        self._waits_since = self._clock()
         self._next_look = self._clock() + self._wait * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
         self._wait = min(self._wait * 2, self._idle)
 
     def _preload_once(self) -> None:
         """Use the first time in which there is nothing to do."""
-        busy = self._running or self._ending or self._storage_doubtful or self.stopping
-        if self._preload is None or busy:
+        busy = self._looking or self._running or self._ending or self._storage_doubtful
+        if self._preload is None or busy or self.stopping:
             return
         asyncio.get_running_loop().run_in_executor(None, self._preload)
         self._preload = None
@@ -154,27 +160,32 @@ class Consumer:
     async def _look(self, limit: int) -> None:
         """Take from the queue what is there, so many messages at most."""
         asked = self._clock()
+        messages: list[Message] = []
         try:
             async with asyncio.timeout(CALL_LIMIT):
                 messages = await self._queue.receive(limit, self._visibility)
-        except Exception as error:  # the loop must go on, whatever the queue answers
-            reason = str(error) if isinstance(error, ScorerError) else type(error).__name__
-            log.warning("receive_failed", extra={"reason": reason})
+        except (ScorerError, TimeoutError) as error:
+            log.warning("receive_failed", extra={"reason": str(error)})
             self._storage_doubtful = True
-            messages = []
         finally:
             self._asked -= limit
             self._changed.set()
-        if not messages:
-            self._found_nothing()
-            return
-        self._wait, self._next_look = FIRST_WAIT, 0.0
         for message in messages:
             job = self._job(message, asked)
             task = asyncio.create_task(self._handle(job))
             job.free_slot = partial(self._free_slot, task)
             self._running.add(task)
             task.add_done_callback(self._ended)
+        if messages:
+            self._wait, self._next_look = FIRST_WAIT, 0.0
+        elif asked >= self._waits_since:  # or it is the same news as another look's beside it
+            self._found_nothing()
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._looking.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault = error
+            self.stop()
 
     async def _ask_storage(self) -> None:
         """Whether storage, which was in doubt, answers all that we need of it."""
@@ -205,7 +216,8 @@ class Consumer:
         if task in self._running:
             self._running.discard(task)
             self._ending.add(task)
-            self._changed.set()
+        # Also the second time: one that was worked on alone has opened the gate by then.
+        self._changed.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -73,9 +73,9 @@ class Outcomes:
         job: Job,
         batch: Batch,
         plan: str,
+        table: Table,
         blocks: Sequence[DataBlock],
         content: bytes | None,
-        table: Table,
     ) -> None:
         """Make the result appear, with all that its summary needs in the metadata; then that.
 
@@ -93,6 +93,7 @@ class Outcomes:
         else:
             names = [block.name for block in blocks]
             facts = await self._blobs.commit(SCORES, job.scores_blob, names, media_type, metadata)
+        del blocks, content
         job.marker = None  # the commit dropped it
         job.free_slot()  # the next message need not wait for this one's summary and delete
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)

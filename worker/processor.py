@@ -185,8 +185,14 @@ class Processor:
         items = source.items if isinstance(source, InlineInput) else None
         options = Options(include_input=batch.include_input)
         table = open_table(source.format, self._scorer, options, self._limits, items)
-        blocks, content = await self._score_blocks(job, batch, facts, plan, progress, table)
-        await self._outcomes.commit(job, batch, plan, blocks, content, table)
+        await self._outcomes.commit(
+            job,
+            batch,
+            plan,
+            table,
+            # Without a name here: a message that is ending holds no scores.
+            *await self._score_blocks(job, batch, facts, plan, progress, table),
+        )
 
     async def _score_blocks(
         self,

@@ -137,7 +137,7 @@ def test_a_message_that_ends_keeps_no_slot_but_slow_ends_do_not_pile_up(
         await world.emptied(world.worker(hook, slots=1))
 
         assert begun_meanwhile
-        assert most == 3
+        assert most == 4
         await check_world(Watch(world.blobs), world, *batches)
 
     run_virtually(scene())
@@ -169,6 +169,37 @@ def test_a_slot_that_gets_free_does_not_wait_for_a_look_under_way(
         # Of each slot a second to look, 1.75 to work, and the last look: 28.5 s at best.
         assert took < 30
         assert 1 < max(looks) <= 4
+        await check_world(Watch(world.blobs), world, *batches)
+
+    run_virtually(scene())
+
+
+def test_looks_that_find_nothing_together_lengthen_the_wait_once(
+    artifact: Artifact, good: Sent
+) -> None:
+    looks: list[float] = []
+
+    async def hook(moment: Moment) -> None:
+        if moment.when != "before":
+            return
+        if moment.call == "receive":
+            looks.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.1)
+        if moment.call == "facts":  # the slots get free one after the other
+            await asyncio.sleep(0.5 + int(str(moment.args[1])[2:-4]) / 100)
+
+    async def scene() -> None:
+        world = World(artifact)
+        batches = [replace(good, batch_id=f"b-{number}") for number in range(8)]
+        for batch in batches:
+            await world.submit(batch.batch_id, batch.content)
+        async with world.working(world.worker(hook, slots=8)):
+            await world.clock.wait(20)
+        waits = [later - earlier for earlier, later in pairwise(looks)]
+        together = [place for place, wait in enumerate(waits) if wait < 0.05]
+
+        assert len(together) == 7
+        assert waits[together[-1] + 1] < 0.3
         await check_world(Watch(world.blobs), world, *batches)
 
     run_virtually(scene())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from shared.artifact import Artifact
 from shared.checkpoint import Marker
 from shared.errors import StorageUnavailable
@@ -42,6 +44,39 @@ def test_a_message_with_two_unexplained_deliveries_is_worked_on_alone(artifact: 
         assert beside == {"suspect"}
         assert all(world.has_summary(f"b-{number}") for number in range(6))
         assert world.summary("suspect")["status"] == "succeeded"
+
+    run_virtually(scene())
+
+
+def test_the_next_messages_wait_for_one_worked_on_alone_but_not_for_its_delete(
+    artifact: Artifact,
+) -> None:
+    async def hook(moment: Moment) -> None:
+        if moment.when == "before":
+            await asyncio.sleep({"summary": 0.5, "delete": 60}.get(moment.call, 0))
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("suspect", FILE)
+        await leave_unexplained(world, "suspect", deliveries=2)
+        async with world.working(world.worker(hook)):
+            await world.until(lambda: world.has_summary("suspect"))
+            await world.submit("next", FILE)
+            await world.clock.wait(2)
+
+            assert world.has_summary("next")
+
+    run_virtually(scene())
+
+
+def test_an_error_of_the_queue_that_nobody_foresaw_ends_the_worker(artifact: Artifact) -> None:
+    async def hook(moment: Moment) -> None:
+        if moment.call == "receive":
+            raise TypeError("a fault of ours")
+
+    async def scene() -> None:
+        with pytest.raises(TypeError, match="a fault of ours"):
+            await asyncio.wait_for(World(artifact).worker(hook).run(), 60)
 
     run_virtually(scene())
 
