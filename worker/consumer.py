@@ -223,6 +223,10 @@ class Consumer:
         self._running.discard(task)
         self._ending.discard(task)
         self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Nobody foresaw it; the message comes back after its visibility.
+            reason = type(error).__name__
+            log.warning("delivery_failed", extra={"reason": reason}, exc_info=error)
 
     async def _handle(self, job: Job) -> None:
         begun = self._clock()

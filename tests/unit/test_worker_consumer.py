@@ -13,6 +13,8 @@ from shared.ports import Staged
 from tests.fakes import run_virtually
 from tests.faulty import Moment
 from tests.world import World
+from worker.job import Job
+from worker.settlement import Settlement
 
 FILE = b"age,sex\n63,1\n50,0\n"
 
@@ -79,6 +81,30 @@ def test_an_error_of_the_queue_that_nobody_foresaw_ends_the_worker(artifact: Art
             await asyncio.wait_for(World(artifact).worker(hook).run(), 60)
 
     run_virtually(scene())
+
+
+def test_a_delivery_that_ends_in_an_error_of_ours_is_logged_and_done_again(
+    artifact: Artifact, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("first", FILE)
+        worker = world.worker()
+        process, faults = worker._processor.process, [KeyError("a fault of ours")]
+
+        async def fail_once(job: Job) -> Settlement:
+            if faults:
+                raise faults.pop()
+            return await process(job)
+
+        monkeypatch.setattr(worker._processor, "process", fail_once)
+        await world.emptied(worker)
+
+        assert world.summary("first")["deliveries"] == 2
+
+    run_virtually(scene())
+
+    assert [record.getMessage() for record in caplog.records] == ["delivery_failed"]
 
 
 def test_what_was_received_begins_before_the_next_look(artifact: Artifact) -> None:
