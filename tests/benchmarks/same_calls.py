@@ -27,11 +27,20 @@ RESULT, SUMMARY, COMMIT = b"x" * 200, b"x" * 1100, {"commit": "x" * 900}
 
 
 async def consume(storage: Storage, name: str, slots: int) -> float:
-    """As many messages at once as the worker, each slot free again when its result stands."""
+    """As the worker: each slot free when its result stands, and a look for each free slot."""
     queue, blobs = storage.queue(name), storage.blobs()
     running: set[asyncio.Task[None]] = set()
     ending: set[asyncio.Task[None]] = set()
+    looking: set[asyncio.Task[None]] = set()
+    asked, empty = 0, False
     finished: list[float] = []
+
+    async def look(limit: int) -> None:
+        nonlocal asked, empty
+        messages = await queue.receive(limit, 60)
+        asked, empty = asked - limit, not messages
+        for message in messages:
+            start(work(message), running)
 
     async def work(message: Message) -> None:
         finished.append(time.perf_counter())
@@ -49,14 +58,15 @@ async def consume(storage: Storage, name: str, slots: int) -> float:
         task.add_done_callback(among.discard)
 
     while True:
-        messages = await queue.receive(slots - len(running), 60)
-        for message in messages:
-            start(work(message), running)
-        if not running:
+        free = slots - len(running) - asked
+        if free and not empty:
+            asked += free
+            start(look(free), looking)
+        elif busy := running | looking:
+            await asyncio.wait(busy, return_when="FIRST_COMPLETED")
+        else:
             await asyncio.gather(*ending)
             return finished[-1] - finished[0]
-        if len(running) == slots or not messages:
-            await asyncio.wait(running, return_when="FIRST_COMPLETED")
 
 
 async def main() -> None:
