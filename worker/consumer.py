@@ -72,8 +72,10 @@ class Consumer:
         self._asked = 0
         """Messages that they may bring."""
         self._wait = FIRST_WAIT
+        """Seconds to wait when a look finds nothing."""
         self._next_look = 0.0
         self._waits_since = 0.0
+        """When a look last found nothing."""
         self._running: set[asyncio.Task[None]] = set()
         """Messages in work: each takes a slot."""
         self._ending: set[asyncio.Task[None]] = set()

@@ -60,6 +60,14 @@ def blob_event(blob: str, etag: str) -> str:
 # Waiting and working.
 
 
+async def submit_many(world: World, one: Sent, count: int) -> list[Sent]:
+    """The same file as `b-0`, `b-1` and so on."""
+    batches = [replace(one, batch_id=f"b-{number}") for number in range(count)]
+    for batch in batches:
+        await world.submit(batch.batch_id, batch.content)
+    return batches
+
+
 def test_an_empty_queue_is_asked_less_and_less_often(artifact: Artifact, good: Sent) -> None:
     asked: list[float] = []
 
@@ -103,9 +111,7 @@ def test_no_more_messages_are_taken_than_there_are_slots(
 
     async def scene() -> None:
         world = World(artifact)
-        batches = [replace(good, batch_id=f"b-{number}") for number in range(12)]
-        for batch in batches:
-            await world.submit(batch.batch_id, batch.content)
+        batches = await submit_many(world, good, 12)
         await world.emptied(world.worker(hook, slots=slots))
 
         assert most == slots
@@ -131,9 +137,7 @@ def test_a_message_that_ends_keeps_no_slot_but_slow_ends_do_not_pile_up(
 
     async def scene() -> None:
         world = World(artifact)
-        batches = [replace(good, batch_id=f"b-{number}") for number in range(12)]
-        for batch in batches:
-            await world.submit(batch.batch_id, batch.content)
+        batches = await submit_many(world, good, 12)
         await world.emptied(world.worker(hook, slots=1))
 
         assert begun_meanwhile
@@ -159,9 +163,7 @@ def test_a_slot_that_gets_free_does_not_wait_for_a_look_under_way(
 
     async def scene() -> None:
         world = World(artifact)
-        batches = [replace(good, batch_id=f"b-{number}") for number in range(40)]
-        for batch in batches:
-            await world.submit(batch.batch_id, batch.content)
+        batches = await submit_many(world, good, 40)
         began = asyncio.get_running_loop().time()
         await world.emptied(world.worker(hook, slots=4))
         took = asyncio.get_running_loop().time() - began
@@ -190,9 +192,7 @@ def test_looks_that_find_nothing_together_lengthen_the_wait_once(
 
     async def scene() -> None:
         world = World(artifact)
-        batches = [replace(good, batch_id=f"b-{number}") for number in range(8)]
-        for batch in batches:
-            await world.submit(batch.batch_id, batch.content)
+        batches = await submit_many(world, good, 8)
         async with world.working(world.worker(hook, slots=8)):
             await world.clock.wait(20)
         waits = [later - earlier for earlier, later in pairwise(looks)]
@@ -219,9 +219,7 @@ def test_slow_deletes_beside_a_long_message_keep_nobody_waiting(
 
     async def scene() -> None:
         world = World(artifact)
-        batches = [replace(good, batch_id=f"b-{number}") for number in range(40)]
-        for batch in batches:
-            await world.submit(batch.batch_id, batch.content)
+        batches = await submit_many(world, good, 40)
         began = asyncio.get_running_loop().time()
         await world.emptied(world.worker(hook, slots=4))
 
