@@ -79,7 +79,7 @@ class Consumer:
         self._running: set[asyncio.Task[None]] = set()
         """Messages in work: each takes a slot."""
         self._ending: set[asyncio.Task[None]] = set()
-        """Messages whose result stands, or cannot: a few short calls to storage are left."""
+        """Messages of which only a few short calls to storage are left."""
         self._interruptible: set[asyncio.Task[None]] = set()
         self.stopping = False
         """Whether no more is received."""

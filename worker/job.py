@@ -33,7 +33,7 @@ class Job:
     marker: Marker | None = None
     """Staged, and neither excused nor dropped by a commit."""
     free_slot: Callable[[], None] = lambda: None
-    """To be called once the result stands: what is left are a few short calls to storage."""
+    """To be called once all that is left are a few short calls to storage; again does no harm."""
 
     @property
     def identity(self) -> dict[str, object]:

@@ -31,6 +31,8 @@ LISTED_NAMES = 1000
 """Characters of names that a summary lists in one place; a blob's metadata have room for 8 KiB."""
 POISON_BYTES = 60 << 10
 """A larger poison message would not fit a queue message of 64 KiB."""
+LIGHT = 64 << 10
+"""Bytes of a result that are written without a slot: a few of them in memory are not much."""
 OF_DELIVERY = ("times", "message_id", "deliveries", "replay_of", "traceparent")
 """What every summary says of the message and of the delivery that decided."""
 CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
@@ -80,6 +82,9 @@ class Outcomes:
         """Make the result appear, with all that its summary needs in the metadata; then that.
 
         With `content`, nothing was staged: the result is this one block.
+
+        The slot is freed when the result stands, and of a light one when all is computed: the
+        next message need not wait for calls to storage.
         """
         counts = Counts()
         for block in blocks:
@@ -88,6 +93,8 @@ class Outcomes:
         media_type = CONTENT_TYPES[output_format(batch.input.format)]
         metadata = commit_metadata(committed)
         job.lease.check()
+        if content is not None and len(content) <= LIGHT:
+            job.free_slot()
         if content is not None:
             facts = await self._blobs.create(SCORES, job.scores_blob, content, media_type, metadata)
         else:
@@ -95,7 +102,7 @@ class Outcomes:
             facts = await self._blobs.commit(SCORES, job.scores_blob, names, media_type, metadata)
         del blocks, content
         job.marker = None  # the commit dropped it
-        job.free_slot()  # the next message need not wait for this one's summary and delete
+        job.free_slot()
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)
         # From what was written, so that whoever may have to repeat this writes the same.

@@ -21,17 +21,20 @@ from pydantic import SecretStr
 from shared.ports import Message
 from shared.settings import StorageSettings
 from shared.storage import Storage, open_storage
+from worker.consumer import IN_HAND
 
 # Bytes, as the worker's.
 RESULT, SUMMARY, COMMIT = b"x" * 200, b"x" * 1100, {"commit": "x" * 900}
 
 
 async def consume(storage: Storage, name: str, slots: int) -> float:
-    """As the worker: each slot free when its result stands, and a look for each free slot."""
+    """As the worker: no message keeps its slot while it is written, and each free slot has a look.
+
+    So many messages in hand at most as the worker would have.
+    """
     queue, blobs = storage.queue(name), storage.blobs()
-    running: set[asyncio.Task[None]] = set()
-    ending: set[asyncio.Task[None]] = set()
     looking: set[asyncio.Task[None]] = set()
+    ending: set[asyncio.Task[None]] = set()
     asked, empty = 0, False
     finished: list[float] = []
 
@@ -40,15 +43,12 @@ async def consume(storage: Storage, name: str, slots: int) -> float:
         messages = await queue.receive(limit, 60)
         asked, empty = asked - limit, not messages
         for message in messages:
-            start(work(message), running)
-
-    async def work(message: Message) -> None:
-        finished.append(time.perf_counter())
-        scores = f"{message.id}/scores.jsonl"
-        await blobs.create("scores", scores, RESULT, "application/x-ndjson", COMMIT)
-        start(end(message), ending)
+            finished.append(time.perf_counter())
+            start(end(message), ending)
 
     async def end(message: Message) -> None:
+        scores = f"{message.id}/scores.jsonl"
+        await blobs.create("scores", scores, RESULT, "application/x-ndjson", COMMIT)
         await blobs.create("scores", f"{message.id}/summary.json", SUMMARY, "application/json")
         await queue.delete(message)
 
@@ -58,14 +58,13 @@ async def consume(storage: Storage, name: str, slots: int) -> float:
         task.add_done_callback(among.discard)
 
     while True:
-        free = slots - len(running) - asked
-        if free and not empty:
+        free = min(slots - asked, IN_HAND * slots - asked - len(ending))
+        if free > 0 and not empty:
             asked += free
             start(look(free), looking)
-        elif busy := running | looking:
+        elif busy := looking | ending:
             await asyncio.wait(busy, return_when="FIRST_COMPLETED")
         else:
-            await asyncio.gather(*ending)
             return finished[-1] - finished[0]
 
 

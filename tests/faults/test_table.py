@@ -26,7 +26,7 @@ from tests.faults.invariants import Failed, Fate, GivenBack, Sent, Watch, check_
 from tests.faults.patients import patients
 from tests.faulty import Moment
 from tests.world import VISIBILITY, World
-from worker.outcome import POISON_BYTES
+from worker.outcome import LIGHT, POISON_BYTES
 
 GOOD = b"patient_id,age,sex,cp\np-1,63,1,0\np-2,67,female,asymptomatic\n"
 LIMITS = Limits(rows=100)
@@ -120,7 +120,7 @@ def test_no_more_messages_are_taken_than_there_are_slots(
     run_virtually(scene())
 
 
-@pytest.mark.parametrize("slow", ["summary", "delete"])
+@pytest.mark.parametrize("slow", ["commit", "summary", "delete"])
 def test_a_message_that_ends_keeps_no_slot_but_slow_ends_do_not_pile_up(
     artifact: Artifact, good: Sent, slow: str
 ) -> None:
@@ -142,6 +142,30 @@ def test_a_message_that_ends_keeps_no_slot_but_slow_ends_do_not_pile_up(
 
         assert begun_meanwhile
         assert most == 4
+        await check_world(Watch(world.blobs), world, *batches)
+
+    run_virtually(scene())
+
+
+def test_a_result_that_is_not_light_keeps_its_slot_until_it_stands(artifact: Artifact) -> None:
+    large = sent(artifact, "large", patients(4000, seed=8))
+    assert len(large.scores) > LIGHT
+    writing, begun_meanwhile = 0, 0
+
+    async def hook(moment: Moment) -> None:
+        nonlocal writing, begun_meanwhile
+        if moment.call == "facts" and "startup" not in str(moment.args):
+            begun_meanwhile += writing > 0
+        if moment.call == "commit":
+            writing += 1 if moment.when == "before" else -1
+            await asyncio.sleep(30 if moment.when == "before" else 0)
+
+    async def scene() -> None:
+        world = World(artifact)
+        batches = await submit_many(world, large, 3)
+        await world.emptied(world.worker(hook, slots=1))
+
+        assert not begun_meanwhile
         await check_world(Watch(world.blobs), world, *batches)
 
     run_virtually(scene())
