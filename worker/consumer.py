@@ -190,7 +190,7 @@ class Consumer:
             self.stop()
 
     async def _ask_storage(self) -> None:
-        """Whether storage, which was in doubt, answers all that we need of it."""
+        """Find out whether storage, which was in doubt, answers all that we need of it."""
         faults = await self._probe()
         self._storage_doubtful = bool(faults)
         if faults:

@@ -190,7 +190,7 @@ class Processor:
             batch,
             plan,
             table,
-            # Without a name here: a message that is ending holds no scores.
+            # Without a name here: scores that stand are held no longer.
             *await self._score_blocks(job, batch, facts, plan, progress, table),
         )
 
