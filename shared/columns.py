@@ -1,8 +1,8 @@
-"""Checks and scores a block of rows all at once, field by field, for every format.
+"""Checks and scores many rows at once, field by field: a block of CSV, tensors.
 
-The formats turn text into numbers. Here the numbers are compared with the field table, scored, and
-given their warnings and counts. What is said of a rejected row comes from the reference reader in
-`fields.py`.
+Their readers turn text into numbers. Here the numbers are compared with the field table, scored,
+and given their warnings and counts. What is said of a rejected row comes from the reference reader
+in `fields.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.fields import Field, FieldTable, Rejection
 from shared.ports import Vector
-from shared.tables import ROW_BYTES, Counts, Rows
+from shared.tables import Counts
 
 if TYPE_CHECKING:
     from shared.scoring import Scorer
@@ -26,8 +26,10 @@ Mask = NDArray[np.bool_]
 UNREADABLE = math.inf
 """Stands for text that is no number and no word: no field accepts it."""
 
-TOO_LONG = Rejection("too_long", limit=f"{ROW_BYTES} bytes")
-"""Of a row whose content was not kept."""
+Values = NDArray[np.float64]
+"""[fields of the table, rows]; NaN is missing."""
+Rejected = dict[int, tuple[Rejection, ...]]
+"""Rejections by place in the block, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ def faults(values: NDArray[np.float64], field: Field) -> Mask:
     return wrong | missing if field.required else wrong
 
 
-def score_rows(scorer: Scorer, rows: Rows) -> Outcome:
+def score_columns(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome:
     """Score the rows that are not rejected. Rows that the model cannot answer join the rejected."""
-    values, rejected = rows.values, dict(rows.rejected)
+    rejected = dict(rejected)
     count = values.shape[1]
     scored = np.ones(count, np.bool_)
     scored[list(rejected)] = False
@@ -85,7 +87,7 @@ def score_rows(scorer: Scorer, rows: Rows) -> Outcome:
     )
 
 
-def _warnings(values: NDArray[np.float64], scored: Mask, table: FieldTable) -> dict[int, str]:
+def _warnings(values: Values, scored: Mask, table: FieldTable) -> dict[int, str]:
     found: dict[int, str] = {}
     for place in table.used:
         low, high = table.fields[place].training

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.columns import TOO_LONG, UNREADABLE, Outcome, faults, score_rows
+from shared.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_columns
 from shared.csv_cells import read_cells
 from shared.csv_header import Header, find_header
 from shared.errors import RecordRejected
@@ -30,12 +31,24 @@ from shared.fields import (
 )
 from shared.lines import LineSplitter
 from shared.scoring import Scorer
-from shared.tables import OUTPUT_COLUMNS, Block, Limits, Options, Rejected, Rows, Scored, Values
+from shared.tables import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Options, Scored
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 ODD_ID = f"{NOT_TEXT}|{FORMULA}"
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """A block's rows, read and checked."""
+
+    first: bool
+    """As of the block."""
+    values: Values
+    rejected: Rejected
+    frame: pl.DataFrame
+    """What the output shows beside the score."""
 
 
 class CsvTable:
@@ -108,8 +121,8 @@ class CsvTable:
 
     def score(self, rows: Rows, first_row: int) -> Scored:
         header, _ = self._parts()
-        frame: pl.DataFrame = rows.source
-        outcome = score_rows(self._scorer, rows)
+        frame = rows.frame
+        outcome = score_columns(self._scorer, rows.values, rows.rejected)
         ids = _ids(frame, header, rows)
         columns = _output(outcome, ids, first_row)
         names = list(OUTPUT_COLUMNS)
@@ -128,7 +141,7 @@ class CsvTable:
         wanted = range(len(header.columns)) if self._include_input else header.needed
         if block.lines.too_long:
             return pl.DataFrame([pl.Series(f"c{i}", [None], pl.String) for i in wanted]), {
-                0: (TOO_LONG,)
+                0: (ROW_TOO_LONG,)
             }
         frame, ragged = read_cells(block, header, wanted, self._numbers_of(header))
         count = Rejection(

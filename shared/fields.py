@@ -276,8 +276,8 @@ class Record:
         return f"Record({self.patient_id!r})"
 
 
-_Plain = tuple[int, bool, float, float, frozenset[float] | None, float, float]
-"""Place, required, accept range, codes and training range of a field."""
+_Plain = tuple[int, bool, float, float, float, float, dict[object, float] | None, frozenset[type]]
+"""Place, required, training range, accept range; codes by what may be sent for them; its types."""
 
 
 class FieldTable(_Frozen):
@@ -328,23 +328,26 @@ class FieldTable(_Frozen):
 
     @cached_property
     def _plain(self) -> dict[str, _Plain]:
-        return {
-            field.name: (
-                place,
-                field.required,
-                *field.accept,
-                field.codes if field.kind == "category" else None,
-                *self._ranges[place][:2],
-            )
-            for place, field in enumerate(self.fields)
-        }
+        found: dict[str, _Plain] = {}
+        for place, (field, (low, high, _)) in enumerate(
+            zip(self.fields, self._ranges, strict=True)
+        ):
+            codes: dict[object, float] | None = None
+            if field.kind == "category":
+                sent = {code: code for code in field.codes} | field.words
+                # Others are read value by value, which gives them their warning.
+                codes = {key: code for key, code in sent.items() if low <= code <= high}
+            types = frozenset({int, float, str, bool} if field.boolean else {int, float, str})
+            usual = max(low, field.accept[0]), min(high, field.accept[1])
+            found[field.name] = (place, field.required, *usual, *field.accept, codes, types)
+        return found
 
     @cached_property
     def _required(self) -> int:
         return sum(field.required for field in self.fields)
 
-    def _read_plain(self, record: Mapping[str, object]) -> Record | None:
-        """What `Field.read` gives, of a record of accepted numbers; None of any other.
+    def _read_plain(self, record: Mapping[str, Any]) -> Record | None:
+        """What `Field.read` gives, of a record of accepted numbers and words; None of any other.
 
         Most records are such ones, and this takes a fraction of the time.
         """
@@ -359,15 +362,27 @@ class FieldTable(_Frozen):
                 continue
             if value is None:  # as if it were not there
                 continue
-            place, required, low, high, codes, usual_low, usual_high = check
-            # A bool is an int, too; NaN is in no range and no set.
-            if type(value) is not int and type(value) is not float:
-                return None
-            if not (low <= value <= high if codes is None else value in codes):
-                return None
-            values[place] = float(value)
+            place, required, usual_low, usual_high, low, high, codes, types = check
+            kind = type(value)
+            if codes is not None:
+                if kind not in types:
+                    return None
+                if kind is str:
+                    value = value.strip().lower()
+                code = codes.get(value)
+                if code is None:
+                    return None
+                values[place] = code if kind is str else float(value)
+            else:
+                # A bool is an int, too; NaN is in no range.
+                if kind is not int and kind is not float:
+                    return None
+                if not usual_low <= value <= usual_high:
+                    if not low <= value <= high:
+                        return None
+                    unusual = True
+                values[place] = float(value)
             lacking -= required
-            unusual |= not usual_low <= value <= usual_high
         if lacking:
             return None
         warnings = self.warnings(values) if unusual else ()

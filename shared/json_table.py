@@ -1,8 +1,8 @@
 """JSON arrays and JSON lines in, JSON lines out.
 
 Read strictly: NaN and Infinity are no JSON, and a key that stands twice in a record is a fault, not
-a choice. Values are checked field by field for a whole block; a record that does not pass goes to
-the reference reader, `FieldTable.read`, which says why.
+a choice. Records are read one by one, as the API reads them: of a message with one record, columns
+would take most of the time.
 """
 
 from __future__ import annotations
@@ -12,34 +12,30 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from shared.columns import TOO_LONG, UNREADABLE, Outcome, faults, score_rows
 from shared.errors import BadFile, RecordRejected
 from shared.fields import (
     NAMED_UNKNOWN,
     RECORD_ID,
-    Field,
     FieldTable,
+    Record,
     Rejection,
     printable,
     read_id,
 )
 from shared.lines import LineSplitter
-from shared.scoring import Scorer, shortest
+from shared.scoring import Score, Scorer
 from shared.strict_json import BLANK, DuplicateKeys, parse_item, parse_json
 from shared.tables import (
     NO_LINES,
     ROW_BYTES,
+    ROW_TOO_LONG,
     Block,
+    Counts,
     Limits,
     Options,
-    Rejected,
-    Rows,
     Scored,
-    Values,
     decode,
     strip_bom,
 )
@@ -47,9 +43,20 @@ from shared.tables import (
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
 
-_NUMBERS = {int, float, type(None)}
+Found = Record | tuple[Rejection, ...]
+"""What became of an item: a record, checked, or why it is none."""
+
+NO_ANSWER: tuple[Rejection, ...] = (Rejection("model_error"),)
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """A block's items, and what became of each."""
+
+    found: Sequence[Found]
+    items: Sequence[object]
 
 
 class _JsonTable:
@@ -69,70 +76,49 @@ class _JsonTable:
 
     def read(self, block: Block) -> Rows:
         items = self._items(block)
-        values, rejected = _read(items, self._scorer.table)
-        return Rows(block.first, values, rejected, items)
+        return Rows([_read(item, self._scorer.table) for item in items], items)
 
     def score(self, rows: Rows, first_row: int) -> Scored:
-        outcome = score_rows(self._scorer, rows)
-        lines = [
-            _dump(self._line(item, place, first_row + place, outcome))
-            for place, item in enumerate(rows.source)
-        ]
-        return Scored("".join(lines).encode(), outcome.counts)
-
-    def _line(self, item: object, place: int, row: int, outcome: Outcome) -> dict[str, object]:
-        error = outcome.errors.get(place)
-        line: dict[str, object] = {
-            "row": row,
-            "patient_id": _shown_id(item),
-            "probability": shortest(outcome.probabilities[place]) if error is None else None,
-            "prediction": int(outcome.predictions[place]) if error is None else None,
-            "warnings": outcome.warnings.get(place),
-            "error": error,
-        }
-        if self._include_input and isinstance(item, dict):
-            line |= {f"input_{key}": value for key, value in item.items()}
-        return line
-
-
-def _read(items: Sequence[object], table: FieldTable) -> tuple[Values, Rejected]:
-    """Values of all fields, and the rejected records by place."""
-    records = [item if type(item) is dict else {} for item in items]
-    suspect = np.array(
-        [
-            record is not item
-            or not record.keys() <= table.known_keys
-            or bool(_faults_of_id(record.get(RECORD_ID)))
-            for record, item in zip(records, items, strict=True)
-        ],
-        np.bool_,
-    )
-    values = np.empty((len(table.fields), len(items)))
-    for place, field in enumerate(table.fields):
-        values[place] = _numbers([record.get(field.name) for record in records], field)
-        suspect |= faults(values[place], field)
-    return values, {
-        place: _rejections(items[place], table) for place in np.flatnonzero(suspect).tolist()
-    }
+        scores = iter(self._scorer.score_each([r for r in rows.found if isinstance(r, Record)]))
+        counts = Counts(len(rows.items))
+        lines: list[str] = []
+        for row, (found, item) in enumerate(zip(rows.found, rows.items, strict=True), first_row):
+            if isinstance(found, Record):
+                record_id, score = found.patient_id, next(scores)
+                rejections = NO_ANSWER if score is None else ()
+            else:
+                record_id, score, rejections = _shown_id(item), None, found
+            if score is None:
+                counts.reject(rejections)
+            elif score.warnings:
+                counts.warned += 1
+            line = _line(row, record_id, score, rejections)
+            if self._include_input and isinstance(item, dict) and item:
+                inputs = _dump({f"input_{key}": value for key, value in item.items()})
+                line = f"{line[:-1]},{inputs[1:]}"
+            lines.append(line + "\n")
+        return Scored("".join(lines).encode(), counts)
 
 
-def _numbers(column: list[object], field: Field) -> NDArray[np.float64]:
-    """One field's values: NaN for missing, `UNREADABLE` for what is neither number nor word."""
-    if set(map(type, column)) <= _NUMBERS:
-        with suppress(OverflowError):  # an integer beyond the floats
-            return np.array(column, np.float64)
-    return np.array([_number(value, field) for value in column])
+def _line(
+    row: int, record_id: str | None, score: Score | None, rejections: Sequence[Rejection]
+) -> str:
+    """One object, its texts encoded alone: of a dictionary the encoder takes four times as long."""
+    shown = "null" if record_id is None else _encode(record_id)
+    if score is None:
+        error = _encode("; ".join(map(str, rejections)))
+        answer = f'"probability":null,"prediction":null,"warnings":null,"error":{error}'
+    else:
+        warnings = _encode("; ".join(score.warnings)) if score.warnings else "null"
+        answer = (
+            f'"probability":{score.probability!r},"prediction":{score.prediction},'
+            f'"warnings":{warnings},"error":null'
+        )
+    return f'{{"row":{row},"patient_id":{shown},{answer}}}'
 
 
-def _number(value: object, field: Field) -> float:
-    try:
-        return field.read(value)
-    except RecordRejected:
-        return UNREADABLE
-
-
-def _rejections(item: object, table: FieldTable) -> tuple[Rejection, ...]:
-    """Why this item, of which the columns say that something is wrong, is rejected."""
+def _read(item: object, table: FieldTable) -> Found:
+    """A record, checked, or why it is none."""
     if isinstance(item, Rejection):
         return (item,)
     if isinstance(item, DuplicateKeys):
@@ -141,18 +127,9 @@ def _rejections(item: object, table: FieldTable) -> tuple[Rejection, ...]:
     if not isinstance(item, dict):
         return (Rejection("malformed", limit="a record must be a JSON object"),)
     try:
-        table.read(item)
+        return table.read(item)
     except RecordRejected as error:
         return error.rejections
-    raise AssertionError("the two readers of values differ")
-
-
-def _faults_of_id(value: object) -> tuple[Rejection, ...]:
-    try:
-        read_id(value)
-    except RecordRejected as error:
-        return error.rejections
-    return ()
 
 
 def _shown_id(item: object) -> str | None:
@@ -172,7 +149,7 @@ def _dump(line: dict[str, object]) -> str:
     if "\\ud" in text:  # half of a pair has no UTF-8: strict readers refuse the whole file
         whole = json.dumps(_finite(line), ensure_ascii=False).encode(errors="replace")
         text = _encode(json.loads(whole))
-    return text + "\n"
+    return text
 
 
 def _finite(value: object) -> object:
@@ -232,7 +209,7 @@ class JsonLinesTable(_JsonTable):
 
     def _items(self, block: Block) -> list[object]:
         if block.lines.too_long:
-            return [TOO_LONG]
+            return [ROW_TOO_LONG]
         lines = decode(block.lines.content, block.start).split("\n")
         return [_parse(line) for line in lines if line.strip(BLANK)]
 
@@ -332,7 +309,7 @@ def _item(text: str, start: int, number: int) -> tuple[object, int]:
         item, end = parse_item(text, start)
     except ValueError as error:
         raise BadFile(f"record {number} is not JSON: {error}") from error
-    return TOO_LONG if end - start > ROW_BYTES else item, end
+    return ROW_TOO_LONG if end - start > ROW_BYTES else item, end
 
 
 def _skip_blank(text: str, place: int) -> int:

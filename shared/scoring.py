@@ -39,20 +39,16 @@ class Scorer:
 
     def score(self, record: Record) -> Score:
         """Score one record. Raises `ModelFault`."""
-        probability = self.probabilities(self.rows([record]))[0]
-        return self._score(record, probability, int(probability >= self.threshold))
+        return self._score(record, self.probabilities(self.rows([record]))[0])
 
     def score_each(self, records: Sequence[Record]) -> list[Score | None]:
         """Score records, in order. None where the model has no answer."""
         found = self.probabilities_each(self.rows(records))
-        # Of all at once: a call of NumPy costs much the same for one as for some tens.
-        answered = (~np.isnan(found)).tolist()
-        predictions = self.predictions(found).tolist()
+        # One by one: for one record, NumPy's calls on all would take as long as the model.
         return [
-            self._score(record, probability, prediction) if is_answered else None
-            for record, probability, prediction, is_answered in zip(
-                records, found, predictions, answered, strict=True
-            )
+            # NaN, which alone is not itself, is no answer.
+            self._score(record, probability) if probability == probability else None
+            for record, probability in zip(records, found, strict=True)
         ]
 
     def rows(self, records: Sequence[Record]) -> Matrix:
@@ -61,7 +57,8 @@ class Scorer:
         rows = np.array([[record.values[i] for i in used] for record in records], np.float32)
         return rows.reshape(len(records), len(used))
 
-    def _score(self, record: Record, probability: np.float32, prediction: int) -> Score:
+    def _score(self, record: Record, probability: np.float32) -> Score:
+        prediction = int(probability >= self.threshold)
         return Score(shortest(probability), prediction, self.model.version, record.warnings)
 
     def probabilities(self, rows: Matrix) -> Vector:

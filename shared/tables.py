@@ -3,7 +3,7 @@
 A table reads one file. It is fed bytes as they come and hands out blocks; where a block ends
 depends on the file's content and the plan's limits alone, never on how the bytes arrived, so a
 block made again after a crash is the same bytes. `csv_table` and `json_table` do the work;
-`columns` checks and scores what they read.
+`columns` checks and scores what stands in columns.
 """
 
 from __future__ import annotations
@@ -19,10 +19,6 @@ from numpy.typing import NDArray
 from shared.errors import BadFile
 from shared.fields import CODES, Rejection
 
-Values = NDArray[np.float64]
-"""[fields of the table, rows]; NaN is missing."""
-Rejected = dict[int, tuple[Rejection, ...]]
-"""Rejections by place in the block, from 0."""
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 OUTPUT_FORMAT = 1
@@ -30,6 +26,7 @@ OUTPUT_FORMAT = 1
 
 ROW_BYTES = 1 << 20
 """A longer row is rejected; it stands in a block of its own."""
+ROW_TOO_LONG = Rejection("too_long", limit=f"{ROW_BYTES} bytes")
 
 MAX_BLOCK_ROWS = 32_767
 """What a block's name can count."""
@@ -141,21 +138,6 @@ class Scored:
         return f"Scored({self.counts})"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Rows:
-    """A block's rows, read and checked."""
-
-    first: bool
-    """As of the block."""
-    values: Values
-    rejected: Rejected
-    source: Any
-    """What the output shows beside the score: the format's own."""
-
-    def __repr__(self) -> str:
-        return f"Rows({self.values.shape[1]})"
-
-
 class Table(Protocol):
     """One file being read. Methods raise `BadFile` where it cannot be read as records.
 
@@ -188,11 +170,11 @@ class Table(Protocol):
         """Hand out what is left. A file has at least one block, if only for its header."""
         ...
 
-    def read(self, block: Block) -> Rows:
-        """Read and check a block's rows."""
+    def read(self, block: Block) -> Any:
+        """Read and check a block's rows: what `score` takes."""
         ...
 
-    def score(self, rows: Rows, first_row: int) -> Scored:
+    def score(self, rows: Any, first_row: int) -> Scored:
         """Score and write a block's rows, of which the first has this number (from 1)."""
         ...
 

@@ -11,7 +11,7 @@ from shared.errors import InputMissing, NotFound
 from shared.gunzip import Gunzip
 from shared.message import Batch, BlobInput, InlineInput
 from shared.ports import BlobFacts, Blobs
-from shared.tables import Block, Rows, Table
+from shared.tables import Block, Table
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ Run = Callable[..., Any]
 
 async def read_rows(
     blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
-) -> AsyncGenerator[tuple[Block, Rows]]:
+) -> AsyncGenerator[tuple[Block, Any]]:
     """Blocks that begin at or behind `offset`, with their rows read and checked.
 
     `facts` are of the input blob, if there is one.

@@ -24,7 +24,7 @@ from shared.storage import Storage, open_storage
 from worker.consumer import IN_HAND
 
 # Bytes, as the worker's.
-RESULT, SUMMARY, COMMIT = b"x" * 96, b"x" * 1017, {"commit": "x" * 671}
+RESULT, SUMMARY, COMMIT = b"x" * 96, b"x" * 978, {"commit": "x" * 671}
 
 
 async def consume(storage: Storage, name: str, slots: int) -> float:

@@ -205,7 +205,7 @@ def test_ids_are_text_of_128_characters_or_whole_numbers() -> None:
             st.integers(40, 700),
             st.just(10**400),
             st.floats(),
-            st.sampled_from(["", "male", "3", "?", "x", [1]]),
+            st.sampled_from(["", "male", " Yes", "3", "?", "x", [1], -0.0]),
         ),
     ),
     st.booleans(),
