@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -84,7 +83,7 @@ class Consumer:
         self.stopping = False
         """Whether no more is received."""
         self._changed = asyncio.Event()
-        """Set when a slot became free, a message ended, or `stop` was asked for."""
+        """Set when there is room for a message, a look ended, or `stop` was asked for."""
         self._storage_doubtful = False
         self._fault: BaseException | None = None
         """Raised by a look, and foreseen by nobody."""
@@ -119,19 +118,26 @@ class Consumer:
             self._taking.result()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, unless asked to stop, or a slot becomes free or a message ends first."""
+        """Wait, unless asked to stop, or there is room for a message first."""
         self._changed.clear()
         if self.stopping:
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        timer = asyncio.get_running_loop().call_later(seconds, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
+
+    @property
+    def _room(self) -> int:
+        """Messages that may be asked for now."""
+        taken = len(self._running) + self._asked
+        return min(self._slots - taken, IN_HAND * self._slots - taken - len(self._ending))
 
     async def _take(self) -> None:
         while not self.stopping:
             self.turned = self._clock()
-            taken = len(self._running) + self._asked
-            free = min(self._slots - taken, IN_HAND * self._slots - taken - len(self._ending))
+            free = self._room
             if self._gate.closed or free < 1:
                 # Woken now and then, so that liveness sees the loop turn.
                 await self.pause(BUSY_WAIT)
@@ -219,12 +225,17 @@ class Consumer:
             self._running.discard(task)
             self._ending.add(task)
         # Also the second time: one that was worked on alone has opened the gate by then.
-        self._changed.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        # A message does this several times, and most times there is nothing to do.
+        if self._room > 0:
+            self._changed.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._ending.discard(task)
-        self._changed.set()
+        self._wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             # Nobody foresaw it; the message comes back after its visibility.
             reason = type(error).__name__

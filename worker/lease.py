@@ -46,6 +46,7 @@ class Lease:
         self._expires = expires
         self._ends = received + visibility
         self._done = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -54,7 +55,8 @@ class Lease:
         return self._expires - self._clock()
 
     async def __aenter__(self) -> Lease:
-        self._task = asyncio.create_task(self._keep())
+        # Most messages end before: a task for each would cost more than this.
+        self._timer = asyncio.get_running_loop().call_later(self._every, self._begin)
         return self
 
     async def __aexit__(
@@ -65,6 +67,8 @@ class Lease:
     ) -> None:
         # A renewal under way is awaited, not cut off: its answer brings the receipt that is valid.
         self._done.set()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             await self._task
 
@@ -74,8 +78,11 @@ class Lease:
         if self.lost or (self._clock() >= self._ends and self.life > 0):
             raise OwnershipLost("the message's visibility ran out")
 
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._keep())
+
     async def _keep(self) -> None:
-        wait: float | None = self._every
+        wait = await self._renew()
         while wait is not None and not await self._ended_within(wait):
             wait = await self._renew()
 
