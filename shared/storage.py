@@ -22,6 +22,7 @@ from xml.etree.ElementTree import ParseError
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.settings import settings as sdk_settings
 from azure.storage.blob import BlobBlock, BlobType, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
@@ -46,6 +47,9 @@ CHUNK = 2 << 20
 """Bytes of one ranged download."""
 RENEWAL_LIMIT = 5
 """Seconds that a renewal may take; it is tried again by the lease, not by the SDK."""
+
+# Or each call asks the environment four times whether to trace, with nothing here that could.
+sdk_settings.tracing_enabled = False
 
 # The SDKs' own waits of 15, 18 and 24 s between tries are longer than a short lease.
 _OPTIONS: dict[str, Any] = {
