@@ -164,12 +164,19 @@ def medians_of(runs: Sequence[Sequence[float]]) -> list[float]:
 
 
 async def medians_of_messages(bench: Bench, *sides: Side, distance: float = 0) -> list[float]:
-    """The same over one Azurite: a new one is slow at first, and messages leave little there."""
+    """The same over one Azurite: a new one is slow at first, and messages leave little there.
+
+    Each round begins with another side, so that none always follows the same one.
+    """
+    runs: list[list[float]] = []
     with bench.emulator(distance) as own:
         async with own.storage() as storage:
-            return medians_of(
-                [[await side(own, storage) for side in sides] for _ in range(bench.rounds)]
-            )
+            for number in range(bench.rounds):
+                runs.append([0.0] * len(sides))
+                for step in range(len(sides)):
+                    place = (number + step) % len(sides)
+                    runs[-1][place] = await sides[place](own, storage)
+    return medians_of(runs)
 
 
 async def medians_of_files(bench: Bench, *sides: Side) -> list[float]:
