@@ -6,6 +6,7 @@ what stands. The summary is written last and is the outcome; the poison copy com
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -95,6 +96,10 @@ class Outcomes:
         job.lease.check()
         if content is not None and len(content) <= LIGHT:
             job.free_slot()
+            # A look for more goes out first, or it would wait behind what is now written of all
+            # messages that came with this one. The event loop needs two turns to send it.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         if content is not None:
             facts = await self._blobs.create(SCORES, job.scores_blob, content, media_type, metadata)
         else:

@@ -171,6 +171,25 @@ def test_a_result_that_is_not_light_keeps_its_slot_until_it_stands(artifact: Art
     run_virtually(scene())
 
 
+def test_the_look_for_more_goes_out_before_light_results(artifact: Artifact) -> None:
+    calls: list[str] = []
+
+    async def hook(moment: Moment) -> None:
+        if moment.when == "before" and moment.call in ("receive", "commit"):
+            calls.append(moment.call)
+
+    async def scene() -> None:
+        world = World(artifact)
+        for _ in range(8):
+            await world.queue.send(json.dumps({"age": 63, "sex": 1}))
+        await world.emptied(world.worker(hook, slots=4))
+
+        assert calls[:2] == ["receive", "receive"]
+        assert calls.count("commit") == 8
+
+    run_virtually(scene())
+
+
 def test_a_slot_that_gets_free_does_not_wait_for_a_look_under_way(
     artifact: Artifact, good: Sent
 ) -> None:
