@@ -171,7 +171,7 @@ def test_a_result_that_is_not_light_keeps_its_slot_until_it_stands(artifact: Art
     run_virtually(scene())
 
 
-def test_the_look_for_more_goes_out_before_light_results(artifact: Artifact) -> None:
+def test_the_look_for_more_goes_out_before_light_results(artifact: Artifact, good: Sent) -> None:
     calls: list[str] = []
 
     async def hook(moment: Moment) -> None:
@@ -180,12 +180,12 @@ def test_the_look_for_more_goes_out_before_light_results(artifact: Artifact) -> 
 
     async def scene() -> None:
         world = World(artifact)
-        for _ in range(8):
-            await world.queue.send(json.dumps({"age": 63, "sex": 1}))
+        batches = await submit_many(world, good, 8)
         await world.emptied(world.worker(hook, slots=4))
 
         assert calls[:2] == ["receive", "receive"]
         assert calls.count("commit") == 8
+        await check_world(Watch(world.blobs), world, *batches)
 
     run_virtually(scene())
 
