@@ -93,13 +93,13 @@ class Outcomes:
         size = sum(block.size for block in blocks)
         metadata = commit_metadata(self._committed(job, plan, counts, size, table))
         media_type = CONTENT_TYPES[output_format(batch.input.format)]
-        job.lease.check()
         if content is not None and len(content) <= LIGHT:
             job.free_slot()
             # A look for more goes out first, or it would wait behind what is now written of all
             # messages that came with this one. The event loop needs two turns to send it.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
+        job.lease.check()
         if content is not None:
             facts = await self._blobs.create(SCORES, job.scores_blob, content, media_type, metadata)
         else:
