@@ -27,6 +27,40 @@ HEAD_BYTES = 64 << 10
 """Bytes that a request's line and headers may have."""
 
 
+class JoiningTransport:
+    """A transport that sends an answer's head with the body that follows at once.
+
+    uvicorn writes them one by one: two calls of the system, two packets. A piece that nothing
+    follows in its turn of the event loop leaves at that turn's end.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.get_extra_info = transport.get_extra_info
+
+    def write(self, data: bytes) -> None:
+        if self._held:
+            self._transport.writelines((self._held, data))
+            self._held = b""
+        else:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._transport.write(self._held)
+        self._held = b""
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP, with limits on what comes before a body, in bytes and in seconds."""
 
@@ -34,7 +68,8 @@ class Protocol(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        joining = JoiningTransport(transport, self.loop)
+        super().connection_made(joining)  # type: ignore[arg-type]  # all that uvicorn uses of one
         self._begin_head()
         self._limit_head()
 

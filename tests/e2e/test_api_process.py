@@ -177,6 +177,19 @@ def test_a_slow_body_is_answered_408(artifact_dir: Path, tmp_path: Path) -> None
         assert status_of(read_all(connection)) == 408
 
 
+def test_a_caller_who_asks_before_sending_is_told_to_go_on(api: RunningApi) -> None:
+    body = json.dumps(a_patient()).encode()
+    head = request_bytes(body).removesuffix(body)
+    asking = head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    with api.connect() as connection:
+        connection.sendall(asking)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 Continue")
+
+        connection.sendall(body)
+
+        assert status_of(read_all(connection)) == 200
+
+
 def test_headers_that_never_end_are_cut_off(artifact_dir: Path, tmp_path: Path) -> None:
     whole = b"GET /livez HTTP/1.1\r\nHost: api\r\n\r\n"
     begun = b"GET /livez HTTP/1.1\r\nX-Slow: "
