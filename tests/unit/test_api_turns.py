@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.turns import TurnScorer
+from api.turns import ENOUGH, TurnScorer
 from shared.artifact import Artifact
 from shared.fields import Record
 from shared.ports import Matrix, Vector
@@ -48,6 +48,45 @@ async def test_records_of_one_turn_are_scored_in_one_run_as_if_alone() -> None:
     assert found == [alone.score(record) for record in RECORDS]
     assert await turns.score(RECORDS[0]) == found[0]
     assert model.runs == [len(RECORDS), 1]
+
+
+async def test_a_record_that_came_alone_waits_for_nobody() -> None:
+    model = CountingModel()
+    turns = TurnScorer(Scorer(model, TABLE, 0.5))
+    alone = asyncio.create_task(turns.score(RECORDS[0]))
+    await asyncio.sleep(0)  # asked for
+
+    await asyncio.sleep(0)
+
+    assert model.runs == [1]
+    await alone
+
+
+async def test_a_crowd_waits_while_each_turn_brings_another() -> None:
+    model = CountingModel()
+    turns = TurnScorer(Scorer(model, TABLE, 0.5))
+    tasks = [asyncio.create_task(turns.score(record)) for record in RECORDS[:2]]
+    for record in RECORDS[2:5]:
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(turns.score(record)))
+
+    await asyncio.gather(*tasks)
+
+    assert model.runs == [5]
+
+
+async def test_a_crowd_without_end_is_scored_in_parts() -> None:
+    model = CountingModel()
+    turns = TurnScorer(Scorer(model, TABLE, 0.5))
+    tasks = [asyncio.create_task(turns.score(RECORDS[0]))]
+    for _ in range(2 * ENOUGH):
+        tasks.append(asyncio.create_task(turns.score(RECORDS[0])))
+        await asyncio.sleep(0)
+
+    await asyncio.gather(*tasks)
+
+    assert sum(model.runs) == len(tasks)
+    assert max(model.runs) == ENOUGH
 
 
 async def test_one_record_without_an_answer_takes_none_from_the_others() -> None:
