@@ -70,10 +70,10 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                given = {name for name, _ in message["headers"]}
+                given = dict(message["headers"])
                 message["headers"] = [
                     *message["headers"],
-                    *(header for header in self._headers if header[0] not in given),
+                    *[header for header in self._headers if header[0] not in given],
                     (b"x-request-id", request_id.encode()),
                 ]
             await send(message)

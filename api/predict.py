@@ -11,7 +11,7 @@ from starlette.requests import Request
 from api import document
 from api.body import read_json
 from api.problems import Fault, Problem, entry, faults_of
-from api.routes import JsonAnswer, Routes, check_accept, flag, flag_parameter
+from api.routes import JsonText, Routes, check_accept, encode, flag, flag_parameter
 from api.turns import TurnScorer
 from shared import metrics
 from shared.errors import RecordRejected
@@ -44,7 +44,7 @@ def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
         openapi_extra=document.body("Record", document.examples(manifest))
         | {"parameters": [flag_parameter("explain", "Add what each field contributes")]},
     )
-    async def predict(request: Request) -> JsonAnswer:
+    async def predict(request: Request) -> JsonText:
         explain = flag(request, "explain")
         check_accept(request)
         body = await read_json(request, settings)
@@ -56,10 +56,10 @@ def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
         score = await turns.score(record)
         scored.inc()
         metrics.PROBABILITY.observe(score.probability)
-        answer = {RECORD_ID: record.patient_id} | _score_json(score)
+        answer = f"{_id_json(record.patient_id)},{_score_json(score)}"
         if explain:
-            answer["explanation"] = _explanation(scorer, record)
-        return JsonAnswer(answer)
+            answer += f',"explanation":{encode(_explanation(scorer, record))}'
+        return JsonText(f"{{{answer}}}")
 
     @routes.post(
         "/predict/many",
@@ -68,7 +68,7 @@ def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
         responses=document.answers("Scores", 400, 401, 406, 408, 413, 415, 422, 500, 503),
         openapi_extra=document.body("Records", document.many_examples(manifest)),
     )
-    async def predict_many(request: Request) -> JsonAnswer:
+    async def predict_many(request: Request) -> JsonText:
         check_accept(request)
         body = await read_json(request, settings)
         if not isinstance(body, list):
@@ -76,7 +76,7 @@ def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
             raise Problem("record_rejected", faults=(fault,))
         if len(body) > settings.request_rows:
             raise Problem("too_many_rows", f"a request may hold {settings.request_rows} records")
-        return JsonAnswer(_score_many(scorer, body))
+        return JsonText(_score_many(scorer, body))
 
     return routes
 
@@ -94,27 +94,28 @@ def _read(table: FieldTable, item: object) -> Record:
     return table.read(item)
 
 
-def _score_many(scorer: Scorer, items: list[object]) -> dict[str, Any]:
+def _score_many(scorer: Scorer, items: list[object]) -> str:
     found = [_record_or_fault(scorer.table, item) for item in items]
     records = [record for record in found if isinstance(record, Record)]
     scores = iter(scorer.score_each(records))
     codes: Counter[str] = Counter()
-    results: list[dict[str, Any]] = []
+    results: list[str] = []
+    rejected = 0
     for place, record in enumerate(found):
         outcome = (next(scores) or NO_ANSWER) if isinstance(record, Record) else record
-        result: dict[str, Any] = {"row": place + 1, RECORD_ID: _own_id(items[place])}
         if isinstance(outcome, RecordRejected):
+            rejected += 1
             codes.update({rejection.code for rejection in outcome.rejections})
             faults = faults_of(outcome.rejections, f"/{place}")
-            result["errors"] = [entry(fault) for fault in faults]
+            result = f'"errors":{encode([entry(fault) for fault in faults])}'
         else:
             metrics.PROBABILITY.observe(outcome.probability)
-            result |= _score_json(outcome)
-        results.append(result)
-    rejected = sum("errors" in result for result in results)
+            result = _score_json(outcome)
+        own_id = _id_json(_own_id(items[place]))
+        results.append(f'{{"row":{place + 1},{own_id},{result}}}')
     metrics.count_rows("api", len(items) - rejected, codes, rejected)
     rows = {"total": len(items), "scored": len(items) - rejected, "rejected": rejected}
-    return {"rows": rows, "results": results}
+    return f'{{"rows":{encode(rows)},"results":[{",".join(results)}]}}'
 
 
 def _record_or_fault(table: FieldTable, item: object) -> Record | RecordRejected:
@@ -133,13 +134,17 @@ def _own_id(item: object) -> str | None:
     return None
 
 
-def _score_json(score: Score) -> dict[str, Any]:
-    return {
-        "probability": score.probability,
-        "prediction": score.prediction,
-        "model_version": score.model_version,
-        "warnings": score.warnings,
-    }
+def _id_json(patient_id: str | None) -> str:
+    return f'"{RECORD_ID}":{"null" if patient_id is None else encode(patient_id)}'
+
+
+def _score_json(score: Score) -> str:
+    """A score's members: of a dictionary the encoder takes four times as long."""
+    return (
+        f'"probability":{score.probability!r},"prediction":{score.prediction},'
+        f'"model_version":{encode(score.model_version)},'
+        f'"warnings":{encode(score.warnings) if score.warnings else "[]"}'
+    )
 
 
 def _explanation(scorer: Scorer, record: Record) -> dict[str, Any]:

@@ -73,14 +73,21 @@ def header(request: Request, name: bytes, otherwise: bytes = b"") -> str:
     return given.decode("latin-1")
 
 
-class JsonAnswer(Response):
-    """JSON, strictly, by one encoder for all answers."""
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""A value as JSON, strictly."""
+
+
+class JsonText(Response):
+    """An answer whose JSON is written already."""
 
     media_type = JSON
-    _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+class JsonAnswer(JsonText):
+    """A value as an answer."""
 
     def render(self, content: object) -> bytes:
-        return self._encode(content).encode()
+        return encode(content).encode()
 
 
 def flag(request: Request, name: str) -> bool:
