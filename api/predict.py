@@ -153,7 +153,7 @@ def _explanation(scorer: Scorer, record: Record) -> dict[str, Any]:
     if explain is None:
         raise Problem("not_explained")
     try:
-        _, contributions, intercept = explain(scorer.rows([record]))
+        contributions, intercept = explain(scorer.rows([record]))
     except KeyError as error:
         raise Problem("not_explained") from error
     parts = map(shortest, contributions[0])

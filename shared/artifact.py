@@ -1,8 +1,8 @@
 """Loads the artifact that training wrote: hashes before parsing, golden records after.
 
 An artifact is a directory: `manifest.json`, `model.onnx` (or, for runtime `sklearn`, only
-`model.joblib`). ONNX Runtime has its home here. Whatever does not hold raises `StartupError` with
-one line that says what to do.
+`model.joblib`) and, where the model explains its answers, `explain.onnx`. ONNX Runtime has its home
+here. Whatever does not hold raises `StartupError` with one line that says what to do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,10 +23,12 @@ from shared.fields import FieldTable
 
 if TYPE_CHECKING:
     import numpy as np
+    from onnxruntime import InferenceSession
 
     from shared.ports import Matrix, Model, Vector
 
 MANIFEST = "manifest.json"
+EXPLANATION = "explain.onnx"
 CACHED_ROWS = 1024
 """Rows that the model is given at once: what it computes on the way stays in the core's cache."""
 GOLDEN_TOLERANCE = 1e-6
@@ -108,26 +111,36 @@ def load_artifact(directory: Path, expected_sha256: str | None = None) -> Artifa
     """Load and check the artifact in `directory`. Raises `StartupError`."""
     manifest, sha256 = read_manifest(directory, expected_sha256)
     name = "model.onnx" if manifest.runtime == "onnx" else "model.joblib"
-    path = directory / name
+    content = _read(directory / name, manifest)
+    explains = EXPLANATION in manifest.files
+    explanation = _read(directory / EXPLANATION, manifest) if explains else None
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StartupError(f"no {name} in {directory}: {error.strerror}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != manifest.files.get(name):
-        raise StartupError(
-            f"{path} has SHA-256 {found}, its manifest says {manifest.files.get(name)}; "
-            "the artifact was changed or mixed: run `heart-scorer train` again"
+        model: Model = (
+            OnnxModel(content, manifest, explanation)
+            if manifest.runtime == "onnx"
+            else SklearnModel(content, manifest)
         )
-    loader = OnnxModel if manifest.runtime == "onnx" else SklearnModel
-    try:
-        model: Model = loader(content, manifest)
     except ImportError as error:
         raise StartupError(f"runtime {manifest.runtime} needs {error.name}: install it") from error
     except Exception as error:  # the libraries' own errors have no common root
-        raise StartupError(f"{path} does not load: {type(error).__name__}") from error
+        raise StartupError(f"{directory / name} does not load: {type(error).__name__}") from error
     check_golden(manifest, model)
     return Artifact(manifest, sha256, model)
+
+
+def _read(path: Path, manifest: Manifest) -> bytes:
+    """A file of the artifact, compared with its hash. Raises `StartupError`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StartupError(f"no {path.name} in {path.parent}: {error.strerror}") from error
+    found, expected = hashlib.sha256(content).hexdigest(), manifest.files.get(path.name)
+    if found != expected:
+        raise StartupError(
+            f"{path} has SHA-256 {found}, its manifest says {expected}; "
+            "the artifact was changed or mixed: run `heart-scorer train` again"
+        )
+    return content
 
 
 def check_golden(manifest: Manifest, model: Model) -> None:
@@ -156,30 +169,15 @@ def check_golden(manifest: Manifest, model: Model) -> None:
 
 
 class OnnxModel:
-    """A model.onnx under ONNX Runtime: input `fields`, output `probability`.
+    """A model.onnx under ONNX Runtime: input `fields`, output `probability`."""
 
-    One thread: a block is scored in milliseconds, and the cores belong to the other slots.
-    """
-
-    def __init__(self, content: bytes, manifest: Manifest) -> None:
-        # Or the runtime reports to its maker; later than its import is too late.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # The arena keeps the largest block's memory for ever; without it memory stays flat.
-        options.enable_cpu_mem_arena = False
-        self._session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
-        )
-        # Or asking for the probability alone would pay for the explanation too.
-        self._only_asked = onnxruntime.RunOptions()
-        self._only_asked.only_execute_path_to_fetches = True
+    def __init__(
+        self, content: bytes, manifest: Manifest, explanation: bytes | None = None
+    ) -> None:
+        """`explanation`: the same with outputs `contributions` and `intercept`, loaded if asked."""
+        self._session = _session(content)
+        self._explanation = explanation
         self.version = manifest.version
-        self.outputs = frozenset(output.name for output in self._session.get_outputs())
 
     def probabilities(self, rows: Matrix) -> Vector:
         if len(rows) <= CACHED_ROWS:
@@ -190,20 +188,40 @@ class OnnxModel:
         return np.concatenate([self._run(rows[start : start + CACHED_ROWS]) for start in starts])
 
     def _run(self, rows: Matrix) -> Vector:
-        found: Vector = self._session.run(["probability"], {"fields": rows}, self._only_asked)[0]
+        found: Vector = self._session.run(["probability"], {"fields": rows})[0]
         return found
 
-    def explain(self, rows: Matrix) -> tuple[Vector, Matrix, Vector]:
-        """Probability [n], contributions in log-odds [n, fields used] and intercept [n].
+    def explain(self, rows: Matrix) -> tuple[Matrix, Vector]:
+        """Contributions in log-odds [n, fields used] and intercept [n].
 
-        Contributions and intercept sum to the logit of the probability, to float32 rounding.
-        Raises `KeyError` when the model has no such outputs.
+        They sum to the logit of the probability, to float32 rounding. Raises `KeyError` when the
+        model explains nothing.
         """
-        names = ["probability", "contributions", "intercept"]
-        if not self.outputs.issuperset(names):
+        contributions, intercept = self._explainer.run(
+            ["contributions", "intercept"], {"fields": rows}
+        )
+        return contributions, intercept
+
+    @cached_property
+    def _explainer(self) -> InferenceSession:
+        if self._explanation is None:
             raise KeyError("the model explains nothing")
-        probability, contributions, intercept = self._session.run(names, {"fields": rows})
-        return probability, contributions, intercept
+        return _session(self._explanation)
+
+
+def _session(content: bytes) -> InferenceSession:
+    """One thread: a block is scored in milliseconds, and the cores belong to the other slots."""
+    # Or the runtime reports to its maker; later than its import is too late.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # The arena keeps the largest block's memory for ever; without it memory stays flat.
+    options.enable_cpu_mem_arena = False
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 class SklearnModel:

@@ -30,15 +30,26 @@ how the runtime aligns its memory) in one and the same order; others by where th
 def pattern_graph(estimator: PatternLogisticRegression, table: FieldTable) -> bytes:
     """The estimator as ONNX, of standard operators only.
 
-    Input `fields` float32 [n, terms], NaN for missing. Outputs `probability` [n], `contributions`
-    [n, terms] and `intercept` [n] in log-odds. Every column of the design is a value clipped to a
-    range: lines to their term's, levels and steps to the range between a level and the one below,
-    which is the same for values that are levels; so a row costs few and plain operations. A value
-    between two levels, which no category has, would count as a part of the step.
+    Input `fields` float32 [n, terms], NaN for missing; output `probability` [n]. Every column of
+    the design is a value clipped to a range: lines to their term's, levels and steps to the range
+    between a level and the one below, which is the same for values that are levels; so a row costs
+    few and plain operations. A value between two levels, which no category has, would count as a
+    part of the step.
 
     Raises `TrainingError` where levels do not rise.
     """
-    return _PatternGraph(estimator).build(list(table.used_names))
+    return _PatternGraph(estimator).build(list(table.used_names), explain=False)
+
+
+def pattern_explanation(estimator: PatternLogisticRegression, table: FieldTable) -> bytes:
+    """What each field contributes, as ONNX of the same input and by the same columns.
+
+    Outputs `contributions` [n, terms] and `intercept` [n] in log-odds. A graph of its own: ONNX
+    Runtime computes all outputs of a graph, whichever are asked for.
+
+    Raises `TrainingError` where levels do not rise.
+    """
+    return _PatternGraph(estimator).build(list(table.used_names), explain=True)
 
 
 class _Columns(NamedTuple):
@@ -86,26 +97,19 @@ class _PatternGraph:
         self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 
-    def build(self, fields: list[str]) -> bytes:
+    def build(self, fields: list[str], *, explain: bool) -> bytes:
         """The whole graph, serialised. The same estimator gives the same bytes."""
-        count = len(fields)
         self.constant("zero", 0.0)
         self.constant("last_axis", [1], np.int64)
         columns = self._columns()
         number = self._field_set()
         parts = self._parts(columns, number)
-        logit = self.add("ReduceSum", "logit", parts, "last_axis", keepdims=0)
-        self.add("Sigmoid", "probability", logit)
-        self._explain(columns, number, parts)
+        outputs = self._explain(columns, number, parts) if explain else self._probability(parts)
         graph = helper.make_graph(
             self.nodes,
             "heart_scorer",
-            [helper.make_tensor_value_info("fields", TensorProto.FLOAT, ["n", count])],
-            [
-                helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n"]),
-                helper.make_tensor_value_info("contributions", TensorProto.FLOAT, ["n", count]),
-                helper.make_tensor_value_info("intercept", TensorProto.FLOAT, ["n"]),
-            ],
+            [helper.make_tensor_value_info("fields", TensorProto.FLOAT, ["n", len(fields)])],
+            outputs,
             self.constants,
             doc_string="Columns of fields: " + ", ".join(fields),
         )
@@ -146,10 +150,12 @@ class _PatternGraph:
     def _field_set(self) -> str:
         """Number of each row's field set: the powers of two of the missing fields, summed."""
         self.add("IsNaN", "missing", "fields")
-        powers = self.constant("powers", [self.estimator.powers])
-        found = self.add("Where", "missing_powers", "missing", powers, "zero")
-        # Of whole numbers the sum is exact in any order.
-        total = self.add("ReduceSum", "missing_sum", found, "last_axis", keepdims=0)
+        found = self.add("Cast", "missing_float", "missing", to=TensorProto.FLOAT)
+        # Of whole numbers the sum is exact in any order. A matrix of one column: by a vector, the
+        # product takes ten times as long.
+        powers = self.constant("powers", self.estimator.powers[:, np.newaxis])
+        sums = self.add("MatMul", "missing_sums", found, powers)
+        total = self.add("Squeeze", "missing_sum", sums, "last_axis")
         beyond = self.constant("set_count", self.estimator.set_count)
         number = self.add("Min", "field_set_float", total, beyond)
         return self.add("Cast", "field_set", number, to=TensorProto.INT64)
@@ -160,24 +166,29 @@ class _PatternGraph:
         A missing value stands as 0 and has weight 0.
         """
         count = len(columns.owner)
-        low, high, centre = np.zeros((3, 1, columns.width))
+        low, high, centre = np.zeros((3, 1, columns.width), np.float32)
         low[0, :count], high[0, :count], centre[0, :count] = columns[1:4]
         low[0, -1] = high[0, -1] = 1
         weights = np.zeros((len(columns.weight), columns.width))
         weights[:, :count] = columns.weight
         weights[:, -1] = self.estimator.intercepts_ + columns.base.sum(axis=1)
         known = self.add("Where", "known", "missing", "zero", "fields")
-        # One 1 in each column: a product that copies, and copies fast.
-        values = self.add("MatMul", "values", known, self.constant("select", columns.owners.T))
-        raised = self.add("Max", "raised", values, self.constant("low", low))
-        clipped = self.add("Min", "clipped", raised, self.constant("high", high))
-        centred = self.add("Sub", "centred", clipped, self.constant("centre", centre))
+        # One 1 in each column: a product that copies, and copies fast. The centre goes off with it,
+        # and is off the bounds already: the same bits as by clipping first.
+        select = self.constant("select", columns.owners.T)
+        centred = self.add("Gemm", "centred", known, select, self.constant("offset", -centre))
+        raised = self.add("Max", "raised", centred, self.constant("low", low - centre))
+        clipped = self.add("Min", "clipped", raised, self.constant("high", high - centre))
         table = self.constant("weights", weights)
         row = self.add("Gather", "row_weights", table, number, axis=0)
-        return self.add("Mul", "parts", centred, row)
+        return self.add("Mul", "parts", clipped, row)
 
-    def _explain(self, columns: _Columns, number: str, parts: str) -> None:
-        """Contribution of each field, and the intercept: not computed unless asked for."""
+    def _probability(self, parts: str) -> list[onnx.ValueInfoProto]:
+        logit = self.add("ReduceSum", "logit", parts, "last_axis", keepdims=0)
+        self.add("Sigmoid", "probability", logit)
+        return [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n"])]
+
+    def _explain(self, columns: _Columns, number: str, parts: str) -> list[onnx.ValueInfoProto]:
         sums = self.add("MatMul", "sums", parts, self.constant("collect", columns.owners))
         table = self.constant("base", columns.base)
         base = self.add("Gather", "row_base", table, number, axis=0)
@@ -185,6 +196,11 @@ class _PatternGraph:
         self.add("Add", "contributions", sums, base)
         intercepts = self.constant("intercepts", self.estimator.intercepts_)
         self.add("Gather", "intercept", intercepts, number, axis=0)
+        shape = ["n", columns.base.shape[1]]
+        return [
+            helper.make_tensor_value_info("contributions", TensorProto.FLOAT, shape),
+            helper.make_tensor_value_info("intercept", TensorProto.FLOAT, ["n"]),
+        ]
 
 
 def stock_graph(estimator: Any, table: FieldTable) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from training.dataset import read_heart
 from training.fields import TABLE
-from training.graph import pattern_graph
+from training.graph import pattern_explanation, pattern_graph
 from training.heart_card import PROSE
 from training.pipeline import PatternLogisticRegression, Sign, Term
 from training.recipe import Recipe
@@ -110,6 +110,7 @@ MODEL = Recipe(
     load=read_heart,
     estimator=lambda: PatternLogisticRegression(terms()),
     convert=pattern_graph,
+    explain=pattern_explanation,
     golden=GOLDEN,
     field_sets={
         "all fields": _USED,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.artifact import OnnxModel
 from shared.fields import Field, FieldTable
 from shared.ports import Model
 from training.errors import TrainingError
@@ -87,6 +88,18 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
         )
     _check_alone(model, estimator, rows, found)
     return largest
+
+
+def check_explanation(model: OnnxModel, rows: Rows) -> None:
+    """Raises `TrainingError` when contributions and intercept do not sum to the logit."""
+    contributions, intercept = model.explain(rows)
+    logits = contributions.sum(axis=1, dtype=float) + intercept
+    difference = np.abs(1 / (1 + np.exp(-logits)) - model.probabilities(rows))
+    if not (difference <= PARITY_LIMIT).all():
+        raise TrainingError(
+            f"contributions and intercept give other probabilities than the model, by up to "
+            f"{difference.max():.2g}: they would not explain it"
+        )
 
 
 def _check_alone(model: Model, estimator: Any, rows: Rows, found: Rows) -> None:

@@ -54,6 +54,8 @@ class Recipe:
     runtime: Literal["onnx", "sklearn"] = "onnx"
     convert: Callable[[Any, FieldTable], bytes] | None = None
     """The fitted estimator as ONNX; without it skl2onnx converts."""
+    explain: Callable[[Any, FieldTable], bytes] | None = None
+    """What each field contributes, as ONNX: `contributions` and `intercept`, in log-odds."""
     golden: tuple[Mapping[str, float | str], ...] = ()
     """Records whose probabilities go into the manifest; without them, the first rows."""
     field_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from shared.artifact import Golden, Manifest, OnnxModel, SklearnModel
+from shared.artifact import EXPLANATION, Golden, Manifest, OnnxModel, SklearnModel
 from shared.errors import RecordRejected
 from shared.ports import Model
 from training.card import sections
@@ -23,7 +23,7 @@ from training.export import check_loads_elsewhere, libraries, pickled, sha256, w
 from training.figures import figures
 from training.graph import stock_graph
 from training.heart import MODEL
-from training.parity import check_parity, parity_rows
+from training.parity import check_explanation, check_parity, parity_rows
 from training.recipe import Dataset, Recipe, read_model_file
 from training.report import markdown, page
 
@@ -101,6 +101,8 @@ def artifact_of(
             "largest_difference": check_parity(model, estimator, rows),
         },
     }
+    if isinstance(model, OnnxModel) and recipe.explain:
+        check_explanation(model, rows)
     golden = _golden(manifest, model)
     manifest = manifest.model_copy(update={"golden": golden, "figures": found})
     card = sections(recipe, manifest, evaluation.plots, estimator)
@@ -113,6 +115,8 @@ def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
     files = {"model.joblib": pickled(estimator)}
     if recipe.runtime == "onnx":
         files["model.onnx"] = (recipe.convert or stock_graph)(estimator, recipe.table)
+        if recipe.explain:
+            files[EXPLANATION] = recipe.explain(estimator, recipe.table)
     else:
         check_loads_elsewhere(files["model.joblib"])
     return files
@@ -152,9 +156,9 @@ def _first_records(recipe: Recipe, data: Dataset) -> list[dict[str, float]]:
     ]
 
 
-def _served(manifest: Manifest, files: dict[str, bytes]) -> Model:
+def _served(manifest: Manifest, files: dict[str, bytes]) -> OnnxModel | SklearnModel:
     if manifest.runtime == "onnx":
-        return OnnxModel(files["model.onnx"], manifest)
+        return OnnxModel(files["model.onnx"], manifest, files.get(EXPLANATION))
     return SklearnModel(files["model.joblib"], manifest)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.artifact import MANIFEST, load_artifact
+from shared.artifact import MANIFEST, OnnxModel, load_artifact
 from shared.errors import StartupError
 
 
@@ -59,6 +59,24 @@ def test_a_model_that_is_not_the_manifests_is_not_even_parsed(copy: Path) -> Non
 
     with pytest.raises(StartupError, match="has SHA-256"):
         load_artifact(copy)
+
+
+def test_an_explanation_that_was_changed_is_refused(copy: Path) -> None:
+    (copy / "explain.onnx").write_bytes(b"of another model")
+
+    with pytest.raises(StartupError, match=r"explain\.onnx has SHA-256"):
+        load_artifact(copy)
+
+
+def test_a_model_without_an_explanation_scores_all_the_same(copy: Path) -> None:
+    change(copy, lambda manifest: manifest["files"].pop("explain.onnx"))
+    model = load_artifact(copy).model
+    assert isinstance(model, OnnxModel)
+    rows = np.array([[60, 1] + [np.nan] * 9], np.float32)
+
+    assert model.probabilities(rows).shape == (1,)
+    with pytest.raises(KeyError):
+        model.explain(rows)
 
 
 def test_a_model_that_does_not_parse_is_refused(copy: Path) -> None:

@@ -24,9 +24,9 @@ from training.errors import TrainingError
 from training.evaluation import check_figures
 from training.export import write_artifact
 from training.figures import calibration_error, figures
-from training.graph import pattern_graph
+from training.graph import pattern_explanation, pattern_graph
 from training.heart import MODEL
-from training.parity import check_parity, parity_rows
+from training.parity import check_explanation, check_parity, parity_rows
 from training.report import summary
 from training.train import run, train
 
@@ -168,19 +168,35 @@ def test_a_graph_that_differs_from_scikit_learn_is_refused(
 def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(
     output: Path, estimator: Any, manifest: Manifest
 ) -> None:
-    model = onnx.load(output / "model.onnx")
-    [logit] = [node for node in model.graph.node if node.name == "logit"]
-    [probability] = [node for node in model.graph.node if node.name == "probability"]
+    model = onnx.load(output / "explain.onnx")
     # The same sum over eleven numbers a row in place of rows that fill whole vectors.
-    logit.CopyFrom(
-        helper.make_node("ReduceSum", ["contributions", "last_axis"], ["sum"], "sum", keepdims=0)
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceSum", ["contributions", "last_axis"], ["sum"], keepdims=0),
+            helper.make_node("Add", ["sum", "intercept"], ["logit"]),
+            helper.make_node("Sigmoid", ["logit"], ["probability"]),
+        ]
     )
-    probability.CopyFrom(helper.make_node("Add", ["sum", "intercept"], ["logit"], "logit"))
-    model.graph.node.append(helper.make_node("Sigmoid", ["logit"], ["probability"], "probability"))
+    model.graph.output.append(
+        helper.make_tensor_value_info("probability", onnx.TensorProto.FLOAT, ["n"])
+    )
     rows = parity_rows(MODEL.table, MODEL.load(None).rows)
 
     with pytest.raises(TrainingError, match="alone and among others differently"):
         check_parity(OnnxModel(model.SerializeToString(), manifest), estimator, rows)
+
+
+def test_an_explanation_of_another_model_is_refused(output: Path, manifest: Manifest) -> None:
+    other = onnx.load(output / "explain.onnx")
+    [table] = [c for c in other.graph.initializer if c.name == "intercepts"]
+    changed = numpy_helper.to_array(table).copy()
+    changed[511] += 1e-4  # one field set of 512
+    table.CopyFrom(numpy_helper.from_array(changed, "intercepts"))
+    content = (output / "model.onnx").read_bytes()
+    rows = parity_rows(MODEL.table, MODEL.load(None).rows)
+
+    with pytest.raises(TrainingError, match="other probabilities than the model, by up to"):
+        check_explanation(OnnxModel(content, manifest, other.SerializeToString()), rows)
 
 
 def test_a_figure_outside_its_tolerance_stops_the_run() -> None:
@@ -281,4 +297,5 @@ def test_figures_of_a_perfect_and_of_a_useless_prediction() -> None:
 
 
 def test_the_graph_is_a_function_of_the_estimator_alone(output: Path, estimator: Any) -> None:
-    assert pattern_graph(estimator, MODEL.table) == (output / "model.onnx").read_bytes()
+    for name, build in (("model.onnx", pattern_graph), ("explain.onnx", pattern_explanation)):
+        assert build(estimator, MODEL.table) == (output / name).read_bytes()
