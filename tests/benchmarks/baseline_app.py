@@ -1,13 +1,13 @@
 """The app that most would write: joblib GradientBoosting, five fields, a DataFrame a request.
 
-`python -m tests.benchmarks.baseline_app MODEL PORT` serves it; `nothing` in place of MODEL serves
-the same models over an endpoint that computes nothing.
+`python -m tests.benchmarks.baseline_app MODEL PORT` serves it. In place of MODEL, `nothing` serves
+the same models over an endpoint that computes nothing, `raw` an answer without any framework.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -63,6 +63,19 @@ def empty_app() -> FastAPI:
     return app
 
 
+RAW = Prediction(probability=0.5, prediction=1).model_dump_json().encode()
+
+
+async def raw_app(scope: Any, receive: Any, send: Any) -> None:
+    """The same bytes for every request: what the server alone can do."""
+    if scope["type"] != "http":  # the server asks whether there is something to start
+        return
+    await receive()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(RAW))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": RAW})
+
+
 def train(data: str, model_file: str) -> None:
     """Fit the seed's model."""
     import joblib
@@ -78,7 +91,9 @@ def main(model: str, port: str) -> None:
     """Serve with uvicorn as it comes."""
     import uvicorn
 
-    app = empty_app() if model == "nothing" else scoring_app(model)
+    app: Any = raw_app
+    if model != "raw":
+        app = empty_app() if model == "nothing" else scoring_app(model)
     uvicorn.run(app, host="127.0.0.1", port=int(port), access_log=False, log_level="warning")
 
 

@@ -107,7 +107,7 @@ class Bench:
 
     @contextmanager
     def baseline(self, model: str) -> Iterator[tuple[str, int]]:
-        """The seed's app, or one that computes nothing."""
+        """The seed's app, one that computes nothing, or one without a framework."""
         port = free_port()
         command = [sys.executable, "-m", "tests.benchmarks.baseline_app", model, str(port)]
         with process(command, self.folder / "baseline.log") as child:
@@ -248,7 +248,8 @@ def p1_requests(bench: Bench) -> None:
             logging, _ = serve(bench.api("info"))
             seed, _ = serve(bench.baseline(str(bench.seed_model)))
             empty, _ = serve(bench.baseline("nothing"))
-        sides = (ours, logging, seed, empty)
+            raw, _ = serve(bench.baseline("raw"))
+        sides = (ours, logging, seed, empty, raw)
         for url in sides:
             _wait(lambda url=url: answer(url))  # type: ignore[misc]  # bound at once
         with on_core(-1):
@@ -267,6 +268,9 @@ def p1_requests(bench: Bench) -> None:
         median(ours, rate),
         median(empty, rate),
         ">= 0.9",
+    )
+    bench.note(
+        "P1", "requests/s against a raw ASGI answer", median(ours, rate), median(raw, rate), ""
     )
     bench.note(
         "P1",
