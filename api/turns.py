@@ -2,8 +2,8 @@
 
 A run costs much the same for one record as for some tens: an estimator of scikit-learn takes half
 a millisecond (boosted trees) to ten (a forest), our graph under ONNX Runtime a fifth of a request.
-A record that came alone is scored at once. Where several came, more are on their way: those wait
-for as long as each turn of the loop brings another, so that a crowd shares one run.
+A record that came alone is scored at once. Where several came together more are on their way, half
+a turn behind: they wait for one turn more.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from contextlib import suppress
 
 from shared.fields import Record
 from shared.scoring import Score, Scorer
-
-ENOUGH = 64
-"""Records that wait for no more."""
 
 
 class TurnScorer:
@@ -30,15 +27,14 @@ class TurnScorer:
         if not self._waiting:
             self._loop = asyncio.get_running_loop()
             # Behind all that is ready by now: the other requests of this turn.
-            self._loop.call_soon(self._look, 1)
+            self._loop.call_soon(self._look)
         score: asyncio.Future[Score] = self._loop.create_future()
         self._waiting.append((record, score))
         return await score
 
-    def _look(self, seen: int) -> None:
-        """Score all, unless more came than were `seen` a turn before."""
-        if seen < len(self._waiting) < ENOUGH:
-            self._loop.call_soon(self._look, len(self._waiting))
+    def _look(self) -> None:
+        if len(self._waiting) > 1:
+            self._loop.call_soon(self._score_all)
         else:
             self._score_all()
 
