@@ -44,18 +44,20 @@ class JoiningTransport:
         self.get_extra_info = transport.get_extra_info
 
     def write(self, data: bytes) -> None:
+        if self.is_closing():  # the caller has gone
+            return
         if self._held:
             self._transport.writelines((self._held, data))
             self._held = b""
         else:
             self._held = data
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         if self._held and not self._transport.is_closing():
             self._transport.write(self._held)
         self._held = b""
@@ -68,8 +70,8 @@ class Protocol(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        joining = JoiningTransport(transport, self.loop)
-        super().connection_made(joining)  # type: ignore[arg-type]  # all that uvicorn uses of one
+        self._joining = JoiningTransport(transport, self.loop)
+        super().connection_made(self._joining)  # type: ignore[arg-type]  # all that uvicorn uses
         self._begin_head()
         self._limit_head()
 
@@ -105,6 +107,10 @@ class Protocol(HttpToolsProtocol):
             self._limit_head()
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The headers are too large.")
+
+    def eof_received(self) -> None:
+        self._joining.flush()  # the transport closes itself behind this
+        super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()

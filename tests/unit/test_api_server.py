@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from api.server import JoiningTransport
+from api.server import JoiningTransport, Protocol
 
 HEAD, BODY, MORE = b"HTTP/1.1 200 OK\r\n\r\n", b"{}", b"[]"
 
@@ -91,11 +91,24 @@ async def test_an_end_leaves_nothing_behind(
     assert under.closed
 
 
+async def test_a_caller_who_says_no_more_still_gets_what_is_held(
+    transport: JoiningTransport, under: FakeTransport
+) -> None:
+    protocol = Protocol.__new__(Protocol)
+    protocol._joining = transport
+    transport.write(HEAD)
+
+    protocol.eof_received()  # behind it the transport closes itself
+
+    assert under.sent == [HEAD]
+
+
 async def test_nothing_is_sent_to_a_caller_who_has_gone(
     transport: JoiningTransport, under: FakeTransport
 ) -> None:
     transport.write(HEAD)
     under.closed = True
+    transport.write(BODY)
 
     await asyncio.sleep(0)
 
