@@ -174,7 +174,10 @@ class OnnxModel:
     def __init__(
         self, content: bytes, manifest: Manifest, explanation: bytes | None = None
     ) -> None:
-        """`explanation`: the same with outputs `contributions` and `intercept`, loaded if asked."""
+        """`explanation`: the same with outputs `contributions` and `intercept`.
+
+        It is loaded when it is asked for: most servers never are, and it takes memory.
+        """
         self._session = _session(content)
         self._explanation = explanation
         self.version = manifest.version

@@ -92,7 +92,15 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
 
 def check_explanation(model: OnnxModel, rows: Rows) -> None:
     """Raises `TrainingError` when contributions and intercept do not sum to the logit."""
-    contributions, intercept = model.explain(rows)
+    try:
+        contributions, intercept = model.explain(rows)
+    except Exception as error:  # the runtime's own errors have no common root
+        raise TrainingError(
+            "the explanation needs the input `fields` and the outputs `contributions` and "
+            f"`intercept`: {type(error).__name__}"
+        ) from error
+    if contributions.shape != rows.shape or intercept.shape != rows.shape[:1]:
+        raise TrainingError("the explanation needs `contributions` [n, fields], `intercept` [n]")
     logits = contributions.sum(axis=1, dtype=float) + intercept
     difference = np.abs(1 / (1 + np.exp(-logits)) - model.probabilities(rows))
     if not (difference <= PARITY_LIMIT).all():

@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ from training.graph import pattern_explanation, pattern_graph
 from training.heart import MODEL
 from training.parity import check_explanation, check_parity, parity_rows
 from training.report import summary
-from training.train import run, train
+from training.train import _model_files, run, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -197,6 +198,41 @@ def test_an_explanation_of_another_model_is_refused(output: Path, manifest: Mani
 
     with pytest.raises(TrainingError, match="other probabilities than the model, by up to"):
         check_explanation(OnnxModel(content, manifest, other.SerializeToString()), rows)
+
+
+def swapped_outputs(output: Path) -> bytes:
+    model = onnx.load(output / "explain.onnx")
+    other = {"intercept": "contributions", "contributions": "intercept"}
+    for node in model.graph.node:
+        node.output[0] = other.get(node.output[0], node.output[0])
+    for value in model.graph.output:
+        value.name = other[value.name]
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda _: b"not onnx", "needs the input `fields` and the outputs .*: InvalidProtobuf"),
+        (lambda output: (output / "model.onnx").read_bytes(), "needs .* outputs `contributions`"),
+        (swapped_outputs, r"needs `contributions` \[n, fields\]"),
+    ],
+)
+def test_an_explanation_that_is_none_is_refused(
+    output: Path, manifest: Manifest, content: Callable[[Path], bytes], message: str
+) -> None:
+    model = OnnxModel((output / "model.onnx").read_bytes(), manifest, content(output))
+
+    with pytest.raises(TrainingError, match=message):
+        check_explanation(model, np.zeros((2, 11), np.float32))
+
+
+def test_an_explanation_of_a_model_that_is_not_onnx_is_refused(estimator: Any) -> None:
+    recipe = dataclasses.replace(MODEL, runtime="sklearn")
+
+    with pytest.raises(TrainingError, match="only a model that is served as ONNX"):
+        _model_files(recipe, estimator)
 
 
 def test_a_figure_outside_its_tolerance_stops_the_run() -> None:
