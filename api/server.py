@@ -31,7 +31,7 @@ class JoiningTransport:
     """A transport that sends an answer's head with the body that follows at once.
 
     uvicorn writes them one by one: two calls of the system, two packets. A piece that nothing
-    follows in its turn of the event loop leaves at that turn's end.
+    follows in its turn of the event loop leaves with the next turn.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,7 +58,7 @@ class JoiningTransport:
         self._transport.close()
 
     def flush(self) -> None:
-        if self._held and not self._transport.is_closing():
+        if self._held and not self.is_closing():
             self._transport.write(self._held)
         self._held = b""
 

@@ -2,7 +2,8 @@
 
 An artifact is a directory: `manifest.json`, `model.onnx` (or, for runtime `sklearn`, only
 `model.joblib`) and, where the model explains its answers, `explain.onnx`. ONNX Runtime has its home
-here. Whatever does not hold raises `StartupError` with one line that says what to do.
+here. Whatever does not hold raises `StartupError` with one line that says what to do; only that the
+explanation loads shows when it is asked for.
 """
 
 from __future__ import annotations

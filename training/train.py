@@ -113,12 +113,12 @@ def artifact_of(
 
 def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
     files = {"model.joblib": pickled(estimator)}
-    if recipe.explain and recipe.runtime != "onnx":
-        raise TrainingError("explain: only a model that is served as ONNX explains its answers")
     if recipe.runtime == "onnx":
         files["model.onnx"] = (recipe.convert or stock_graph)(estimator, recipe.table)
         if recipe.explain:
             files[EXPLANATION] = recipe.explain(estimator, recipe.table)
+    elif recipe.explain:
+        raise TrainingError("explain: only a model that is served as ONNX explains its answers")
     else:
         check_loads_elsewhere(files["model.joblib"])
     return files

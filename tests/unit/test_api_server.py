@@ -59,7 +59,7 @@ async def test_a_head_leaves_with_the_body_that_follows(
     assert under.sent == [HEAD + BODY]
 
 
-async def test_a_piece_that_nothing_follows_leaves_by_the_end_of_the_turn(
+async def test_a_piece_that_nothing_follows_leaves_with_the_next_turn(
     transport: JoiningTransport, under: FakeTransport
 ) -> None:
     for piece in (HEAD, BODY, MORE):
