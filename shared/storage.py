@@ -20,6 +20,9 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.request import getproxies
 from xml.etree.ElementTree import ParseError
 
+from shared import certificates  # first, so that they are loaded while the SDKs are
+
+# isort: split
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.settings import settings as sdk_settings
@@ -197,6 +200,7 @@ async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
 
 def connect(settings: StorageSettings) -> Storage:
     """As `open_storage`, for callers that close it themselves."""
+    certificates.wait()
     blob_options = _OPTIONS | {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
     if settings.connection_string is not None:
         text = settings.connection_string.get_secret_value()
