@@ -36,6 +36,8 @@ from shared.tables import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Options, 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 ODD_ID = f"{NOT_TEXT}|{FORMULA}"
+PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"=+@')) + b"\n"
+"""Of these no cell is odd that does not begin with a hyphen."""
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -112,7 +114,7 @@ class CsvTable:
         frame, rejected = self._cells(block, header)
         found: dict[int, list[Rejection]] = {}
         if header.record_id is not None:
-            frame, found = _read_ids(frame, f"c{header.record_id}")
+            frame, found = _read_ids(frame, f"c{header.record_id}", block.lines.content)
         values = self._values(frame, header, rejected, found)
         if not self._include_input:
             # Only this column is still needed.
@@ -226,15 +228,25 @@ def _numbers(
     return values
 
 
-def _read_ids(frame: pl.DataFrame, column: str) -> tuple[pl.DataFrame, dict[int, list[Rejection]]]:
+def _read_ids(
+    frame: pl.DataFrame, column: str, content: bytes
+) -> tuple[pl.DataFrame, dict[int, list[Rejection]]]:
     """The frame with its ids as they may be shown, and what is wrong with some of them."""
     ids = frame[column]
-    # As a rule one look at each id is enough.
-    if not (ids.str.contains(ODD_ID) | (ids.str.len_bytes() > RECORD_ID_LENGTH)).any():
+    # As a rule one look at the block's content and one at each id's length are enough.
+    if not (_any_odd(ids, content) or (ids.str.len_bytes() > RECORD_ID_LENGTH).any()):
         return frame, {}
     suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
     faulty = {row: _faults(read_id, ids[row]) for row in suspect.arg_true()}
     return frame.with_columns(_escape(ids).alias(column)), faulty
+
+
+def _any_odd(ids: pl.Series, content: bytes) -> bool:
+    """Whether an id is not to be shown as it is, but for its length; `content` holds them all."""
+    # Half of the time that the expression takes, or a quarter.
+    if not content.translate(None, PLAIN):
+        return b"-" in content and ids.str.starts_with("-").any()
+    return ids.str.contains(ODD_ID).any()
 
 
 def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:

@@ -395,7 +395,22 @@ def test_a_row_without_a_score_has_no_warnings() -> None:
     assert result.counts.warned == 0
 
 
-RISKY = ["=1+1", "+cmd", "-x", "@sum", "\t=1", "\r=1", "\n=1", "＝1", "-1+2", "=", "-"]
+RISKY = [
+    "=1+1",
+    "+cmd",
+    "-x",
+    "@sum",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "＝1",
+    "-1+2",
+    "=",
+    "-",
+    "\tx",
+    "\rx",
+    "\nx",
+]
 HARMLESS = ["-1.5", "+5", "-1,5", "1e-3", "-.5", "a=1", "'=1", "P-1", "?"]
 
 
@@ -409,6 +424,22 @@ def test_text_that_a_spreadsheet_would_run_is_escaped_and_numbers_are_not() -> N
     expected = [f"'{text}" for text in RISKY] + HARMLESS
     for column in ("patient_id", "input_patient_id", "input_note"):
         assert [row[column] for row in rows] == expected
+
+
+@pytest.mark.parametrize("text", RISKY + HARMLESS)
+def test_one_such_id_in_a_plain_file_is_escaped_as_well(text: str) -> None:
+    rows = score_file("csv", a_csv(a_patient(patient_id="P1"), a_patient(patient_id=text))).rows
+
+    assert rows[1]["patient_id"] == (f"'{text}" if text in RISKY else text)
+
+
+@pytest.mark.parametrize("character", ["\x01", "\x1f", "\x7f"])
+def test_one_id_with_a_control_character_in_a_plain_file_is_refused(character: str) -> None:
+    content = a_csv(a_patient(patient_id="P1"), a_patient(patient_id=f"P{character}"))
+
+    rows = score_file("csv", content).rows
+
+    assert [(row["patient_id"], row["error"] != "") for row in rows] == [("P1", False), ("", True)]
 
 
 def test_input_columns_come_back_as_they_came_and_read_alike_everywhere() -> None:
