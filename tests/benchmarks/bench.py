@@ -338,19 +338,19 @@ async def p3_file(bench: Bench) -> None:
 
 async def p4_memory(bench: Bench) -> None:
     """Peak memory by size of the file."""
-    peaks: dict[int, float] = {}
-    for rows in (100_000, 1_000_000, 10_000_000):
-        with bench.emulator() as own:
-            async with own.storage() as storage, fresh_queue(storage) as (name, queue):
-                blob = await upload(storage, rows)
-                with own.worker(name) as pid:
-                    await batch_seconds(storage, queue, [blob])
-                    peaks[rows] = resident(pid, "VmHWM")
-    for rows, peak in peaks.items():
+    peaks: dict[int, list[float]] = {100_000: [], 1_000_000: [], 10_000_000: []}
+    for _ in range(min(bench.rounds, 3)):  # ten million rows take their time
+        for rows, found in peaks.items():
+            with bench.emulator() as own:
+                async with own.storage() as storage, fresh_queue(storage) as (name, queue):
+                    blob = await upload(storage, rows)
+                    with own.worker(name) as pid:
+                        await batch_seconds(storage, queue, [blob])
+                        found.append(resident(pid, "VmHWM"))
+    small, middle, large = map(statistics.median, peaks.values())
+    for rows, peak in zip(peaks, (small, middle, large), strict=True):
         bench.note("P4", f"peak MiB at {rows:,} rows against 256", peak, 256, "<= 1")
-    bench.note(
-        "P4", "peak at 10,000,000 rows against 100,000", peaks[10_000_000], peaks[100_000], "<= 1.1"
-    )
+    bench.note("P4", "peak at 10,000,000 rows against 100,000", large, small, "<= 1.1")
 
 
 async def p5_messages(bench: Bench) -> None:
