@@ -243,7 +243,7 @@ def _read_ids(
 
 def _any_odd(ids: pl.Series, content: bytes) -> bool:
     """Whether an id is not to be shown as it is, but for its length; `content` holds them all."""
-    # Half of the time that the expression takes, or a quarter.
+    # Half of the time that the expression takes, or a third.
     if not content.translate(None, PLAIN):
         return b"-" in content and ids.str.starts_with("-").any()
     return ids.str.contains(ODD_ID).any()
