@@ -28,7 +28,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,9 +37,7 @@ import uvloop
 from pydantic import SecretStr
 
 from cli.local import LOCAL, ROOT, artifact, azurite, free_port, process, wait_until
-from shared.errors import NotFound
 from shared.message import Envelope, EnvelopeInput
-from shared.results import read_summary
 from shared.settings import StorageSettings
 from shared.storage import Storage, StorageQueue, open_storage
 from tests.benchmarks.baseline_app import train
@@ -115,19 +113,39 @@ class Bench:
 
     @contextmanager
     def worker(self, queue: str, **settings: object) -> Iterator[int]:
-        """One worker on a queue of its own; its process id."""
+        """One worker on this queue; its process id."""
         env = {
             "AZURE_STORAGE_CONNECTION_STRING": self.connection_string,
             "SCORER_MODEL_DIR": str(artifact()),
             "SCORER_QUEUE": queue,
             "SCORER_HEALTH_PORT": str(free_port()),
-            "SCORER_LOG_LEVEL": "warning",
         }
         env |= {f"SCORER_{name.upper()}": str(value) for name, value in settings.items()}
-        log = self.folder / "worker.log"
+        log = self.log(queue)
         with process([sys.executable, "-m", "worker"], log, env) as child:
             wait_until(child, f"http://127.0.0.1:{env['SCORER_HEALTH_PORT']}/readyz", log)
             yield child.pid
+
+    def log(self, queue: str) -> Path:
+        """Where the workers on a queue log."""
+        return self.folder / f"{queue}.log"
+
+    async def committed(self, queue: str, count: int) -> list[tuple[datetime, datetime]]:
+        """Wait for so many batches; when each was received, and when its summary stood.
+
+        By the workers' log: to ask storage would take from what is measured.
+        """
+        while True:
+            lines = self.log(queue).read_bytes().splitlines()
+            committed = [line for line in lines if b'"batch_committed"' in line]
+            if len(committed) >= count:
+                break
+            await asyncio.sleep(0.05)
+        found = []
+        for entry in map(json.loads, committed):
+            stood = datetime.fromisoformat(entry["time"])
+            found.append((stood - timedelta(seconds=entry["seconds"]), stood))
+        return found
 
     async def script(self, kind: str, *words: str) -> dict[str, float]:
         """One run of the baseline script over files or messages: seconds and peak memory."""
@@ -323,7 +341,7 @@ async def p3_file(bench: Bench) -> None:
         blob = await upload(storage, 1_000_000)
         async with fresh_queue(storage) as (name, queue):
             with own.worker(name):
-                return await batch_seconds(storage, queue, [blob])
+                return await batch_seconds(own, name, queue, [blob])
 
     async def script(own: Bench, storage: Storage) -> float:
         blob = await upload(storage, 1_000_000)
@@ -345,7 +363,7 @@ async def p4_memory(bench: Bench) -> None:
                 async with own.storage() as storage, fresh_queue(storage) as (name, queue):
                     blob = await upload(storage, rows)
                     with own.worker(name) as pid:
-                        await batch_seconds(storage, queue, [blob])
+                        await batch_seconds(own, name, queue, [blob])
                         found.append(resident(pid, "VmHWM"))
     medians = {rows: statistics.median(found) for rows, found in peaks.items()}
     for rows, peak in medians.items():
@@ -364,12 +382,11 @@ async def _messages(bench: Bench, count: int, distance: float) -> None:
     def ours(slots: int) -> Side:
         async def side(own: Bench, storage: Storage) -> float:
             async with fresh_queue(storage) as (name, queue):
-                ids = await send_records(queue, count)
+                await send_records(queue, count)
                 with own.worker(name, slots=slots):
-                    await all_there(storage, ids)
-                # Counted from the first result: the process start is another measure.
-                finished = [end for _, end in await times(storage, ids)]
-                return (count - 1) / (max(finished) - min(finished)).total_seconds()
+                    ends = [end for _, end in await own.committed(name, count)]
+                # Counted from the first summary: the process start is another measure.
+                return (count - 1) / (max(ends) - min(ends)).total_seconds()
 
         return side
 
@@ -407,12 +424,11 @@ async def p6_worker_start(bench: Bench) -> None:
 
     async def ours(own: Bench, storage: Storage) -> float:
         async with fresh_queue(storage) as (name, queue):
-            ids = await send_records(queue, 1)
+            await send_records(queue, 1)
             begun = datetime.now(UTC)
             with own.worker(name):
-                await all_there(storage, ids)
-            _, finished = (await times(storage, ids))[0]
-            return (finished - begun).total_seconds()
+                _, end = (await own.committed(name, 1))[0]
+            return (end - begun).total_seconds()
 
     async def script(own: Bench, storage: Storage) -> float:
         async with fresh_queue(storage) as (name, queue):
@@ -437,7 +453,7 @@ async def p7_two_workers(bench: Bench) -> None:
                 with ExitStack() as running:
                     for _ in range(workers):
                         running.enter_context(own.worker(name, slots=2, idle_seconds=0.1))
-                    return await batch_seconds(storage, queue, blobs)
+                    return await batch_seconds(own, name, queue, blobs)
 
         return side
 
@@ -475,46 +491,20 @@ async def upload(storage: Storage, rows: int) -> str:
     return name
 
 
-async def batch_seconds(storage: Storage, queue: StorageQueue, blobs: list[str]) -> float:
+async def batch_seconds(own: Bench, name: str, queue: StorageQueue, blobs: list[str]) -> float:
     """Seconds from the first receipt of these files' messages to their last summary."""
-    ids = [f"bench-{uuid.uuid4().hex}" for _ in blobs]
     await asyncio.sleep(1)  # the worker has found its queue empty: it and the script are loaded
-    for batch_id, blob in zip(ids, blobs, strict=True):
+    for blob in blobs:
         named = EnvelopeInput(container="uploads", blob=blob)
-        await queue.send(Envelope(batch_id=batch_id, input=named).text())
-    await all_there(storage, ids)
-    started, finished = zip(*await times(storage, ids), strict=True)
-    return float((max(finished) - min(started)).total_seconds())
+        await queue.send(Envelope(batch_id=f"bench-{uuid.uuid4().hex}", input=named).text())
+    received, stood = zip(*await own.committed(name, len(blobs)), strict=True)
+    return float((max(stood) - min(received)).total_seconds())
 
 
-async def send_records(queue: StorageQueue, count: int) -> list[str]:
-    """One-record messages; their ids, which are their batches'."""
-    return [await queue.send(json.dumps(RECORD)) for _ in range(count)]
-
-
-async def all_there(storage: Storage, ids: list[str]) -> None:
-    """Wait for the summary of each batch."""
-    # Each look takes something from what is measured: the last one sent is the best to wait for.
-    for batch_id in reversed(ids):
-        while True:
-            try:
-                await storage.blobs().facts("scores", f"{batch_id}/summary.json")
-                break
-            except NotFound:
-                await asyncio.sleep(0.25)
-
-
-async def times(storage: Storage, ids: list[str]) -> list[tuple[datetime, datetime]]:
-    """When each batch was received and when its result stood, as its summary says."""
-    found = []
-    for batch_id in ids:
-        summary = await read_summary(storage.blobs(), batch_id)
-        assert summary is not None
-        of = summary["times"]
-        found.append(
-            (datetime.fromisoformat(of["started"]), datetime.fromisoformat(of["finished"]))
-        )
-    return found
+async def send_records(queue: StorageQueue, count: int) -> None:
+    """One-record messages."""
+    for _ in range(count):
+        await queue.send(json.dumps(RECORD))
 
 
 def _wait(ready: Callable[[], bool], pause: float = 0.05, seconds: float = 60) -> None:
