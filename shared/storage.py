@@ -1,7 +1,8 @@
 """Azure Storage behind the ports: queue and blobs, and what their errors mean to us.
 
-The only module that imports the Azure SDKs. `Storage` holds the clients of one process; the SDKs'
-exceptions become ours in one place.
+Only this module and those it is made of import the Azure SDKs. `Storage` holds the clients of one
+process; the SDKs' exceptions become ours in one place. What each message and each block needs goes
+by `shared.rest`, which costs half of the SDKs' way; all else by the SDKs.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from email.utils import parsedate_to_datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from urllib.request import getproxies
-from xml.etree.ElementTree import ParseError
+from xml.etree import ElementTree
 
 from shared import certificates  # first, so that they are loaded while the SDKs are
+from shared import late_requests as late_requests
 
 # isort: split
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.settings import settings as sdk_settings
-from azure.storage.blob import BlobBlock, BlobType, ContentSettings
+from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
@@ -44,6 +47,7 @@ from shared.errors import (
 )
 from shared.message import bare_etag
 from shared.ports import NO_METADATA, BlobFacts, Message, Staged
+from shared.rest import RestService
 from shared.settings import StorageSettings
 
 CHUNK = 2 << 20
@@ -55,13 +59,16 @@ RENEWAL_LIMIT = 5
 sdk_settings.tracing_enabled = False
 
 # The SDKs' own waits of 15, 18 and 24 s between tries are longer than a short lease.
-_OPTIONS: dict[str, Any] = {
+_RETRIES = {
     "initial_backoff": 1,
     "increment_base": 2,
     "retry_total": 2,
     "random_jitter_range": 1,
+}
+_CONNECTIONS: dict[str, Any] = {
     "connection_timeout": 5,
     "read_timeout": 30,
+    "connection_data_block_size": 256 << 10,  # read at once of what is downloaded
     # Or aiohttp asks a thread for the environment's proxies before each request.
     "use_env_settings": bool(getproxies()),
 }
@@ -137,7 +144,7 @@ def _translated() -> Iterator[None]:
         yield
     except AzureError as error:
         raise _meaning(error) from error
-    except ParseError as error:  # an answer that something between us and storage made
+    except ElementTree.ParseError as error:  # as in `_received`, of an answer that the SDKs read
         raise StorageUnavailable("storage's answer cannot be read") from error
     except (TimeoutError, OSError) as error:
         raise StorageUnavailable(
@@ -159,16 +166,24 @@ def _answers(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine
 class Storage:
     """Clients of one storage account, opened and closed together."""
 
-    def __init__(self, blobs: BlobServiceClient, queues: QueueServiceClient, credential: Any):
+    def __init__(
+        self,
+        blobs: BlobServiceClient,
+        queues: QueueServiceClient,
+        transport: AioHttpTransport,
+        credential: Any,
+    ) -> None:
         self._blobs = blobs
         self._queues = queues
         self._credential = credential
+        self._rest_blobs = RestService(blobs, transport, _RETRIES)
+        self._rest_queues = RestService(queues, transport, _RETRIES)
 
     def queue(self, name: str) -> StorageQueue:
-        return StorageQueue(self._queues.get_queue_client(name))
+        return StorageQueue(self._queues.get_queue_client(name), self._rest_queues)
 
     def blobs(self) -> StorageBlobs:
-        return StorageBlobs(self._blobs)
+        return StorageBlobs(self._blobs, self._rest_blobs)
 
     @_answers
     async def clock(self) -> datetime:
@@ -201,13 +216,16 @@ async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
 def connect(settings: StorageSettings) -> Storage:
     """As `open_storage`, for callers that close it themselves."""
     certificates.wait()
-    blob_options = _OPTIONS | {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
+    transport = AioHttpTransport(**_CONNECTIONS)
+    options: dict[str, Any] = {**_RETRIES, "transport": transport}
+    blob_options = options | {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
     if settings.connection_string is not None:
         text = settings.connection_string.get_secret_value()
         try:
             return Storage(
                 BlobServiceClient.from_connection_string(text, **blob_options),
-                QueueServiceClient.from_connection_string(text, **_OPTIONS),
+                QueueServiceClient.from_connection_string(text, **options),
+                transport,
                 None,
             )
         except ValueError as error:
@@ -222,7 +240,8 @@ def connect(settings: StorageSettings) -> Storage:
     account = settings.storage_account
     return Storage(
         BlobServiceClient(f"https://{account}.blob.core.windows.net", credential, **blob_options),
-        QueueServiceClient(f"https://{account}.queue.core.windows.net", credential, **_OPTIONS),
+        QueueServiceClient(f"https://{account}.queue.core.windows.net", credential, **options),
+        transport,
         credential,
     )
 
@@ -239,11 +258,35 @@ def _message(received: Any) -> Message:
     )
 
 
+def _received(content: bytes) -> list[Message]:
+    """The messages of the service's answer to a receive."""
+    try:
+        messages = ElementTree.fromstring(content)  # noqa: S314  # of storage
+        if messages.tag != "QueueMessagesList":
+            raise ValueError(messages.tag)
+        return [
+            Message(
+                id=text("MessageId", ""),
+                receipt=text("PopReceipt", ""),
+                body=text("MessageText", ""),
+                dequeue_count=int(text("DequeueCount", "")),
+                inserted=parsedate_to_datetime(text("InsertionTime", "")),
+                expires=parsedate_to_datetime(text("ExpirationTime", "")),
+            )
+            for text in (message.findtext for message in messages)
+        ]
+    except (ElementTree.ParseError, ValueError) as error:
+        # Of something between us and storage, or with characters that XML cannot hold.
+        raise StorageUnavailable("storage's answer cannot be read") from error
+
+
 class StorageQueue:
     """`Queue` over Azure Storage."""
 
-    def __init__(self, client: QueueClient) -> None:
+    def __init__(self, client: QueueClient, rest: RestService) -> None:
         self._client = client
+        self._rest = rest
+        self._messages = f"{client.queue_name}/messages"
 
     @_answers
     async def send(self, body: str) -> str:
@@ -252,11 +295,12 @@ class StorageQueue:
 
     @_answers
     async def receive(self, limit: int, visibility: float) -> list[Message]:
-        # One request: iterating further would fetch more while these are worked on.
-        pages = self._client.receive_messages(
-            max_messages=limit, messages_per_page=limit, visibility_timeout=math.ceil(visibility)
+        answer = await self._rest.send(
+            "GET",
+            self._messages,
+            {"numofmessages": limit, "visibilitytimeout": math.ceil(visibility)},
         )
-        return [_message(received) async for received in pages]
+        return _received(answer.content)
 
     async def renew(self, message: Message, visibility: float) -> Message:
         with _translated(), _lost_when_gone():
@@ -272,7 +316,9 @@ class StorageQueue:
 
     async def delete(self, message: Message) -> None:
         with _translated(), _lost_when_gone():
-            await self._client.delete_message(message.id, message.receipt)
+            await self._rest.send(
+                "DELETE", f"{self._messages}/{message.id}", {"popreceipt": message.receipt}
+            )
 
     @_answers
     async def peek(self, limit: int) -> list[Message]:
@@ -289,6 +335,10 @@ class StorageQueue:
                 await self._client.create_queue()
         except AlreadyExists:
             pass
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 @contextmanager
@@ -316,8 +366,9 @@ def _exists_where_refused() -> Iterator[None]:
 class StorageBlobs:
     """`Blobs` over Azure Storage."""
 
-    def __init__(self, client: BlobServiceClient) -> None:
+    def __init__(self, client: BlobServiceClient, rest: RestService) -> None:
         self._client = client
+        self._rest = rest
 
     @_answers
     async def facts(self, container: str, name: str) -> BlobFacts:
@@ -353,26 +404,31 @@ class StorageBlobs:
         content_type: str,
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> BlobFacts:
+        headers = {
+            "x-ms-blob-type": "BlockBlob",
+            "x-ms-blob-content-type": content_type,
+            "Content-Type": "application/octet-stream",
+            "If-None-Match": "*",
+            **{f"x-ms-meta-{key}": value for key, value in metadata.items()},
+        }
         with _exists_where_refused():
-            answer = await self._client.get_blob_client(container, name).upload_blob(
-                content,
-                blob_type=BlobType.BLOCKBLOB,
-                overwrite=False,
-                content_settings=ContentSettings(content_type=content_type),
-                metadata=dict(metadata),
+            answer = await self._rest.send(
+                "PUT", f"{container}/{name}", headers=headers, content=content
             )
-        return BlobFacts(bare_etag(str(answer["etag"])), len(content), dict(metadata))
+        return BlobFacts(bare_etag(answer.headers["ETag"]), len(content), dict(metadata))
 
     @_answers
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
-        client = self._client.get_blob_client(container, name)
-        # Storage refuses what arrived otherwise. The SDK's own `validate_content` would compute
-        # this in pieces of 4 KiB, and the emulator, which answers with a CRC of its own where it
-        # is given no MD5, in JavaScript: a third of all that it did for a large file.
-        md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-        # In one piece, of which aiohttp warns: a block is not large, and as a stream it would go
-        # out in pieces of 64 KiB, each after a turn of the loop.
-        await client.stage_block(block, content, length=len(content), headers={"Content-MD5": md5})
+        # Storage refuses what arrived otherwise. Given no MD5, the emulator answers with a CRC of
+        # its own, computed in JavaScript: a third of all that it did for a large file.
+        md5 = hashlib.md5(content, usedforsecurity=False).digest()
+        await self._rest.send(
+            "PUT",
+            f"{container}/{name}",
+            {"comp": "block", "blockid": _base64(block.encode())},
+            {"Content-Type": "application/octet-stream", "Content-MD5": _base64(md5)},
+            content,
+        )
 
     async def staged(self, container: str, name: str) -> list[Staged]:
         try:

@@ -1,4 +1,7 @@
-"""What we rely on of blobs: the same tests over the fake and over Azurite."""
+"""What we rely on of blobs: the same tests over the fake and over Azurite.
+
+Over Azurite by the account's key and by a shared access signature.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,24 @@ from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound
 from shared.ports import Blobs
 from tests.conftest import open_azurite
 from tests.fakes import FakeBlobs
+from tests.signature import with_signature
 
 
-@pytest.fixture(params=["fake", pytest.param("azurite", marks=pytest.mark.azurite)])
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("azurite", marks=pytest.mark.azurite),
+        pytest.param("signature", marks=pytest.mark.azurite),
+    ]
+)
 async def blobs(request: pytest.FixtureRequest) -> AsyncIterator[Blobs]:
     if request.param == "fake":
         yield FakeBlobs()
         return
-    async with open_azurite(request.getfixturevalue("connection_string")) as storage:
+    text = request.getfixturevalue("connection_string")
+    async with open_azurite(
+        with_signature(text) if request.param == "signature" else text
+    ) as storage:
         await storage.blobs().create_container("scores")
         yield storage.blobs()
 
@@ -97,6 +110,30 @@ async def test_a_created_blob_is_not_overwritten(blobs: Blobs, name: str) -> Non
         await blobs.create("scores", name, b"second", "application/json")
 
     assert await blobs.read("scores", name) == b"first"
+
+
+async def test_a_created_blob_keeps_its_metadata(blobs: Blobs, name: str) -> None:
+    commit = {"commit": '{"rows": [1, 2], "reason": "a, b = c"}'}
+
+    created = await blobs.create("scores", name, b"content", "text/csv", commit)
+
+    assert await blobs.facts("scores", name) == created
+    assert (created.size, created.metadata) == (7, commit)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["two words.csv", "é ü 漢.csv", "a#b?c%d.csv", "100%25.csv", "(1)+[2]~'3'.csv", "a&b=c;.csv"],
+)
+async def test_names_may_hold_what_an_address_may_not(blobs: Blobs, name: str, odd: str) -> None:
+    created, staged = f"{name}/created {odd}", f"{name}/staged {odd}"
+
+    await blobs.create("scores", created, b"created", "text/csv")
+    await blobs.stage("scores", staged, block(0), b"staged")
+    await blobs.commit("scores", staged, [block(0)], "text/csv", {})
+
+    assert await blobs.read("scores", created) == b"created"
+    assert await blobs.read("scores", staged) == b"staged"
 
 
 async def test_what_is_not_there_is_not_found(blobs: Blobs, name: str) -> None:

@@ -1,10 +1,14 @@
-"""What we rely on of a queue: the same tests over the fake and over Azurite."""
+"""What we rely on of a queue: the same tests over the fake and over Azurite.
+
+Over Azurite by the account's key and by a shared access signature.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 
@@ -12,17 +16,27 @@ from shared.errors import OwnershipLost
 from shared.ports import Queue
 from tests.conftest import open_azurite
 from tests.fakes import FakeClock, FakeQueue
+from tests.signature import with_signature
 
 Wait = Callable[[float], Awaitable[None]]
 
 
-@pytest.fixture(params=["fake", pytest.param("azurite", marks=pytest.mark.azurite)])
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("azurite", marks=pytest.mark.azurite),
+        pytest.param("signature", marks=pytest.mark.azurite),
+    ]
+)
 async def setup(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Queue, Wait]]:
     if request.param == "fake":
         clock = FakeClock()
         yield FakeQueue(clock), clock.wait
         return
-    async with open_azurite(request.getfixturevalue("connection_string")) as storage:
+    text = request.getfixturevalue("connection_string")
+    async with open_azurite(
+        with_signature(text) if request.param == "signature" else text
+    ) as storage:
         queue = storage.queue(f"test-{uuid.uuid4()}")
         await queue.create()
         yield queue, asyncio.sleep
@@ -128,3 +142,21 @@ async def test_creating_a_queue_twice_is_no_error(queue: Queue) -> None:
     await queue.create()
 
     assert await queue.length() == 1
+
+
+@pytest.mark.parametrize("body", ["", " spaces ", "one\ntwo", "é ü 漢 😀", "a+b/c=&%3D"])
+async def test_a_body_arrives_as_it_was_sent(queue: Queue, body: str) -> None:
+    await queue.send(body)
+
+    [message] = await queue.receive(1, 60)
+
+    assert message.body == body
+
+
+async def test_a_message_that_never_expires_says_when_it_came(queue: Queue) -> None:
+    await queue.send("body")
+
+    [message] = await queue.receive(1, 60)
+
+    assert message.inserted.tzinfo is not None
+    assert message.expires - message.inserted > timedelta(days=365)

@@ -6,13 +6,17 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
+from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
+from azure.core.rest import HttpRequest
 
 from cli.local import connection_string
 from shared.errors import (
@@ -26,6 +30,7 @@ from shared.errors import (
     StorageUnavailable,
 )
 from shared.ports import Message
+from shared.rest import RestService
 from shared.storage import Storage, _meaning
 from tests.conftest import open_azurite
 
@@ -35,24 +40,31 @@ MESSAGE = Message("id", "receipt", "", 1, datetime.now(UTC), datetime.now(UTC))
 class Refusals:
     """Answers every request the same way, and counts them."""
 
-    def __init__(self, status: int, code: str, headers: dict[str, str], delay: float) -> None:
+    def __init__(
+        self, status: int, code: str, headers: dict[str, str], delay: float, body: str
+    ) -> None:
         self.requests = 0
         self._status = status
         self._headers = {"x-ms-error-code": code} | headers
         self._delay = delay
+        self._body = body
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requests += 1
         await request.read()
         await asyncio.sleep(self._delay)
-        return web.Response(status=self._status, headers=self._headers)
+        return web.Response(status=self._status, headers=self._headers, text=self._body)
 
 
 @asynccontextmanager
 async def refusing(
-    status: int, code: str = "", headers: dict[str, str] | None = None, delay: float = 0
+    status: int,
+    code: str = "",
+    headers: dict[str, str] | None = None,
+    delay: float = 0,
+    body: str = "",
 ) -> AsyncIterator[tuple[Storage, Refusals]]:
-    refusals = Refusals(status, code, headers or {}, delay)
+    refusals = Refusals(status, code, headers or {}, delay, body)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", refusals.answer)
     runner = web.AppRunner(app, access_log=None)
@@ -177,10 +189,82 @@ async def test_a_renewal_that_hangs_ends_within_its_limit() -> None:
         assert refusals.requests == 1
 
 
-async def test_an_answer_that_is_no_answer_may_pass() -> None:
-    async with refusing(200) as (storage, _):
-        with pytest.raises(StorageUnavailable):
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html><body><p>Sign in</p></body></html>",
+        "<html>",
+        "<QueueMessagesList><QueueMessage><MessageId>1</MessageId></QueueMessage></QueueMessagesList>",
+        "<QueueMessagesList><QueueMessage><MessageText>\x01</MessageText></QueueMessage></QueueMessagesList>",
+    ],
+    ids=["nothing", "page", "cut", "fields missing", "characters"],
+)
+async def test_an_answer_that_is_no_answer_may_pass(body: str) -> None:
+    async with refusing(200, body=body) as (storage, _):
+        with pytest.raises(StorageUnavailable, match="cannot be read"):
             await storage.queue("q").receive(1, 60)
+
+
+@pytest.mark.parametrize("call", ["create", "stage", "receive", "delete"])
+async def test_a_busy_storage_is_asked_again_twice(call: str) -> None:
+    async with refusing(503, "ServerBusy") as (storage, refusals):
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "create": lambda: storage.blobs().create("scores", "s", b"x", "text/csv"),
+            "stage": lambda: storage.blobs().stage("scores", "s", "0" * 64, b"x"),
+            "receive": lambda: storage.queue("q").receive(1, 60),
+            "delete": lambda: storage.queue("q").delete(MESSAGE),
+        }
+        with pytest.raises(StorageUnavailable, match="503 ServerBusy"):
+            await calls[call]()
+
+    assert refusals.requests == 3
+
+
+async def test_an_identity_signs_by_its_token() -> None:
+    sent = await _sent_by_an_identity("https://account.blob.core.windows.net")
+
+    assert sent.headers["Authorization"] == "Bearer of https://storage.azure.com/.default"
+    assert sent.url == "https://account.blob.core.windows.net/scores/a%20b/s.csv?comp=block"
+
+
+async def test_a_token_does_not_leave_in_the_clear() -> None:
+    with pytest.raises(ServiceRequestError, match="non-TLS"):
+        await _sent_by_an_identity("http://account.blob.core.windows.net")
+
+
+class _Identity:
+    async def get_token(self, *scopes: str, **_: object) -> AccessToken:
+        return AccessToken(f"of {scopes[0]}", int(time.time()) + 3600)
+
+
+class _Client:
+    """What a service's client of the SDKs says of itself."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.api_version = "2025-01-05"
+        self.credential = _Identity()
+
+
+class _Transport:
+    """Keeps what it is given, and says that it was done."""
+
+    def __init__(self) -> None:
+        self.sent: list[HttpRequest] = []
+
+    async def send(self, request: Any, **_: object) -> Any:
+        self.sent.append(request)
+        return SimpleNamespace(status_code=201, headers={})
+
+
+async def _sent_by_an_identity(url: str) -> HttpRequest:
+    transport = _Transport()
+    service = RestService(cast(Any, _Client(url)), cast(Any, transport), {"retry_total": 0})
+
+    await service.send("PUT", "scores/a b/s.csv", {"comp": "block"}, content=b"x")
+
+    return transport.sent[0]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import AccountSasPermissions, ResourceTypes
-from azure.storage.blob import generate_account_sas as sas
+from azure.storage.blob import AccountSasPermissions
 
 from cli.doctor import Finding, clock
 from cli.local import (
-    ACCOUNT,
     KEY,
     Running,
     free_port,
@@ -24,6 +22,7 @@ from cli.local import (
 )
 from cli.local import connection_string as address
 from tests.e2e.command import call_here
+from tests.signature import with_signature
 
 
 async def examined(storage: Running | str | None, **env: str) -> tuple[int, dict[str, Finding]]:
@@ -113,20 +112,6 @@ async def test_each_missing_permission_is_listed_with_its_mend(
     reading = {"incoming: read", "uploads: read", "scores: read"}
     assert (writing if "read" in permissions else reading) <= wrong(findings)
     assert findings[missing.pop()].mend.startswith("give this identity the data roles")
-
-
-def with_signature(text: str, permissions: AccountSasPermissions) -> str:
-    """A connection string that permits only this."""
-    signature = sas(
-        ACCOUNT,
-        KEY,
-        ResourceTypes(service=True, container=True, object=True),
-        permissions,
-        datetime.now(UTC) + timedelta(hours=1),
-        services="bq",
-    )
-    kept = [part for part in text.split(";") if "Endpoint=" in part]
-    return ";".join([*kept, f"SharedAccessSignature={signature}"])
 
 
 async def test_a_caller_who_is_not_permitted_exits_4(running: Running) -> None:

@@ -71,7 +71,19 @@ assert table.score(table.read(blocks[0]), 1).counts.rows == 1
     loaded = modules_after(code)
 
     assert {"onnxruntime", "azure", "polars"} <= loaded
-    assert loaded & HEAVY == set()
+    assert loaded & (HEAVY | {"requests", "urllib3"}) == set()
+
+
+def test_a_synchronous_client_of_the_sdks_still_finds_its_transport() -> None:
+    code = """
+import shared.storage
+from azure.storage.blob import BlobServiceClient
+from azure.storage.queue import QueueServiceClient
+for service in (BlobServiceClient, QueueServiceClient):
+    service("http://127.0.0.1/account", credential="a2V5").close()
+"""
+
+    assert "requests" in modules_after(code)
 
 
 @pytest.mark.parametrize("door", ["api", "worker"])

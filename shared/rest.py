@@ -1,0 +1,79 @@
+"""A service of storage by its REST interface, over azure.core alone.
+
+Each message takes three requests, and their way through the storage SDKs is most of what a message
+costs: a client for each blob, sixteen policies, models and their serialisation. Here the same
+requests, signed and repeated by the SDKs' own policies, take half of that. What is asked less often
+stays with the SDKs (`shared.storage`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline import AsyncPipeline
+from azure.core.pipeline.policies import AsyncBearerTokenCredentialPolicy
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.core.rest import AsyncHttpResponse, HttpRequest
+from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+from azure.storage.queue.aio import QueueServiceClient
+
+SCOPE = "https://storage.azure.com/.default"
+"""What a token of an identity is asked for."""
+
+
+class RestService:
+    """Blobs or queues of one account, as the SDK's client of the service reaches them."""
+
+    def __init__(
+        self,
+        client: BlobServiceClient | QueueServiceClient,
+        transport: AioHttpTransport,
+        retries: Mapping[str, Any],
+    ) -> None:
+        """Requests go over `transport` and are repeated as `retries` say, of `ExponentialRetry`."""
+        # A shared access signature is the URL's query, and there is no credential then.
+        url, _, self._signature = client.url.partition("?")
+        self._url = url.rstrip("/")
+        self._version = str(client.api_version)
+        credential = client.credential  # with an account's key, a policy that signs with it
+        if hasattr(credential, "get_token"):
+            credential = AsyncBearerTokenCredentialPolicy(credential, SCOPE)
+        policies: list[Any] = [ExponentialRetry(**retries), credential]
+        self._pipeline = AsyncPipeline[HttpRequest, AsyncHttpResponse](transport, policies)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> AsyncHttpResponse:
+        """Send one request; `path` is not quoted. Returns the answer when it is a success.
+
+        Raises the SDKs' exceptions: `HttpResponseError` with the service's `error_code` for any
+        other answer, another `AzureError` when there is none.
+        """
+        url = f"{self._url}/{quote(path, safe='~/')}"
+        asked = "&".join(filter(None, (urlencode(query or {}, quote_via=quote), self._signature)))
+        request = HttpRequest(
+            method,
+            f"{url}?{asked}" if asked else url,
+            headers={
+                "x-ms-version": self._version,
+                "x-ms-date": formatdate(usegmt=True),
+                **(headers or {}),
+            },
+            content=content,
+        )
+        response = (await self._pipeline.run(request)).http_response
+        if not 200 <= response.status_code < 300:
+            error = HttpResponseError(response=response)
+            code = response.headers.get("x-ms-error-code")
+            error.error_code = code  # type: ignore[attr-defined]  # as the SDKs have it
+            raise error
+        return response
