@@ -19,6 +19,7 @@ from shared.tables import NO_LINES, ROW_BYTES, TOO_LONG, Block, Limits, Lines
 
 Places = NDArray[np.int64]
 
+CACHED = 256 << 10
 QUOTE, NEWLINE, RETURN = ord('"'), ord("\n"), ord("\r")
 
 
@@ -29,19 +30,21 @@ class LineSplitter:
         """`separator` of cells: quotes then hide line ends; None: every line end counts."""
         self._limits = limits
         self._separator = ord(separator) if separator else None
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        """What is to be cut, in pieces: they become one when it is."""
+        self._size = 0
         self._position = position
-        """Offset of the buffer's first byte, which starts a line."""
+        """Offset of the first piece's first byte, which starts a line."""
         self._first = True
         self._enough = limits.size
-        """Bytes in the buffer before another look is worth it."""
+        """Bytes in the pieces before another look is worth it."""
         self._skipping: LineScanner | None = None
         self._skipped = 0
         self._file_end: int | None = None
 
     def jump(self, offset: int) -> None:
         """Start anew at the end of a block."""
-        self._buffer.clear()
+        self._take()
         self._position = offset
         self._first = False
         self._skipping = None
@@ -57,8 +60,8 @@ class LineSplitter:
             yield self._block(self._skipped + end, TOO_LONG)
             self._skipping = None
             chunk = chunk[end:]
-        self._buffer += chunk
-        if len(self._buffer) >= self._enough:
+        self._add(chunk)
+        if self._size >= self._enough:
             yield from self._cut(last=False)
 
     def finish(self) -> Iterator[Block]:
@@ -68,18 +71,30 @@ class LineSplitter:
                 raise self._unclosed()
             yield self._block(self._skipped, TOO_LONG)
             self._skipping = None
-        if self._buffer:
-            if self._buffer[-1] != NEWLINE:
-                self._file_end = self._position + len(self._buffer)
-                self._buffer += b"\n"  # the last line may go without its end
+        if self._pieces:
+            if self._pieces[-1][-1] != NEWLINE:
+                self._file_end = self._position + self._size
+                self._add(b"\n")  # the last line may go without its end
             yield from self._cut(last=True)
-        if self._buffer or self._skipping is not None:
+        if self._pieces or self._skipping is not None:
             raise self._unclosed()
         if self._first:
             yield self._block(0, NO_LINES)
 
+    def _add(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._size += len(piece)
+
+    def _take(self) -> bytes:
+        """All that is to be cut; it is kept here no longer."""
+        content = b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        return content
+
     def _cut(self, *, last: bool) -> Iterator[Block]:
-        content = bytes(self._buffer)
+        content = self._take()
         ends = line_ends(content, self._separator)
         lengths = np.diff(ends, prepend=0)
         long_lines = np.flatnonzero(lengths > ROW_BYTES)
@@ -105,13 +120,14 @@ class LineSplitter:
                 lines = Lines(content[start:end], ends[used:stop] - start)
             yield self._block(end - start, lines)
             start, used = end, stop
-        del self._buffer[:start]
+        rest = content[start:]
         if used == len(ends) and tail > ROW_BYTES:
             self._skipping = LineScanner(self._separator)
-            self._skipping.find_end(bytes(self._buffer))
-            self._skipped = len(self._buffer)
-            self._buffer.clear()
-        self._enough = max(self._limits.size, len(self._buffer) + (self._limits.size >> 2))
+            self._skipping.find_end(rest)
+            self._skipped = len(rest)
+        else:
+            self._add(rest)
+        self._enough = max(self._limits.size, self._size + (self._limits.size >> 2))
 
     def _block(self, length: int, lines: Lines) -> Block:
         end = self._position + length
@@ -131,10 +147,10 @@ class LineSplitter:
 def line_ends(content: bytes, separator: int | None) -> Places:
     """Places after each line end that stands outside quotes; content starts a line."""
     bytes_ = np.frombuffer(content, np.uint8)
-    newlines = np.flatnonzero(bytes_ == NEWLINE)
+    newlines = places(bytes_, NEWLINE)
     if separator is None or QUOTE not in content:
         return newlines + 1
-    quotes = np.flatnonzero(bytes_ == QUOTE)
+    quotes = places(bytes_, QUOTE)
     if quotes_are_regular(bytes_, quotes, separator):
         outside = np.searchsorted(quotes, newlines) % 2 == 0
         found: Places = newlines[outside] + 1
@@ -146,6 +162,13 @@ def line_ends(content: bytes, separator: int | None) -> Places:
         ends.append(end)
         start = end
     return np.array(ends, np.int64)
+
+
+def places(content: NDArray[np.uint8], byte: int) -> Places:
+    """Where this byte stands. Looked for in pieces that a core's cache holds."""
+    pieces = range(0, len(content), CACHED)
+    found = [np.flatnonzero(content[start : start + CACHED] == byte) + start for start in pieces]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def quotes_are_regular(content: NDArray[np.uint8], quotes: Places, separator: int) -> bool:

@@ -52,11 +52,14 @@ class RestService:
         query: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        *,
+        stream: bool = False,
     ) -> AsyncHttpResponse:
         """Send one request; `path` is not quoted. Returns the answer when it is a success.
 
-        Raises the SDKs' exceptions: `HttpResponseError` with the service's `error_code` for any
-        other answer, another `AzureError` when there is none.
+        With `stream` its content is still to be read. Raises the SDKs' exceptions:
+        `HttpResponseError` with the service's `error_code` for any other answer, another
+        `AzureError` when there is none.
         """
         url = f"{self._url}/{quote(path, safe='~/')}"
         asked = "&".join(filter(None, (urlencode(query or {}, quote_via=quote), self._signature)))
@@ -70,8 +73,10 @@ class RestService:
             },
             content=content,
         )
-        response = (await self._pipeline.run(request)).http_response
+        response = (await self._pipeline.run(request, stream=stream)).http_response
         if not 200 <= response.status_code < 300:
+            if stream:
+                await response.read()
             error = HttpResponseError(response=response)
             code = response.headers.get("x-ms-error-code")
             error.error_code = code  # type: ignore[attr-defined]  # as the SDKs have it

@@ -26,7 +26,14 @@ from shared import late_requests as late_requests
 
 # isort: split
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    IncompleteReadError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.settings import settings as sdk_settings
 from azure.storage.blob import BlobBlock, ContentSettings
@@ -52,6 +59,8 @@ from shared.settings import StorageSettings
 
 CHUNK = 2 << 20
 """Bytes of one ranged download."""
+READ_TRIES = 3
+"""Of a download that breaks off; one that does not begin is tried again by the retry policy."""
 RENEWAL_LIMIT = 5
 """Seconds that a renewal may take; it is tried again by the lease, not by the SDK."""
 
@@ -218,12 +227,11 @@ def connect(settings: StorageSettings) -> Storage:
     certificates.wait()
     transport = AioHttpTransport(**_CONNECTIONS)
     options: dict[str, Any] = {**_RETRIES, "transport": transport}
-    blob_options = options | {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
     if settings.connection_string is not None:
         text = settings.connection_string.get_secret_value()
         try:
             return Storage(
-                BlobServiceClient.from_connection_string(text, **blob_options),
+                BlobServiceClient.from_connection_string(text, **options),
                 QueueServiceClient.from_connection_string(text, **options),
                 transport,
                 None,
@@ -239,7 +247,7 @@ def connect(settings: StorageSettings) -> Storage:
     credential = DefaultAzureCredential(managed_identity_client_id=settings.client_id)
     account = settings.storage_account
     return Storage(
-        BlobServiceClient(f"https://{account}.blob.core.windows.net", credential, **blob_options),
+        BlobServiceClient(f"https://{account}.blob.core.windows.net", credential, **options),
         QueueServiceClient(f"https://{account}.queue.core.windows.net", credential, **options),
         transport,
         credential,
@@ -386,14 +394,36 @@ class StorageBlobs:
     async def chunks(
         self, container: str, name: str, etag: str, offset: int = 0
     ) -> AsyncIterator[bytes]:
-        with _translated():
-            stream = await self._client.get_blob_client(container, name).download_blob(
-                offset=offset or None,
-                etag=f'"{etag}"',
-                match_condition=MatchConditions.IfNotModified,
-            )
-            async for chunk in stream.chunks():
-                yield chunk
+        size = None
+        while size is None or offset < size:
+            with _translated():
+                piece, size = await self._piece(f"{container}/{name}", etag, offset)
+            if piece:
+                yield piece
+            offset += len(piece)
+
+    async def _piece(self, path: str, etag: str, offset: int) -> tuple[bytes, int]:
+        """A piece of a blob as it is stored, never unpacked, and the size of the whole."""
+        headers = {"x-ms-range": f"bytes={offset}-{offset + CHUNK - 1}", "If-Match": f'"{etag}"'}
+        tries = READ_TRIES
+        while True:
+            try:
+                async with await self._rest.send(
+                    "GET", path, headers=headers, stream=True
+                ) as answer:
+                    size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+                    if not size.isdecimal():
+                        raise StorageUnavailable("storage's answer cannot be read")
+                    return b"".join([part async for part in answer.iter_raw()]), int(size)
+            except (IncompleteReadError, ServiceRequestError, ServiceResponseError):
+                tries -= 1  # it broke off
+                if not tries:
+                    raise
+            except HttpResponseError as error:
+                if error.status_code != 416:
+                    raise
+                return b"", offset  # the blob ends before
+            await asyncio.sleep(1)
 
     @_answers
     async def create(

@@ -18,6 +18,9 @@ if __name__ == "__main__":
 # One thread reads a block while another writes the one before it; more would only take the cores
 # from other slots, and memory.
 os.environ.setdefault("POLARS_MAX_THREADS", "2")
+# What Polars frees goes back after a tenth of a second: kept for longer, as by its own setting, it
+# adds some MiB in a long file. (Polars appends this to its own where it is imported.)
+os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:100,muzzy_decay_ms:0")
 # NumPy has no large sums here, and a thread for each core would take time to start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -35,7 +35,7 @@ from worker.gate import Gate
 from worker.job import Job
 from worker.outcome import Outcomes
 from worker.settlement import ALONE_AFTER, GIVE_UP_AFTER, Fail, Release, Settlement, settle
-from worker.source import ahead, read_rows
+from worker.source import Ahead, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -214,23 +214,21 @@ class Processor:
         blocks = list(progress.done)
         row = 1 + sum(block.counts.rows for block in blocks)
         alone: bytes | None = None
-        found = read_rows(self._blobs, batch, facts, table, progress.offset, run)
-        if not small:
-            # One block is read while the last one is scored and the one before it staged.
-            found = ahead(found)
+        read = read_rows(self._blobs, batch, facts, table, progress.offset, run)
+        # One block is read while the last one is scored and the one before it staged.
+        found = read if small else Ahead(read)
         async with aclosing(found), _Staging(self._blobs, job) as staging:
-            async for block, rows in found:
+            async for end, rows in found:
                 if alone is not None:
                     await staging.stage(blocks[-1], alone)
                     alone = None
                 scored: Scored = await run(table.score, rows, row)
+                del rows  # the next ones are being read
                 self._check_model(scored)
                 if not scored.content:
                     continue  # blank lines: storage takes no empty block
                 row += scored.counts.rows
-                blocks.append(
-                    DataBlock(plan, len(blocks), block.end, scored.counts, len(scored.content))
-                )
+                blocks.append(DataBlock(plan, len(blocks), end, scored.counts, len(scored.content)))
                 stopping = self._stopping() and not small
                 if len(blocks) == 1 and job.marker is None and not stopping:
                     alone = scored.content

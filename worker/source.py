@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from shared.errors import InputMissing, NotFound
 from shared.gunzip import Gunzip
@@ -21,14 +21,14 @@ Run = Callable[..., Any]
 
 async def read_rows(
     blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
-) -> AsyncGenerator[tuple[Block, Any]]:
-    """Blocks that begin at or behind `offset`, with their rows read and checked.
+) -> AsyncGenerator[tuple[int, Any]]:
+    """Of blocks that begin at or behind `offset`: where each ends, its rows, read and checked.
 
     `facts` are of the input blob, if there is one.
     """
     async with aclosing(_blocks(blobs, batch, facts, table, offset, run)) as blocks:
         async for block in blocks:
-            yield block, await run(table.read, block)
+            yield block.end, await run(table.read, block)
 
 
 async def _blocks(
@@ -64,7 +64,7 @@ async def _pieces(
         start = offset
     if start >= facts.size:
         return
-    async with aclosing(ahead(_chunks(blobs, source, facts, start))) as chunks:
+    async with aclosing(Ahead(_chunks(blobs, source, facts, start))) as chunks:
         if not source.gzip:
             async for chunk in chunks:
                 yield chunk
@@ -99,18 +99,36 @@ async def _chunks(
         raise InputMissing("the input blob was deleted while it was read") from error
 
 
-async def ahead(source: AsyncGenerator[T]) -> AsyncGenerator[T]:
-    """Get the next thing while the last one is worked on."""
-    pending = asyncio.ensure_future(anext(source, None))
-    try:
-        while (piece := await pending) is not None:
-            pending = asyncio.ensure_future(anext(source, None))
-            yield piece
-    finally:
-        pending.cancel()
-        with suppress(Exception, asyncio.CancelledError):
-            await pending
-        await source.aclose()
+class Ahead(Generic[T]):
+    """Gets the next thing of `source` while the last one is worked on; keeps no other.
+
+    (A generator would hold the last one, too, until it is asked again.)
+    """
+
+    def __init__(self, source: AsyncGenerator[T]) -> None:
+        self._source = source
+        self._pending: asyncio.Future[T | None] | None = None
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        thing = await (self._pending or self._get())
+        if thing is None:
+            raise StopAsyncIteration
+        self._pending = self._get()
+        return thing
+
+    def _get(self) -> asyncio.Future[T | None]:
+        return asyncio.ensure_future(anext(self._source, None))
+
+    async def aclose(self) -> None:
+        """Give up what is being got, and close the source."""
+        if self._pending is not None:
+            self._pending.cancel()
+            with suppress(Exception, asyncio.CancelledError):
+                await self._pending
+        await self._source.aclose()
 
 
 async def _stepwise(blocks: Iterator[Block], run: Run) -> AsyncIterator[Block]:

@@ -6,10 +6,13 @@ Over Azurite by the account's key and by a shared access signature.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import uuid
 from collections.abc import AsyncIterator
 
 import pytest
+from azure.storage.blob import ContentSettings
+from azure.storage.blob.aio import BlobClient
 
 from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound
 from shared.ports import Blobs
@@ -197,3 +200,22 @@ async def test_a_container_that_is_not_there_is_named(blobs: Blobs, name: str) -
         await blobs.facts("no-such-container", name)
     with pytest.raises(NotFound, match="ContainerNotFound"):
         await blobs.stage("no-such-container", name, block(0), b"x")
+
+
+async def test_nothing_is_read_behind_a_blobs_end(blobs: Blobs, name: str) -> None:
+    await blobs.create("scores", name, b"first", "text/csv")
+
+    assert await content(blobs, name, 5) == b""
+
+
+@pytest.mark.azurite
+async def test_a_blob_is_read_as_it_is_stored(connection_string: str, name: str) -> None:
+    packed = gzip.compress(b"age,sex\n60,male\n" * 400_000, 0)  # more than one piece
+    async with open_azurite(connection_string) as storage:
+        await storage.blobs().create_container("scores")
+        async with BlobClient.from_connection_string(connection_string, "scores", name) as client:
+            await client.upload_blob(
+                packed, content_settings=ContentSettings(content_encoding="gzip")
+            )
+
+        assert await content(storage.blobs(), name) == packed

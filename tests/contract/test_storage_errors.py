@@ -65,15 +65,24 @@ async def refusing(
     body: str = "",
 ) -> AsyncIterator[tuple[Storage, Refusals]]:
     refusals = Refusals(status, code, headers or {}, delay, body)
+    async with serving(refusals.answer) as storage:
+        yield storage, refusals
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[Storage]:
+    """Storage that answers everything so."""
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", refusals.answer)
+    app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     try:
         async with open_azurite(connection_string(port, port)) as storage:
-            yield storage, refusals
+            yield storage
     finally:
         await runner.cleanup()
 
@@ -206,19 +215,61 @@ async def test_an_answer_that_is_no_answer_may_pass(body: str) -> None:
             await storage.queue("q").receive(1, 60)
 
 
-@pytest.mark.parametrize("call", ["create", "stage", "receive", "delete"])
-async def test_a_busy_storage_is_asked_again_twice(call: str) -> None:
+async def test_a_busy_storage_is_asked_again_twice() -> None:
     async with refusing(503, "ServerBusy") as (storage, refusals):
-        calls: dict[str, Callable[[], Awaitable[object]]] = {
-            "create": lambda: storage.blobs().create("scores", "s", b"x", "text/csv"),
-            "stage": lambda: storage.blobs().stage("scores", "s", "0" * 64, b"x"),
-            "receive": lambda: storage.queue("q").receive(1, 60),
-            "delete": lambda: storage.queue("q").delete(MESSAGE),
-        }
         with pytest.raises(StorageUnavailable, match="503 ServerBusy"):
-            await calls[call]()
+            await storage.blobs().create("scores", "s", b"x", "text/csv")
 
     assert refusals.requests == 3
+
+
+class _Download:
+    """A blob of three bytes, of which the first `broken` answers break off after one."""
+
+    def __init__(self, broken: int) -> None:
+        self.requests = 0
+        self._broken = broken
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests += 1
+        headers = {"Content-Range": "bytes 0-2/3", "Content-Length": "3"}
+        response = web.StreamResponse(status=206, headers=headers)
+        await response.prepare(request)
+        await response.write(b"o")
+        if self.requests <= self._broken:
+            assert request.transport is not None
+            request.transport.abort()
+        else:
+            await response.write(b"ne")
+        return response
+
+
+async def _download(broken: int) -> tuple[bytes | ScorerError, int]:
+    """What is read of such a blob, and how many requests that takes."""
+    download = _Download(broken)
+    async with serving(download.answer) as storage:
+        try:
+            pieces = [piece async for piece in storage.blobs().chunks("incoming", "a.csv", "1")]
+        except ScorerError as error:
+            return error, download.requests
+        return b"".join(pieces), download.requests
+
+
+async def test_a_download_that_breaks_off_is_begun_again() -> None:
+    assert await _download(broken=2) == (b"one", 3)
+
+
+async def test_a_download_that_breaks_off_three_times_may_pass() -> None:
+    found, requests = await _download(broken=3)
+
+    assert isinstance(found, StorageUnavailable)
+    assert requests == 3
+
+
+async def test_an_answer_without_the_blobs_size_may_pass() -> None:
+    async with refusing(200, body="<html>") as (storage, _):
+        with pytest.raises(StorageUnavailable, match="cannot be read"):
+            [chunk async for chunk in storage.blobs().chunks("incoming", "a.csv", "1")]
 
 
 async def test_an_identity_signs_by_its_token() -> None:
