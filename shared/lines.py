@@ -20,6 +20,7 @@ from shared.tables import NO_LINES, ROW_BYTES, TOO_LONG, Block, Limits, Lines
 Places = NDArray[np.int64]
 
 CACHED = 256 << 10
+SMALL = 64 << 10
 QUOTE, NEWLINE, RETURN = ord('"'), ord("\n"), ord("\r")
 
 
@@ -30,7 +31,7 @@ class LineSplitter:
         """`separator` of cells: quotes then hide line ends; None: every line end counts."""
         self._limits = limits
         self._separator = ord(separator) if separator else None
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         """What is to be cut, in pieces: they become one when it is."""
         self._size = 0
         self._position = position
@@ -82,9 +83,14 @@ class LineSplitter:
             yield self._block(0, NO_LINES)
 
     def _add(self, piece: bytes) -> None:
-        if piece:
+        self._size += len(piece)
+        if len(piece) > SMALL:
             self._pieces.append(piece)
-            self._size += len(piece)
+        elif piece:
+            # Many small ones would take many times their content.
+            if not (self._pieces and isinstance(self._pieces[-1], bytearray)):
+                self._pieces.append(bytearray())
+            self._pieces[-1] += piece
 
     def _take(self) -> bytes:
         """All that is to be cut; it is kept here no longer."""

@@ -14,15 +14,25 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from azure.core.exceptions import HttpResponseError
-from azure.core.pipeline import AsyncPipeline
-from azure.core.pipeline.policies import AsyncBearerTokenCredentialPolicy
+from azure.core.pipeline import AsyncPipeline, PipelineRequest
+from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
+
+# Not public; azure.core's own would not ask for a token of the account's tenant when refused.
+from azure.storage.blob._shared.policies_async import AsyncStorageBearerTokenCredentialPolicy
 from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 from azure.storage.queue.aio import QueueServiceClient
 
 SCOPE = "https://storage.azure.com/.default"
 """What a token of an identity is asked for."""
+
+
+class _Date(SansIOHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+    """Dates each try of a request, before it is signed."""
+
+    def on_request(self, request: PipelineRequest[HttpRequest]) -> None:
+        request.http_request.headers["x-ms-date"] = formatdate(usegmt=True)
 
 
 class RestService:
@@ -41,12 +51,13 @@ class RestService:
         self._version = str(client.api_version)
         credential = client.credential  # with an account's key, a policy that signs with it
         if hasattr(credential, "get_token"):
-            credential = AsyncBearerTokenCredentialPolicy(credential, SCOPE)
-        policies: list[Any] = [ExponentialRetry(**retries), credential]
+            credential = AsyncStorageBearerTokenCredentialPolicy(credential, SCOPE)
+        policies: list[Any] = [ExponentialRetry(**retries), _Date(), credential]
         self._pipeline = AsyncPipeline[HttpRequest, AsyncHttpResponse](transport, policies)
 
     async def send(
         self,
+        expected: int,
         method: str,
         path: str,
         query: Mapping[str, str | int] | None = None,
@@ -55,26 +66,23 @@ class RestService:
         *,
         stream: bool = False,
     ) -> AsyncHttpResponse:
-        """Send one request; `path` is not quoted. Returns the answer when it is a success.
+        """Send one request; `path` is not quoted. Returns the answer of the `expected` status.
 
         With `stream` its content is still to be read. Raises the SDKs' exceptions:
-        `HttpResponseError` with the service's `error_code` for any other answer, another
-        `AzureError` when there is none.
+        `HttpResponseError` with the service's `error_code` for any other answer (of a success that
+        is not this one, too: something else than storage gave it), another `AzureError` when there
+        is none.
         """
         url = f"{self._url}/{quote(path, safe='~/')}"
         asked = "&".join(filter(None, (urlencode(query or {}, quote_via=quote), self._signature)))
         request = HttpRequest(
             method,
             f"{url}?{asked}" if asked else url,
-            headers={
-                "x-ms-version": self._version,
-                "x-ms-date": formatdate(usegmt=True),
-                **(headers or {}),
-            },
+            headers={"x-ms-version": self._version, **(headers or {})},
             content=content,
         )
         response = (await self._pipeline.run(request, stream=stream)).http_response
-        if not 200 <= response.status_code < 300:
+        if response.status_code != expected:
             if stream:
                 await response.read()
             error = HttpResponseError(response=response)

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import math
+import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -153,7 +154,7 @@ def _translated() -> Iterator[None]:
         yield
     except AzureError as error:
         raise _meaning(error) from error
-    except ElementTree.ParseError as error:  # as in `_received`, of an answer that the SDKs read
+    except (ElementTree.ParseError, LookupError, zlib.error) as error:  # as in `_received`
         raise StorageUnavailable("storage's answer cannot be read") from error
     except (TimeoutError, OSError) as error:
         raise StorageUnavailable(
@@ -283,7 +284,7 @@ def _received(content: bytes) -> list[Message]:
             )
             for text in (message.findtext for message in messages)
         ]
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError, OverflowError) as error:
         # Of something between us and storage, or with characters that XML cannot hold.
         raise StorageUnavailable("storage's answer cannot be read") from error
 
@@ -304,6 +305,7 @@ class StorageQueue:
     @_answers
     async def receive(self, limit: int, visibility: float) -> list[Message]:
         answer = await self._rest.send(
+            200,
             "GET",
             self._messages,
             {"numofmessages": limit, "visibilitytimeout": math.ceil(visibility)},
@@ -325,7 +327,7 @@ class StorageQueue:
     async def delete(self, message: Message) -> None:
         with _translated(), _lost_when_gone():
             await self._rest.send(
-                "DELETE", f"{self._messages}/{message.id}", {"popreceipt": message.receipt}
+                204, "DELETE", f"{self._messages}/{message.id}", {"popreceipt": message.receipt}
             )
 
     @_answers
@@ -343,6 +345,20 @@ class StorageQueue:
                 await self._client.create_queue()
         except AlreadyExists:
             pass
+
+
+class _NothingThere(Exception):
+    """A range was asked for behind a blob's end."""
+
+
+def _size_of(content_range: str, piece: bytes, offset: int) -> int:
+    """Size of the blob of which this is the piece that was asked for."""
+    stated, _, size = content_range.partition("/")
+    if not piece and size == str(offset):  # Azurite's way to say that the blob ends there
+        return offset
+    if not piece or stated != f"bytes {offset}-{offset + len(piece) - 1}" or not size.isdecimal():
+        raise StorageUnavailable("storage's answer cannot be read")
+    return int(size)
 
 
 def _base64(content: bytes) -> str:
@@ -394,35 +410,45 @@ class StorageBlobs:
     async def chunks(
         self, container: str, name: str, etag: str, offset: int = 0
     ) -> AsyncIterator[bytes]:
-        size = None
+        path, size = f"{container}/{name}", None
         while size is None or offset < size:
-            with _translated():
-                piece, size = await self._piece(f"{container}/{name}", etag, offset)
+            try:
+                with _translated():
+                    piece, whole = await self._piece(path, etag, offset)
+            except _NothingThere:
+                if size is None:
+                    return
+                raise StorageUnavailable("storage's answers contradict each other") from None
+            if size not in (None, whole):
+                raise StorageUnavailable("storage's answers contradict each other")
+            size = whole
             if piece:
                 yield piece
             offset += len(piece)
 
     async def _piece(self, path: str, etag: str, offset: int) -> tuple[bytes, int]:
-        """A piece of a blob as it is stored, never unpacked, and the size of the whole."""
+        """A piece of a blob as it is stored, never unpacked, and the size of the whole.
+
+        Raises `_NothingThere` where the blob has ended before.
+        """
         headers = {"x-ms-range": f"bytes={offset}-{offset + CHUNK - 1}", "If-Match": f'"{etag}"'}
         tries = READ_TRIES
         while True:
             try:
-                async with await self._rest.send(
-                    "GET", path, headers=headers, stream=True
-                ) as answer:
-                    size = answer.headers.get("Content-Range", "").rpartition("/")[2]
-                    if not size.isdecimal():
-                        raise StorageUnavailable("storage's answer cannot be read")
-                    return b"".join([part async for part in answer.iter_raw()]), int(size)
-            except (IncompleteReadError, ServiceRequestError, ServiceResponseError):
-                tries -= 1  # it broke off
-                if not tries:
-                    raise
+                answer = await self._rest.send(206, "GET", path, headers=headers, stream=True)
             except HttpResponseError as error:
-                if error.status_code != 416:
-                    raise
-                return b"", offset  # the blob ends before
+                if error.status_code == 416:
+                    raise _NothingThere from error
+                raise
+            async with answer:
+                try:
+                    piece = b"".join([part async for part in answer.iter_raw()])
+                except (IncompleteReadError, ServiceRequestError, ServiceResponseError):
+                    tries -= 1  # it broke off
+                    if not tries:
+                        raise
+                else:
+                    return piece, _size_of(answer.headers.get("Content-Range", ""), piece, offset)
             await asyncio.sleep(1)
 
     @_answers
@@ -443,7 +469,7 @@ class StorageBlobs:
         }
         with _exists_where_refused():
             answer = await self._rest.send(
-                "PUT", f"{container}/{name}", headers=headers, content=content
+                201, "PUT", f"{container}/{name}", headers=headers, content=content
             )
         return BlobFacts(bare_etag(answer.headers["ETag"]), len(content), dict(metadata))
 
@@ -453,6 +479,7 @@ class StorageBlobs:
         # its own, computed in JavaScript: a third of all that it did for a large file.
         md5 = hashlib.md5(content, usedforsecurity=False).digest()
         await self._rest.send(
+            201,
             "PUT",
             f"{container}/{name}",
             {"comp": "block", "blockid": _base64(block.encode())},

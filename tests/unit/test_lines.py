@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 from collections.abc import Iterable
 
 import numpy as np
@@ -169,9 +170,23 @@ def test_an_open_quote_is_not_kept_in_memory() -> None:
     for piece in [b'a,b\n"', *[b"x\n" * 50_000] * 40]:
         list(splitter.feed(piece))
 
-        assert splitter._size < 2 << 20
+        assert splitter._size == sum(map(len, splitter._pieces)) < 2 << 20
     with pytest.raises(BadFile, match="byte 4"):
         list(splitter.finish())
+
+
+def test_many_small_pieces_take_no_more_than_their_content() -> None:
+    splitter = LineSplitter(Limits(size=1 << 20), 0, ",")
+
+    tracemalloc.start()
+    for _ in range(1 << 16):
+        assert list(splitter.feed(b"a,")) == list(splitter.feed(b"b\n")) == []
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 1 << 20
+    content = b"".join(block.lines.content for block in splitter.finish())
+    assert content == b"a,b\n" * (1 << 16)
 
 
 def test_without_a_separator_quotes_hide_nothing() -> None:
