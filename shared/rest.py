@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from azure.core.exceptions import HttpResponseError
-from azure.core.pipeline import AsyncPipeline, PipelineRequest
-from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.core.pipeline import AsyncPipeline
+from azure.core.pipeline.policies import AsyncHTTPPolicy
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 
@@ -28,11 +28,12 @@ SCOPE = "https://storage.azure.com/.default"
 """What a token of an identity is asked for."""
 
 
-class _Date(SansIOHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+class _Date(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
     """Dates each try of a request, before it is signed."""
 
-    def on_request(self, request: PipelineRequest[HttpRequest]) -> None:
+    async def send(self, request: Any) -> Any:
         request.http_request.headers["x-ms-date"] = formatdate(usegmt=True)
+        return await self.next.send(request)
 
 
 class RestService:

@@ -45,8 +45,15 @@ MUTANTS = [
     Mutant(
         "the summary is create-only",
         "shared/storage.py",
-        "overwrite=False",
-        "overwrite=True",
+        '            "If-None-Match": "*",\n',
+        "",
+        CONTRACT,
+    ),
+    Mutant(
+        "only the answer of a write that was done is a success",
+        "shared/rest.py",
+        "if response.status_code != expected:",
+        "if response.status_code >= 300:",
         CONTRACT,
     ),
     Mutant(

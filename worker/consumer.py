@@ -131,8 +131,9 @@ class Consumer:
     @property
     def _room(self) -> int:
         """Messages that may be asked for now."""
-        taken = len(self._running) + self._asked
-        return min(self._slots - taken, IN_HAND * self._slots - taken - len(self._ending))
+        if len(self._ending) > (IN_HAND - 1) * self._slots:
+            return 0  # for all free slots or none: one look a message would be a call for each
+        return self._slots - len(self._running) - self._asked
 
     async def _take(self) -> None:
         while not self.stopping:

@@ -60,8 +60,8 @@ async def consume(storage: Storage, name: str, slots: int) -> float:
         task.add_done_callback(among.discard)
 
     while True:
-        free = min(slots - asked, IN_HAND * slots - asked - len(ending))
-        if free > 0 and not empty:
+        free = slots - asked
+        if free > 0 and len(ending) <= (IN_HAND - 1) * slots and not empty:
             asked += free
             start(look(free), looking)
         elif busy := looking | ending:

@@ -190,6 +190,31 @@ def test_the_look_for_more_goes_out_before_light_results(artifact: Artifact, goo
     run_virtually(scene())
 
 
+def test_slow_ends_do_not_make_a_look_of_each_message(artifact: Artifact, good: Sent) -> None:
+    looks: list[object] = []
+    deletes = 0
+
+    async def hook(moment: Moment) -> None:
+        nonlocal deletes
+        if moment.when != "before":
+            return
+        if moment.call == "receive":
+            looks.append(moment.args[0])
+        if moment.call == "delete":
+            deletes += 1
+            await asyncio.sleep(1 + deletes % 7)
+
+    async def scene() -> None:
+        world = World(artifact)
+        batches = await submit_many(world, good, 40)
+        await world.emptied(world.worker(hook, slots=4))
+
+        assert looks[:10] == [4] * 10
+        await check_world(Watch(world.blobs), world, *batches)
+
+    run_virtually(scene())
+
+
 def test_a_slot_that_gets_free_does_not_wait_for_a_look_under_way(
     artifact: Artifact, good: Sent
 ) -> None:
