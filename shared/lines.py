@@ -20,7 +20,9 @@ from shared.tables import NO_LINES, ROW_BYTES, TOO_LONG, Block, Limits, Lines
 Places = NDArray[np.int64]
 
 CACHED = 256 << 10
+"""Bytes that are looked through at once: the places found in them stay in the core's cache."""
 SMALL = 64 << 10
+"""Pieces up to this size are kept as one."""
 QUOTE, NEWLINE, RETURN = ord('"'), ord("\n"), ord("\r")
 
 
