@@ -18,15 +18,15 @@ def main() -> int:
     # NumPy has no large sums here, and a thread for each core would take time to start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports are most of a start; here, `startup_seconds` counts them.
-    from shared.artifact import load_artifact
+    from shared.records.artifact import load_artifact
     from shared.settings import ApiSettings, load_settings
 
     gc.collect()  # what pydantic leaves behind has room for the rest
     from api.app import create_app
     from api.server import serve, serve_metrics
     from shared import metrics
-    from shared.errors import StartupError
     from shared.logs import configure_logging
+    from shared.records.errors import StartupError
 
     try:
         settings = load_settings(ApiSettings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from api import health, predict
 from api.door import Door
 from api.store import Connection, Store, connect
-from shared.scoring import Scorer
+from shared.records.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from api.routes import Route
-    from shared.artifact import Artifact
+    from shared.records.artifact import Artifact
     from shared.settings import ApiSettings
 
 

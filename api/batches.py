@@ -22,13 +22,13 @@ from api.progress import state_of
 from api.routes import JsonAnswer, Routes, check_accept, flag, flag_parameter
 from api.submission import Asked
 from api.transfers import Download, Room, receive_blocks
-from shared.message import BATCH_ID
-from shared.results import read_summary
+from shared.batches.message import BATCH_ID
+from shared.batches.results import read_summary
 from shared.trace import TRACEPARENT
 
 if TYPE_CHECKING:
     from api.store import Store
-    from shared.message import Format
+    from shared.files.formats import Format
     from shared.settings import ApiSettings
 
 log = logging.getLogger(__name__)

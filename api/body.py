@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from api.problems import Fault, Problem
 from api.routes import header
-from shared.strict_json import parse_json
+from shared.records.strict_json import parse_json
 
 if TYPE_CHECKING:
     from shared.settings import ApiSettings

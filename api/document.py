@@ -12,7 +12,7 @@ from api.problems import JSON, KINDS, PROBLEM
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.artifact import Golden, Manifest
+    from shared.records.artifact import Golden, Manifest
 
 RETRIES = frozenset({409, 503})
 """Statuses that come with Retry-After."""

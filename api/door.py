@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from api.problems import RETRY_AFTER, Problem, problem_of, respond, retry_after
 from shared import metrics
-from shared.errors import StorageError
+from shared.records.errors import StorageError
 from shared.trace import TRACEPARENT
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from api.routes import Route
     from api.store import Store
-    from shared.artifact import Artifact
-    from shared.scoring import Scorer
+    from shared.records.artifact import Artifact
+    from shared.records.scoring import Scorer
     from shared.settings import ApiSettings
 
 

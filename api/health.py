@@ -11,7 +11,7 @@ from api.routes import JsonAnswer, Routes
 
 if TYPE_CHECKING:
     from api.routes import Route
-    from shared.artifact import Artifact
+    from shared.records.artifact import Artifact
 
 
 def routes(artifact: Artifact) -> list[Route]:

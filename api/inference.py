@@ -22,8 +22,8 @@ from shared import metrics
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from shared.artifact import Artifact, Manifest
-    from shared.scoring import Scorer
+    from shared.records.artifact import Artifact, Manifest
+    from shared.records.scoring import Scorer
     from shared.settings import ApiSettings
 
 PLATFORMS = {"onnx": "onnxruntime_onnx", "sklearn": "sklearn_joblib"}

@@ -15,8 +15,8 @@ import numpy as np
 from api.problems import Fault, Problem, faults_of
 from api.tensors import NAMED_FAULTS, malformed, read_tensor
 from shared import metrics
-from shared.columns import faults as column_faults
-from shared.errors import RecordRejected
+from shared.records.columns import faults as column_faults
+from shared.records.errors import RecordRejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from api.tensors import InputTensor
-    from shared.fields import Field, FieldTable, Rejection
-    from shared.ports import Matrix
+    from shared.records.errors import FieldError
+    from shared.records.schema import FieldSpec, FieldTable
+    from shared.records.scoring import Matrix
 
 
 class Column(NamedTuple):
@@ -111,7 +112,7 @@ def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Colum
         raise Problem("record_rejected", faults=tuple(faults[:NAMED_FAULTS]))
 
 
-def _rejections(field: Field, value: float) -> tuple[Rejection, ...]:
+def _rejections(field: FieldSpec, value: float) -> tuple[FieldError, ...]:
     try:
         read = field.read(value)
     except RecordRejected as error:

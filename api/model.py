@@ -15,7 +15,7 @@ from api.routes import JsonAnswer, Routes, check_accept
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.artifact import Artifact
+    from shared.records.artifact import Artifact
 
 CARD = "model_card.html"
 # The card is one file that carries its style and its pictures.

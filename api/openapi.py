@@ -11,13 +11,14 @@ from api.document import ref
 from api.door import PROBES
 from api.problems import KINDS
 from api.tensors import InferRequest
-from shared.fields import CODES, MISSING, RECORD_ID, RECORD_ID_LENGTH
+from shared.records.errors import CODES
+from shared.records.schema import MISSING, RECORD_ID, RECORD_ID_LENGTH
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from shared.artifact import Manifest
-    from shared.fields import Field
+    from shared.records.artifact import Manifest
+    from shared.records.schema import FieldSpec
     from shared.settings import ApiSettings
 
 
@@ -132,7 +133,7 @@ _ID = {
 }
 
 
-def _field(field: Field) -> dict[str, Any]:
+def _field(field: FieldSpec) -> dict[str, Any]:
     schema = field.json_schema
     if "anyOf" not in schema:
         return schema

@@ -14,19 +14,19 @@ from api.problems import Fault, Problem, entry, faults_of
 from api.routes import JsonText, Routes, check_accept, encode, flag, flag_parameter
 from api.turns import TurnScorer
 from shared import metrics
-from shared.errors import RecordRejected
-from shared.fields import NAMED_UNKNOWN, RECORD_ID, Record, Rejection, printable, read_id
-from shared.scoring import Score, Scorer, shortest
-from shared.strict_json import DuplicateKeys
+from shared.records.errors import FieldError, RecordRejected
+from shared.records.schema import NAMED_UNKNOWN, RECORD_ID, Record, printable, read_id
+from shared.records.scoring import Score, Scorer, shortest
+from shared.records.strict_json import DuplicateKeys
 
 if TYPE_CHECKING:
-    from shared.artifact import Manifest
-    from shared.fields import FieldTable
+    from shared.records.artifact import Manifest
+    from shared.records.schema import FieldTable
     from shared.settings import ApiSettings
 
 
 NO_OBJECT = "a record must be a JSON object"
-NO_ANSWER = RecordRejected((Rejection("model_error"),))
+NO_ANSWER = RecordRejected((FieldError("model_error"),))
 
 
 def routes(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> Routes:
@@ -85,12 +85,12 @@ def _read(table: FieldTable, item: object) -> Record:
     """Check parsed JSON that should be a record. Raises `RecordRejected`."""
     if isinstance(item, list):
         hint = "send arrays to /predict/many"
-        raise RecordRejected((Rejection("malformed", limit=NO_OBJECT, hint=hint),))
+        raise RecordRejected((FieldError("malformed", limit=NO_OBJECT, hint=hint),))
     if not isinstance(item, dict):
-        raise RecordRejected((Rejection("malformed", limit=NO_OBJECT),))
+        raise RecordRejected((FieldError("malformed", limit=NO_OBJECT),))
     if isinstance(item, DuplicateKeys):
         names = item.names[:NAMED_UNKNOWN]
-        raise RecordRejected(tuple(Rejection("duplicate_field", printable(n)) for n in names))
+        raise RecordRejected(tuple(FieldError("duplicate_field", printable(n)) for n in names))
     return table.read(item)
 
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from shared.errors import RecordRejected, StorageError, StorageUnavailable
-from shared.fields import Rejection
-from shared.scoring import ModelFault
+from shared.records.errors import FieldError, RecordRejected, StorageError, StorageUnavailable
+from shared.records.scoring import ModelFault
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -153,7 +152,7 @@ def at(pointer: str, name: str | None = None) -> str:
     return pointer if name is None else f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
-def faults_of(rejections: Iterable[Rejection], pointer: str = "") -> tuple[Fault, ...]:
+def faults_of(rejections: Iterable[FieldError], pointer: str = "") -> tuple[Fault, ...]:
     """The faults of a record that stands at `pointer`."""
     return tuple(
         Fault(

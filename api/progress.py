@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from api.problems import Problem
-from shared.results import counts_so_far, is_known, read_summary
+from shared.batches.results import counts_so_far, is_known, read_summary
 
 if TYPE_CHECKING:
-    from shared.ports import Blobs
-    from shared.tables import Counts
+    from shared.batches.ports import Blobs
+    from shared.records.counts import Counts
 
 SHOWN = (
     "reason",

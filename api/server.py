@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.body import BODY_IS_HERE
-from shared.errors import StartupError
+from shared.records.errors import StartupError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

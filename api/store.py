@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api.problems import STORAGE_RETRY_AFTER, Problem, retry_after
-from shared.results import SCORES, UPLOADS
+from shared.batches.results import SCORES, UPLOADS
 
 if TYPE_CHECKING:
-    from shared.ports import Blobs, Queue
+    from shared.batches.ports import Blobs, Queue
     from shared.settings import ApiSettings
 
 
@@ -45,7 +45,7 @@ async def connect(settings: ApiSettings) -> Connection:
 
 
 def _azure() -> Any:
-    from shared import storage
+    from shared.storage import azure as storage
 
     return storage
 

@@ -14,16 +14,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from api.problems import Problem
-from shared.errors import AlreadyExists, BlocksGone
-from shared.message import Envelope, EnvelopeInput, EnvelopeOptions
-from shared.results import UPLOADS, read_summary
+from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
+from shared.batches.results import UPLOADS, read_summary
+from shared.records.errors import AlreadyExists, BlocksGone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from api.store import Connection
-    from shared.message import Format
-    from shared.ports import Blobs
+    from shared.batches.ports import Blobs
+    from shared.files.formats import Format
 
 GZIP = b"\x1f\x8b"
 """What each gzip file begins with."""

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from api.body import parse
 from api.problems import Fault, Problem, at
-from shared.scoring import shortest
+from shared.records.scoring import shortest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from shared.fields import Record
-from shared.scoring import Score, Scorer
+from shared.records.schema import Record
+from shared.records.scoring import Score, Scorer
 
 
 class TurnScorer:

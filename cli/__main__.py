@@ -43,8 +43,8 @@ def version(asked: bool) -> None:
     if not asked:
         return
     from shared import __version__
-    from shared.artifact import read_manifest
-    from shared.errors import StartupError
+    from shared.records.artifact import read_manifest
+    from shared.records.errors import StartupError
 
     print(f"heart-scorer {__version__}")
     try:

@@ -14,9 +14,10 @@ from cli.outcome import column_lines
 from cli.output import Exit
 
 if TYPE_CHECKING:
-    from shared.message import Format
-    from shared.ports import Matrix, Vector
-    from shared.tables import Counts, Table
+    from shared.files.base import Table
+    from shared.files.formats import Format
+    from shared.records.counts import Counts
+    from shared.records.scoring import Matrix, Vector
 
 
 class NoModel:
@@ -39,8 +40,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say which rows of a file the worker would reject, and why."""
-    from shared.artifact import read_manifest
-    from shared.errors import BadFile
+    from shared.records.artifact import read_manifest
+    from shared.records.errors import BadFile
 
     kind, packed = format_or_exit(file.name)
     with exit_if_refused(file.name):
@@ -58,9 +59,10 @@ def check(
 
 def examine(file: Path, kind: Format, *, packed: bool, manifest: Any, first: int) -> dict[str, Any]:
     """Counts, and the first rows of each code with their reasons. Raises `BadFile`."""
-    from shared.formats import open_table
-    from shared.scoring import Scorer
-    from shared.tables import Counts, Limits, Options
+    from shared.files.base import Limits, Options
+    from shared.files.formats import open_table
+    from shared.records.counts import Counts
+    from shared.records.scoring import Scorer
 
     scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
     table = open_table(kind, scorer, Options(), Limits())

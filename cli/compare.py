@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from shared.artifact import Artifact
-    from shared.message import Format
+    from shared.files.formats import Format
+    from shared.records.artifact import Artifact
 
 
 def compare(
@@ -34,7 +34,7 @@ def differences(old: Path, new: Path, file: Path) -> dict[str, Any]:
     """How two artifacts differ on a file. Raises `StartupError` and `BadFile`."""
     import numpy as np
 
-    from shared.artifact import load_artifact
+    from shared.records.artifact import load_artifact
 
     kind, packed = format_or_exit(file.name)
     first, second = load_artifact(old), load_artifact(new)
@@ -66,7 +66,7 @@ def probabilities(
     """Probability of each row, [rows]; NaN where it is rejected. Raises `BadFile`."""
     import numpy as np
 
-    from shared.scoring import Scorer
+    from shared.records.scoring import Scorer
 
     scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
     rows = scored_rows(file, kind, scorer, packed=packed)

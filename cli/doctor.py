@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import Exit
-from shared.results import INCOMING, SCORES, UPLOADS
+from shared.batches.results import INCOMING, SCORES, UPLOADS
 
 if TYPE_CHECKING:
-    from shared.errors import ScorerError
+    from shared.records.errors import ScorerError
     from shared.settings import StorageSettings
-    from shared.storage import Storage
+    from shared.storage.azure import Storage
 
 SKEW = 60
 """Seconds that this clock may differ from storage's; from 15 minutes on, storage refuses all."""
@@ -94,7 +94,7 @@ def settings() -> list[Finding]:
     """Each setting that differs from its default, with its source; wrong ones by name."""
     from difflib import get_close_matches
 
-    from shared.errors import StartupError
+    from shared.records.errors import StartupError
     from shared.settings import (
         ApiSettings,
         StorageSettings,
@@ -127,8 +127,8 @@ def settings() -> list[Finding]:
 
 def artifact(configured: StorageSettings) -> Finding:
     """Whether the model loads, with all its checks."""
-    from shared.artifact import load_artifact
-    from shared.errors import StartupError
+    from shared.records.artifact import load_artifact
+    from shared.records.errors import StartupError
 
     try:
         loaded = load_artifact(configured.model_dir, configured.model_sha256)
@@ -141,8 +141,8 @@ def artifact(configured: StorageSettings) -> Finding:
 
 async def storage_findings(configured: StorageSettings) -> AsyncIterator[Finding]:
     """Whether storage answers, what it permits, and whose clock is wrong."""
-    from shared.errors import StartupError
-    from shared.storage import open_storage
+    from shared.records.errors import StartupError
+    from shared.storage.azure import open_storage
 
     try:
         async with open_storage(configured) as storage:
@@ -153,8 +153,8 @@ async def storage_findings(configured: StorageSettings) -> AsyncIterator[Finding
 
 
 async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[Finding]:
-    from shared.errors import StorageUnavailable
-    from shared.ports import Message
+    from shared.batches.ports import Message
+    from shared.records.errors import StorageUnavailable
 
     queue, poison = storage.queue(configured.queue), storage.queue(configured.poison_queue)
     blobs = storage.blobs()
@@ -183,7 +183,7 @@ async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[F
 
 
 async def _error_of(call: Callable[[], Awaitable[object]]) -> ScorerError | None:
-    from shared.errors import ScorerError
+    from shared.records.errors import ScorerError
 
     try:
         await call()
@@ -194,7 +194,7 @@ async def _error_of(call: Callable[[], Awaitable[object]]) -> ScorerError | None
 
 def permission(what: str, error: ScorerError | None) -> Finding:
     """What the end of a call that asks for nothing real says of the right to make it."""
-    from shared.errors import NotFound, OwnershipLost
+    from shared.records.errors import NotFound, OwnershipLost
 
     match error:
         case NotFound(reason="ContainerNotFound" | "QueueNotFound"):
@@ -207,7 +207,7 @@ def permission(what: str, error: ScorerError | None) -> Finding:
 
 
 def _mend(error: ScorerError) -> str:
-    from shared.errors import StorageUnavailable
+    from shared.records.errors import StorageUnavailable
 
     match error:
         case StorageUnavailable(why="not_signed_in"):
@@ -223,7 +223,7 @@ def _mend(error: ScorerError) -> str:
 
 async def clock(ask: Callable[[], Awaitable[datetime]]) -> Finding:
     """Whether this clock and the one that is asked agree."""
-    from shared.errors import ScorerError
+    from shared.records.errors import ScorerError
 
     try:
         skew = abs((datetime.now(UTC) - await ask()).total_seconds())

@@ -15,9 +15,9 @@ import typer
 from cli.output import Exit, say
 
 if TYPE_CHECKING:
-    from shared.message import Format
-    from shared.scoring import Scorer
-    from shared.tables import Block, Table
+    from shared.files.base import Block, Table
+    from shared.files.formats import Format
+    from shared.records.scoring import Scorer
 
 PIECE = 2 << 20
 """Bytes read at once."""
@@ -25,7 +25,7 @@ PIECE = 2 << 20
 
 def format_or_exit(name: str) -> tuple[Format, bool]:
     """Format by a file's name, and whether it is gzip; exit 3 when it is none of ours."""
-    from shared.message import format_of
+    from shared.files.formats import format_of
 
     kind, packed = format_of(name)
     if kind is None:
@@ -37,7 +37,7 @@ def format_or_exit(name: str) -> tuple[Format, bool]:
 @contextmanager
 def exit_if_refused(name: str) -> Iterator[None]:
     """Say in a line why an artifact (exit 2) or the file of this name (exit 3) is refused."""
-    from shared.errors import BadFile, StartupError
+    from shared.records.errors import BadFile, StartupError
 
     try:
         yield
@@ -51,7 +51,7 @@ def exit_if_refused(name: str) -> Iterator[None]:
 
 def file_blocks(file: Path, table: Table, *, packed: bool) -> Iterator[Block]:
     """Blocks of a file, unpacked where it is gzip. Raises `BadFile`."""
-    from shared.gunzip import Gunzip
+    from shared.files.gunzip import Gunzip
 
     gunzip = Gunzip() if packed else None
     with file.open("rb") as content:
@@ -65,7 +65,7 @@ def file_blocks(file: Path, table: Table, *, packed: bool) -> Iterator[Block]:
 
 def output_rows(content: bytes, kind: Format, *, header: bool) -> Iterator[dict[str, Any]]:
     """Rows of a piece of output; `header`: it begins with the header line (CSV)."""
-    from shared.tables import OUTPUT_COLUMNS
+    from shared.files.base import OUTPUT_COLUMNS
 
     if kind == "csv":
         lines = io.StringIO(content.decode(), newline="")
@@ -79,8 +79,8 @@ def scored_rows(
     file: Path, kind: Format, scorer: Scorer, *, packed: bool
 ) -> Iterator[tuple[int, float | None]]:
     """Row number and probability of each row; None where it is rejected. Raises `BadFile`."""
-    from shared.formats import open_table
-    from shared.tables import Limits, Options
+    from shared.files.base import Limits, Options
+    from shared.files.formats import open_table
 
     table = open_table(kind, scorer, Options(), Limits())
     row = 1

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Exit, on_terminal, say
-from shared.results import SCORES, read_summary
+from shared.batches.results import SCORES, read_summary
 
 if TYPE_CHECKING:
-    from shared.ports import Blobs
+    from shared.batches.ports import Blobs
 
 LOOK_SECONDS = 5
 """Between two looks at the staged blocks: listing them is a slow call."""
@@ -33,7 +33,7 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, A
     """Poll for the summary, showing progress. None: not until `ends`. Looks once at least."""
     import asyncio
 
-    from shared.errors import StorageUnavailable
+    from shared.records.errors import StorageUnavailable
 
     begun = looked = time.monotonic()
     pause = 0.1
@@ -88,7 +88,7 @@ def _bar(sent: Sent) -> Iterator[Show]:
 
 async def progress(blobs: Blobs, scores_blob: str) -> tuple[int, int]:
     """How far the worker has come: input bytes and rows."""
-    from shared.checkpoint import furthest_blocks
+    from shared.batches.checkpoint import furthest_blocks
 
     done = furthest_blocks(await blobs.staged(SCORES, scores_blob))
     return (

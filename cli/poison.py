@@ -19,7 +19,7 @@ from cli.poison_queue import Entry, Selection, message_of, poison_queue, read_al
 from cli.replay import NotReplayable, replay_one
 
 if TYPE_CHECKING:
-    from shared.ports import Account
+    from shared.batches.ports import Account
 
 app = typer.Typer(help="Batches that failed: list, show, replay, drop.", no_args_is_help=True)
 
@@ -147,7 +147,7 @@ async def _take(
     storage: Account, wanted: set[str], act: Callable[[Account, Entry], Awaitable[str]]
 ) -> Exit:
     """Deal with each entry as soon as it is ours, long before its minute is over."""
-    from shared.errors import OwnershipLost
+    from shared.records.errors import OwnershipLost
 
     code = Exit.DONE
     async with aclosing(walk(poison_queue(storage))) as entries:

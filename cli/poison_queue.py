@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cli.output import say
-from shared.results import SCORES
+from shared.batches.results import SCORES
 
 if TYPE_CHECKING:
-    from shared.ports import Account, Message, Queue
+    from shared.batches.ports import Account, Message, Queue
 
 HIDDEN = 60
 """Seconds that entries are hidden from others while a command looks at them."""
@@ -99,7 +99,7 @@ async def walk(queue: Queue) -> AsyncGenerator[Entry, None]:
     """Each entry once. Those that the caller did not delete are given back at the end."""
     import asyncio
 
-    from shared.errors import OwnershipLost
+    from shared.records.errors import OwnershipLost
 
     taken: dict[str, Message] = {}
 

@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cli.poison_queue import Entry, message_of, poison_queue
-from shared.results import INCOMING, UPLOADS, read_summary
+from shared.batches.results import INCOMING, UPLOADS, read_summary
 
 if TYPE_CHECKING:
-    from shared.message import Batch, EnvelopeInput
-    from shared.ports import Account
+    from shared.batches.message import Batch, EnvelopeInput
+    from shared.batches.ports import Account
 
 LONGEST_ID = 55
 """Characters of a batch id that leave room for `.r2`; a longer one is cut and hashed."""
@@ -28,7 +28,7 @@ class NotReplayable(Exception):
 
 async def replay_one(storage: Account, entry: Entry) -> str:
     """Send an entry's message as a new batch, remove the entry; say so. Raises `NotReplayable`."""
-    from shared.message import Envelope, EnvelopeOptions
+    from shared.batches.message import Envelope, EnvelopeOptions
     from shared.settings import StorageSettings, load_settings
 
     batch = await _read_batch(storage, entry)
@@ -74,9 +74,9 @@ def _base(batch_id: str) -> tuple[str, int]:
 
 async def _input(storage: Account, batch: Batch, new_id: str) -> EnvelopeInput:
     """The blob that the new batch reads; records that came inside the message are put into one."""
-    from shared.errors import AlreadyExists
-    from shared.message import BlobInput, EnvelopeInput
-    from shared.strict_json import DuplicateKeys
+    from shared.batches.message import BlobInput, EnvelopeInput
+    from shared.records.errors import AlreadyExists
+    from shared.records.strict_json import DuplicateKeys
 
     source = batch.input
     if isinstance(source, BlobInput):
@@ -92,7 +92,7 @@ async def _input(storage: Account, batch: Batch, new_id: str) -> EnvelopeInput:
 
 
 async def _read_batch(storage: Account, entry: Entry) -> Batch:
-    from shared.message import Batch, UnreadableMessage, parse_message
+    from shared.batches.message import Batch, UnreadableMessage, parse_message
 
     body = await message_of(storage, entry)
     try:

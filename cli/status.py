@@ -9,11 +9,11 @@ import typer
 
 from cli.outcome import as_text, exit_code
 from cli.output import Exit, say
-from shared.results import SCORES, counts_so_far, is_known, read_summary
+from shared.batches.results import SCORES, counts_so_far, is_known, read_summary
 
 if TYPE_CHECKING:
-    from shared.ports import Blobs
-    from shared.storage import Storage
+    from shared.batches.ports import Blobs
+    from shared.storage.azure import Storage
 
 
 def status(

@@ -11,11 +11,11 @@ import typer
 
 from cli.home import remembered
 from cli.output import Exit, say
-from shared.errors import NotFound, ScorerError, StartupError, StorageUnavailable
+from shared.records.errors import NotFound, ScorerError, StartupError, StorageUnavailable
 from shared.settings import StorageSettings, load_settings
 
 if TYPE_CHECKING:
-    from shared.storage import Storage
+    from shared.storage.azure import Storage
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def take_running() -> bool:
 
 
 async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
-    from shared.storage import open_storage
+    from shared.storage.azure import open_storage
 
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
 

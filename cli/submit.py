@@ -17,11 +17,11 @@ import typer
 from cli.files import format_or_exit
 from cli.outcome import Sent, as_text, download, exit_code, wait_for_summary
 from cli.output import Exit, say
-from shared.results import UPLOADS, read_summary, scores_name
+from shared.batches.results import UPLOADS, read_summary, scores_name
 
 if TYPE_CHECKING:
-    from shared.message import Format
-    from shared.ports import Account, Blobs
+    from shared.batches.ports import Account, Blobs
+    from shared.files.formats import Format
 
 BLOCK = 4 << 20
 """Bytes of one upload request."""
@@ -78,7 +78,7 @@ def submit(
 
 def expand(files: list[Path]) -> list[Path]:
     """Files as named, and of folders those whose name tells a format, in order."""
-    from shared.message import format_of
+    from shared.files.formats import format_of
 
     found: list[Path] = []
     for file in files:
@@ -95,7 +95,7 @@ def expand(files: list[Path]) -> list[Path]:
 
 def check_options(chosen: list[Path], batch_id: str | None, output: Path | None) -> None:
     """Refuse what could only fail later, before anything is sent."""
-    from shared.message import BATCH_ID
+    from shared.batches.message import BATCH_ID
 
     for file in chosen:
         format_or_exit(file.name)
@@ -128,9 +128,9 @@ async def send(storage: Account, file: Path, batch_id: str, *, include_input: bo
 
     Blobs are named as the api names them, so that it knows the batch too.
     """
-    from shared.errors import AlreadyExists, BlocksGone
-    from shared.formats import output_format
-    from shared.message import Envelope, EnvelopeInput, EnvelopeOptions
+    from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
+    from shared.files.formats import output_format
+    from shared.records.errors import AlreadyExists, BlocksGone
     from shared.settings import StorageSettings, load_settings
 
     blobs = storage.blobs()
@@ -173,7 +173,7 @@ async def bind(
     blobs: Blobs, batch_id: str, sha256: str, kind: Format, *, packed: bool, include_input: bool
 ) -> None:
     """Bind the id to its content, once and for all. Raises `BatchIdUsed`."""
-    from shared.errors import AlreadyExists, BatchIdUsed
+    from shared.records.errors import AlreadyExists, BatchIdUsed
 
     request = {
         "sha256": sha256,

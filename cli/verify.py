@@ -16,11 +16,11 @@ import typer
 from cli.files import exit_if_refused, format_or_exit, output_rows, probability_of, scored_rows
 from cli.home import MODEL_DIR
 from cli.output import Exit, say
-from shared.results import read_summary
+from shared.batches.results import read_summary
 
 if TYPE_CHECKING:
-    from shared.ports import Account, Blobs
-    from shared.scoring import Scorer
+    from shared.batches.ports import Account, Blobs
+    from shared.records.scoring import Scorer
 
 TOLERANCE = 1e-6
 """Largest difference between ONNX Runtime's float32 and scikit-learn's float64."""
@@ -52,8 +52,8 @@ def verify(
 
 def verify_file(file: Path, model_dir: Path) -> Comparison:
     """Compare the serving model with scikit-learn on a file."""
-    from shared.artifact import load_artifact
-    from shared.scoring import Scorer
+    from shared.records.artifact import load_artifact
+    from shared.records.scoring import Scorer
 
     kind, packed = format_or_exit(file.name)
     oracle = scikit_learn(model_dir)
@@ -110,9 +110,9 @@ def committed_rows(file: Path, name: str) -> Iterator[tuple[int, float | None]]:
 
 def scikit_learn(model_dir: Path, expected_sha256: str | None = None) -> Scorer:
     """The estimator behind the artifact, its hash checked. Raises `StartupError`."""
-    from shared.artifact import SklearnModel, read_manifest
-    from shared.errors import StartupError
-    from shared.scoring import Scorer
+    from shared.records.artifact import SklearnModel, read_manifest
+    from shared.records.errors import StartupError
+    from shared.records.scoring import Scorer
 
     manifest, sha256 = read_manifest(model_dir)
     if expected_sha256 is not None and sha256 != expected_sha256:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from shared.errors import StartupError
+from shared.records.errors import StartupError
 
 AZURE = {
     "connection_string": "AZURE_STORAGE_CONNECTION_STRING",

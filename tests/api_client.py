@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.store import Connection
-from shared.artifact import Artifact
-from shared.errors import StorageUnavailable
+from shared.records.artifact import Artifact
+from shared.records.errors import StorageUnavailable
 from shared.settings import ApiSettings
 from tests.fakes import FakeBlobs, FakeClock, FakeQueue
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.artifact import Manifest
-from shared.formats import open_table
-from shared.message import Format
-from shared.ports import Matrix, Model
-from shared.scoring import Scorer
-from shared.tables import Block, Counts, Limits, Options, Table
+from shared.files.base import Block, Limits, Options, Table
+from shared.files.formats import Format, open_table
+from shared.records.artifact import Manifest
+from shared.records.counts import Counts
+from shared.records.scoring import Matrix, Model, Scorer
 from tests.fakes_model import FakeModel
 from training.fields import TABLE
 

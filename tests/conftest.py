@@ -12,9 +12,9 @@ from pydantic import SecretStr
 
 from cli.local import LocalError, azurite
 from cli.local import artifact as trained
-from shared.artifact import Artifact, load_artifact
+from shared.records.artifact import Artifact, load_artifact
 from shared.settings import StorageSettings
-from shared.storage import Storage, open_storage
+from shared.storage.azure import Storage, open_storage
 
 
 @pytest.fixture(scope="session")

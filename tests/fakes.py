@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound, OwnershipLost
-from shared.ports import NO_METADATA, BlobFacts, Message, Staged
+from shared.batches.ports import NO_METADATA, BlobFacts, Message, Staged
+from shared.records.errors import AlreadyExists, BlocksGone, InputChanged, NotFound, OwnershipLost
 
 T = TypeVar("T")
 

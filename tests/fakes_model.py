@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.ports import Matrix, Vector
+from shared.records.scoring import Matrix, Vector
 
 
 class FakeModel:

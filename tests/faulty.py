@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from shared.ports import Account, Blobs, Queue
+from shared.batches.ports import Account, Blobs, Queue
 
 Call = Literal[
     "receive", "renew", "delete", "send", "peek", "length", "poison",

@@ -37,21 +37,21 @@ class Mutant:
 MUTANTS = [
     Mutant(
         "the commit is create-only",
-        "shared/storage.py",
+        "shared/storage/azure.py",
         "                match_condition=MatchConditions.IfMissing,\n",
         "",
         CONTRACT,
     ),
     Mutant(
         "the summary is create-only",
-        "shared/storage.py",
+        "shared/storage/azure.py",
         '            "If-None-Match": "*",\n',
         "",
         CONTRACT,
     ),
     Mutant(
         "only the answer of a write that was done is a success",
-        "shared/rest.py",
+        "shared/storage/rest.py",
         "if response.status_code != expected:",
         "if response.status_code >= 300:",
         CONTRACT,
@@ -93,14 +93,14 @@ MUTANTS = [
     ),
     Mutant(
         "a renewal is not tried again by the SDK",
-        "shared/storage.py",
+        "shared/storage/azure.py",
         "                    retry_total=0,\n",
         "",
         CONTRACT,
     ),
     Mutant(
         "the plan stands in the block names",
-        "shared/checkpoint.py",
+        "shared/batches/checkpoint.py",
         '    return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)\n',
         '    return "0" * len(_to_text(int.from_bytes(digest[:8], "big") >> 4, 10))\n',
         ("tests/faults/test_overlap.py", "-k", "upgrade"),

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared.artifact import Artifact
-from shared.message import Envelope, EnvelopeInput, EnvelopeOptions
-from shared.tables import Limits
+from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
 from tests.fakes import FakeBlobs, FakeClock, FakeQueue, VirtualClock
 from tests.faulty import Hook, Moment, faulty_blobs, faulty_queue
 from worker.consumer import Consumer

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.artifact import Manifest
-from shared.fields import Field
+from shared.records.artifact import Manifest
+from shared.records.schema import FieldSpec
 from training import plots
 from training.pipeline import PatternLogisticRegression, Term
 from training.recipe import Recipe
@@ -83,7 +83,7 @@ def _predictors(manifest: Manifest) -> Table:
     )
 
 
-def _predictor(field: Field) -> tuple[str, ...]:
+def _predictor(field: FieldSpec) -> tuple[str, ...]:
     number = field.kind == "number"
     codes = ", ".join(f"{c.code} {c.title or c.word or ''}".strip() for c in field.choices)
     use = "required" if field.required else "optional" if field.used else "checked, not used"
@@ -298,7 +298,7 @@ def _effects(estimator: Any, manifest: Manifest) -> list[Block]:
 
 
 def _effect(
-    estimator: PatternLogisticRegression, place: int, field: Field
+    estimator: PatternLogisticRegression, place: int, field: FieldSpec
 ) -> list[tuple[float, float]]:
     at = sorted(field.codes) if field.kind == "category" else list(field.training)
     rows = np.tile([term.low for term in estimator.terms], (len(at), 1))
@@ -307,7 +307,7 @@ def _effect(
     return [(float(x), float(y)) for x, y in zip(at, contributions, strict=True)]
 
 
-def _codes(field: Field) -> list[str]:
+def _codes(field: FieldSpec) -> list[str]:
     return [f"{choice.code}" for choice in field.choices]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shared.errors import RecordRejected
+from shared.records.errors import RecordRejected
 from training.errors import TrainingError
 from training.fields import TABLE
 from training.recipe import Dataset

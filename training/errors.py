@@ -1,6 +1,6 @@
 """The one error of training."""
 
-from shared.errors import ScorerError
+from shared.records.errors import ScorerError
 
 
 class TrainingError(ScorerError):

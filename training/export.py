@@ -17,7 +17,7 @@ from typing import Any
 
 import joblib
 
-from shared.artifact import MANIFEST, Manifest
+from shared.records.artifact import MANIFEST, Manifest
 from training.errors import TrainingError
 
 LIBRARIES = ("joblib", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn", "skl2onnx")

@@ -7,7 +7,7 @@ by name. Codes start at 0. Ranges for `training` are those of the 303 Cleveland 
 
 from __future__ import annotations
 
-from shared.fields import Choice, Field, FieldTable, Hint
+from shared.records.schema import Choice, FieldSpec, FieldTable, Hint
 
 UCI = "UCI"
 HEART_CSV = "heart.csv"
@@ -33,7 +33,7 @@ def _uci_codes(code: int, text: str) -> Hint:
 _THAL = "UCI's own codes 3, 6 and 7 are 0, 1 and 2 here"
 
 FIELDS = (
-    Field(
+    FieldSpec(
         name="age",
         title="Age",
         kind="number",
@@ -46,7 +46,7 @@ FIELDS = (
         ),
         aliases=("age_years", "years", "patient_age", "alter"),
     ),
-    Field(
+    FieldSpec(
         name="sex",
         title="Sex",
         kind="category",
@@ -57,7 +57,7 @@ FIELDS = (
         hints=(Hint(low=2, high=2, text="female is 0 and male is 1 here, in no case 2"),),
         aliases=("gender", "male", "is_male", "patient_sex"),
     ),
-    Field(
+    FieldSpec(
         name="cp",
         title="Chest pain type",
         kind="category",
@@ -67,7 +67,7 @@ FIELDS = (
         hints=(_uci_codes(4, "UCI's own codes 1 to 4 are 0 to 3 here"), UCI_MISSING),
         aliases=("chest_pain", "chest_pain_type", "chestpain", "chestpaintype", "pain_type"),
     ),
-    Field(
+    FieldSpec(
         name="trestbps",
         title="Resting systolic blood pressure",
         kind="number",
@@ -93,7 +93,7 @@ FIELDS = (
             "trtbps",
         ),
     ),
-    Field(
+    FieldSpec(
         name="chol",
         title="Serum cholesterol",
         kind="number",
@@ -113,7 +113,7 @@ FIELDS = (
             "cholesterin",
         ),
     ),
-    Field(
+    FieldSpec(
         name="fbs",
         title="Fasting blood sugar over 120 mg/dl",
         kind="category",
@@ -128,7 +128,7 @@ FIELDS = (
         ),
         aliases=("fasting_bs", "fastingbs", "fasting_blood_sugar", "blood_sugar"),
     ),
-    Field(
+    FieldSpec(
         name="restecg",
         title="Resting ECG",
         kind="category",
@@ -143,7 +143,7 @@ FIELDS = (
         hints=(UCI_MISSING,),
         aliases=("resting_ecg", "restingecg", "rest_ecg", "resting_electrocardiogram", "ecg"),
     ),
-    Field(
+    FieldSpec(
         name="thalach",
         title="Highest heart rate in the exercise test",
         kind="number",
@@ -165,7 +165,7 @@ FIELDS = (
             "thalachh",
         ),
     ),
-    Field(
+    FieldSpec(
         name="exang",
         title="Angina brought on by exercise",
         kind="category",
@@ -176,7 +176,7 @@ FIELDS = (
         hints=(UCI_MISSING,),
         aliases=("exercise_angina", "exerciseangina", "exercise_induced_angina", "exng"),
     ),
-    Field(
+    FieldSpec(
         name="oldpeak",
         title="ST depression in exercise relative to rest",
         kind="number",
@@ -189,7 +189,7 @@ FIELDS = (
         ),
         aliases=("st_depression", "stdepression", "st_dep", "old_peak"),
     ),
-    Field(
+    FieldSpec(
         name="slope",
         title="Slope of the ST segment at peak exercise",
         kind="category",
@@ -199,7 +199,7 @@ FIELDS = (
         hints=(_uci_codes(3, "UCI's own codes 1 to 3 are 0 to 2 here"), UCI_MISSING),
         aliases=("st_slope", "stslope", "slp", "slope_peak_exc_st"),
     ),
-    Field(
+    FieldSpec(
         name="ca",
         title="Major vessels coloured in fluoroscopy",
         kind="category",
@@ -222,7 +222,7 @@ FIELDS = (
         ),
         aliases=("caa", "vessels", "major_vessels", "num_major_vessels", "number_of_vessels"),
     ),
-    Field(
+    FieldSpec(
         name="thal",
         title="Thallium scan",
         kind="category",

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from shared.fields import FieldTable
+from shared.records.schema import FieldTable
 from training.errors import TrainingError
 from training.parity import advice
 from training.pipeline import PatternLogisticRegression

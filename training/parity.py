@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.artifact import OnnxModel
-from shared.fields import Field, FieldTable
-from shared.ports import Model
+from shared.records.artifact import OnnxModel
+from shared.records.schema import FieldSpec, FieldTable
+from shared.records.scoring import Model
 from training.errors import TrainingError
 
 PARITY_ROWS = 100_000
@@ -56,7 +56,9 @@ def _patterns(optional: list[bool], rng: np.random.Generator) -> NDArray[np.bool
     return found
 
 
-def _values(field: Field, seen: NDArray[np.float64], count: int, rng: np.random.Generator) -> Rows:
+def _values(
+    field: FieldSpec, seen: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> Rows:
     if field.kind == "category":
         return rng.choice(np.array(sorted(field.codes), np.float32), count)
     low, high = field.accept

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.fields import FieldTable
+from shared.records.schema import FieldTable
 from training.errors import TrainingError
 
 Column = NDArray[np.float64]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from shared.artifact import Manifest
+from shared.records.artifact import Manifest
 from training.card import Block, Picture, Section, Table, named_figures, run_tables
 
 

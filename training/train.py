@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from shared.artifact import EXPLANATION, Golden, Manifest, OnnxModel, SklearnModel
-from shared.errors import RecordRejected
-from shared.ports import Model
+from shared.records.artifact import EXPLANATION, Golden, Manifest, OnnxModel, SklearnModel
+from shared.records.errors import RecordRejected
+from shared.records.scoring import Model
 from training.card import sections
 from training.errors import TrainingError
 from training.evaluation import Evaluation, Progress, evaluate, rounded

@@ -27,15 +27,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import uvloop
 
 from shared import metrics
-from shared.artifact import Artifact, load_artifact
-from shared.errors import ScorerError, StartupError
-from shared.formats import preload
+from shared.batches.ports import Account
+from shared.batches.results import SCORES
+from shared.files.base import Limits
+from shared.files.formats import preload
 from shared.logs import configure_logging
-from shared.ports import Account
-from shared.results import SCORES
+from shared.records.artifact import Artifact, load_artifact
+from shared.records.errors import ScorerError, StartupError
 from shared.settings import WorkerSettings, load_settings
-from shared.storage import open_storage
-from shared.tables import Limits
+from shared.storage.azure import open_storage
 from worker.consumer import Consumer
 from worker.gate import Gate
 from worker.health import HealthServer, StorageCheck, all_of

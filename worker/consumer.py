@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from shared import metrics
-from shared.errors import OwnershipLost, ScorerError
-from shared.ports import Message, Queue
+from shared.batches.ports import Message, Queue
+from shared.records.errors import OwnershipLost, ScorerError
 from worker.gate import Gate
 from worker.job import Job
 from worker.lease import Lease

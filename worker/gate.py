@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from shared.errors import Interrupted
+from shared.records.errors import Interrupted
 
 
 class Gate:

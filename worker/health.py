@@ -16,9 +16,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-from shared.errors import NotFound, OwnershipLost, ScorerError, StartupError
-from shared.ports import Blobs, Message, Queue
-from shared.results import SCORES
+from shared.batches.ports import Blobs, Message, Queue
+from shared.batches.results import SCORES
+from shared.records.errors import NotFound, OwnershipLost, ScorerError, StartupError
 from worker.processor import INPUT_CONTAINERS
 
 if TYPE_CHECKING:

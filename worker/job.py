@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.checkpoint import Marker
-from shared.formats import output_format
-from shared.message import Batch, BlobInput
-from shared.ports import Message
-from shared.results import scores_name
+from shared.batches.checkpoint import Marker
+from shared.batches.message import Batch, BlobInput
+from shared.batches.ports import Message
+from shared.batches.results import scores_name
+from shared.files.formats import output_format
 from worker.lease import Lease
 from worker.settlement import Delivery
 

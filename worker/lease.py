@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 from types import TracebackType
 
-from shared.errors import OwnershipLost
-from shared.ports import Message, Queue
+from shared.batches.ports import Message, Queue
+from shared.records.errors import OwnershipLost
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared import metrics
-from shared.artifact import Artifact
-from shared.checkpoint import DataBlock
-from shared.errors import AlreadyExists, BatchIdUsed, NotFound
-from shared.formats import output_format
-from shared.message import Batch, BlobInput
-from shared.ports import Blobs, Queue
-from shared.results import SCORES, commit_metadata, read_commit, scores_name, summary_name
-from shared.tables import Counts, Table
+from shared.batches.checkpoint import DataBlock
+from shared.batches.message import Batch, BlobInput
+from shared.batches.ports import Blobs, Queue
+from shared.batches.results import SCORES, commit_metadata, read_commit, scores_name, summary_name
+from shared.files.base import Table
+from shared.files.formats import output_format
+from shared.records.artifact import Artifact
+from shared.records.counts import Counts
+from shared.records.errors import AlreadyExists, BatchIdUsed, NotFound
 from worker.job import Job, same_identity
 from worker.settlement import Delete, Fail, Settlement
 

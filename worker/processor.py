@@ -13,9 +13,28 @@ from contextlib import aclosing, suppress
 from typing import Any, ParamSpec, Self, TypeVar
 
 from shared import metrics
-from shared.artifact import Artifact
-from shared.checkpoint import NO_PROGRESS, DataBlock, Marker, Progress, plan_of, read_progress
-from shared.errors import (
+from shared.batches.checkpoint import (
+    NO_PROGRESS,
+    DataBlock,
+    Marker,
+    Progress,
+    plan_of,
+    read_progress,
+)
+from shared.batches.message import (
+    Batch,
+    BlobInput,
+    Ignored,
+    InlineInput,
+    UnreadableMessage,
+    parse_message,
+)
+from shared.batches.ports import BlobFacts, Blobs, Queue
+from shared.batches.results import INCOMING, SCORES, UPLOADS
+from shared.files.base import Limits, Options, Scored, Table
+from shared.files.formats import open_table
+from shared.records.artifact import Artifact
+from shared.records.errors import (
     AlreadyExists,
     BlocksGone,
     GaveUp,
@@ -25,12 +44,7 @@ from shared.errors import (
     ModelBroken,
     NotFound,
 )
-from shared.formats import open_table
-from shared.message import Batch, BlobInput, Ignored, InlineInput, UnreadableMessage, parse_message
-from shared.ports import BlobFacts, Blobs, Queue
-from shared.results import INCOMING, SCORES, UPLOADS
-from shared.scoring import Scorer
-from shared.tables import Limits, Options, Scored, Table
+from shared.records.scoring import Scorer
 from worker.gate import Gate
 from worker.job import Job
 from worker.outcome import Outcomes

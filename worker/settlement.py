@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.errors import (
+from shared.records.errors import (
     BadInput,
     BatchIdUsed,
     InputChanged,

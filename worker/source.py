@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeVar
 
-from shared.errors import InputMissing, NotFound
-from shared.gunzip import Gunzip
-from shared.message import Batch, BlobInput, InlineInput
-from shared.ports import BlobFacts, Blobs
-from shared.tables import Block, Table
+from shared.batches.message import Batch, BlobInput, InlineInput
+from shared.batches.ports import BlobFacts, Blobs
+from shared.files.base import Block, Table
+from shared.files.gunzip import Gunzip
+from shared.records.errors import InputMissing, NotFound
 
 T = TypeVar("T")
 

@@ -38,9 +38,9 @@ import uvloop
 from pydantic import SecretStr
 
 from cli.local import LOCAL, ROOT, artifact, azurite, free_port, process, wait_until
-from shared.message import Envelope, EnvelopeInput
+from shared.batches.message import Envelope, EnvelopeInput
 from shared.settings import StorageSettings
-from shared.storage import Storage, StorageQueue, open_storage
+from shared.storage.azure import Storage, StorageQueue, open_storage
 from tests.benchmarks.baseline_app import train
 from tests.benchmarks.distance import far_away
 

@@ -18,9 +18,9 @@ from typing import Any
 import uvloop
 from pydantic import SecretStr
 
-from shared.ports import Message
+from shared.batches.ports import Message
 from shared.settings import StorageSettings
-from shared.storage import Storage, open_storage
+from shared.storage.azure import Storage, open_storage
 from worker.consumer import IN_HAND
 
 # Bytes, as the worker's.

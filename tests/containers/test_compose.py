@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from cli.local import ROOT, connection_string, free_port
-from shared.message import Envelope, EnvelopeInput
-from shared.storage import Storage
+from shared.batches.message import Envelope, EnvelopeInput
+from shared.storage.azure import Storage
 from tests.conftest import open_azurite
 from tests.containers.engine import docker
 from tests.e2e.client import QUEUE, get, outcome, post, scores

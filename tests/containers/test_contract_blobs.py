@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.ports import Blobs
+from shared.batches.ports import Blobs
 from tests.conftest import open_azurite
 from tests.contract.test_blobs import *  # noqa: F403  # each test of it, as it stands
 

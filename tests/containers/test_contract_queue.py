@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.ports import Queue
+from shared.batches.ports import Queue
 from tests.conftest import open_azurite
 from tests.contract.test_queue import *  # noqa: F403  # each test of it, as it stands
 from tests.contract.test_queue import Wait

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.local import ROOT
-from shared.message import Envelope, EnvelopeInput
-from shared.storage import Storage
+from shared.batches.message import Envelope, EnvelopeInput
+from shared.storage.azure import Storage
 from tests.containers.conftest import PORTS, StartApp
 from tests.containers.engine import docker
 from tests.e2e.client import QUEUE, get, outcome, post, scores

@@ -14,8 +14,8 @@ import pytest
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobClient
 
-from shared.errors import AlreadyExists, BlocksGone, InputChanged, NotFound
-from shared.ports import Blobs
+from shared.batches.ports import Blobs
+from shared.records.errors import AlreadyExists, BlocksGone, InputChanged, NotFound
 from tests.conftest import open_azurite
 from tests.fakes import FakeBlobs
 from tests.signature import with_signature

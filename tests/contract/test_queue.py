@@ -12,8 +12,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared.errors import OwnershipLost
-from shared.ports import Queue
+from shared.batches.ports import Queue
+from shared.records.errors import OwnershipLost
 from tests.conftest import open_azurite
 from tests.fakes import FakeClock, FakeQueue
 from tests.signature import with_signature

@@ -19,7 +19,8 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from azure.core.rest import HttpRequest
 
 from cli.local import connection_string
-from shared.errors import (
+from shared.batches.ports import Message
+from shared.records.errors import (
     AlreadyExists,
     BlocksGone,
     InputChanged,
@@ -29,9 +30,8 @@ from shared.errors import (
     ScorerError,
     StorageUnavailable,
 )
-from shared.ports import Message
-from shared.rest import RestService
-from shared.storage import Storage, _meaning
+from shared.storage.azure import Storage, _meaning
+from shared.storage.rest import RestService
 from tests.conftest import open_azurite
 
 MESSAGE = Message("id", "receipt", "", 1, datetime.now(UTC), datetime.now(UTC))
@@ -395,7 +395,7 @@ async def test_a_block_that_arrives_otherwise_is_refused_and_that_may_pass(
     blobs = storage.blobs()
     await blobs.create_container("scores")
     of_another = hashlib.md5(b"what was sent", usedforsecurity=False)
-    monkeypatch.setattr("shared.storage.hashlib.md5", lambda *_, **__: of_another)
+    monkeypatch.setattr("shared.storage.azure.hashlib.md5", lambda *_, **__: of_another)
 
     with pytest.raises(StorageUnavailable, match="Md5Mismatch"):
         await blobs.stage("scores", f"{uuid.uuid4()}/scores.csv", "0" * 64, b"what arrived")

@@ -8,9 +8,9 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from shared.errors import NotFound
-from shared.message import Envelope, EnvelopeInput
-from shared.storage import Storage
+from shared.batches.message import Envelope, EnvelopeInput
+from shared.records.errors import NotFound
+from shared.storage.azure import Storage
 
 QUEUE = "patient-batches"
 

@@ -75,7 +75,7 @@ import asyncio, json, pathlib, sys
 import api.__main__
 from api.app import create_app
 from api.door import PROBES
-from shared.artifact import load_artifact
+from shared.records.artifact import load_artifact
 from shared.settings import ApiSettings
 
 async def main():

@@ -11,8 +11,8 @@ import pytest
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from shared.artifact import Artifact
-from shared.scoring import Scorer
+from shared.records.artifact import Artifact
+from shared.records.scoring import Scorer
 from tests.api_process import RunningApi, running_api
 from tests.builders import golden_rows
 

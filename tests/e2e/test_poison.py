@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from cli.local import Running
-from shared.ports import Queue
-from shared.storage import Storage
+from shared.batches.ports import Queue
+from shared.storage.azure import Storage
 from tests.e2e.client import outcome
 from tests.e2e.command import COMMAND, Done, call_here, environment, on_terminal
 
@@ -188,7 +188,7 @@ async def test_a_message_that_cannot_be_replayed_stays_and_exits_1(poison: Poiso
 
 KILLED_BEFORE_DELETE = """
 import os, signal, sys
-from shared.storage import StorageQueue
+from shared.storage.azure import StorageQueue
 async def die(self, message):
     os.kill(os.getpid(), signal.SIGKILL)
 StorageQueue.delete = die

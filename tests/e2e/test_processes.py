@@ -39,8 +39,8 @@ def test_the_api_runs_without_pandas_scikit_learn_joblib_polars_and_azure(
     code = f"""
 import asyncio, pathlib
 import api.__main__
-from shared.artifact import load_artifact
-from shared.scoring import Scorer
+from shared.records.artifact import load_artifact
+from shared.records.scoring import Scorer
 artifact = load_artifact(pathlib.Path({str(artifact_dir)!r}))
 table = artifact.manifest.fields
 scorer = Scorer(artifact.model, table, artifact.manifest.threshold)
@@ -57,10 +57,10 @@ def test_the_worker_runs_without_pandas_scikit_learn_and_joblib(artifact_dir: Pa
     code = f"""
 import pathlib
 import worker.__main__
-from shared.artifact import load_artifact
-from shared.scoring import Scorer
-from shared.formats import open_table
-from shared.tables import Limits, Options
+from shared.records.artifact import load_artifact
+from shared.records.scoring import Scorer
+from shared.files.formats import open_table
+from shared.files.base import Limits, Options
 artifact = load_artifact(pathlib.Path({str(artifact_dir)!r}))
 scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
 table = open_table("csv", scorer, Options(), Limits())
@@ -76,7 +76,7 @@ assert table.score(table.read(blocks[0]), 1).counts.rows == 1
 
 def test_a_synchronous_client_of_the_sdks_still_finds_its_transport() -> None:
     code = """
-import shared.storage
+import shared.storage.azure
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
 for service in (BlobServiceClient, QueueServiceClient):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cli.local import ROOT, Running
-from shared.storage import Storage
+from shared.storage.azure import Storage
 from tests.e2e.client import outcome, post, scores, send_file
 from training.fields import TABLE
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cli.local import ROOT, Running
-from shared.storage import Storage
+from shared.storage.azure import Storage
 from tests.builders import a_csv, a_patient, json_lines
 from tests.e2e.client import get
 from tests.e2e.command import COMMAND, call, call_here, environment, on_terminal

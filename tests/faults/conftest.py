@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.storage import Storage
-from shared.tables import Limits
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
+from shared.storage.azure import Storage
 from tests.faults.invariants import Sent, sent
 from tests.faults.lab import Lab
 from tests.faults.patients import patients

@@ -13,10 +13,10 @@ from typing import Any, TextIO
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.errors import NotFound
-from shared.ports import Blobs, Queue
-from shared.tables import Limits
+from shared.batches.ports import Blobs, Queue
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
+from shared.records.errors import NotFound
 from tests.fakes import run_virtually
 from tests.world import VISIBILITY, World
 

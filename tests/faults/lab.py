@@ -19,10 +19,10 @@ from typing import Any
 from azure.storage.blob.aio import BlobClient
 
 from cli.local import process
-from shared.artifact import Artifact, load_artifact
-from shared.message import Envelope, EnvelopeInput
-from shared.ports import Queue
-from shared.storage import Storage
+from shared.batches.message import Envelope, EnvelopeInput
+from shared.batches.ports import Queue
+from shared.records.artifact import Artifact, load_artifact
+from shared.storage.azure import Storage
 from tests.faults.invariants import Fate, GivenBack, Sent, Watch, check_promise
 
 VISIBILITY = int(os.environ.get("FAULT_VISIBILITY", "2"))

@@ -10,8 +10,8 @@ import uuid
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.message import event_batch_id
+from shared.batches.message import event_batch_id
+from shared.records.artifact import Artifact
 from tests.faults.invariants import Failed, Sent, sent
 from tests.faults.lab import Lab
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.tables import Limits
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
 from tests.faults.invariants import Failed, Sent, sent
 from tests.faults.lab import Lab, Worker
 from tests.faults.patients import patients

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.message import Envelope, EnvelopeInput
+from shared.batches.message import Envelope, EnvelopeInput
+from shared.records.artifact import Artifact
 from tests.faults.invariants import Sent, sent
 from tests.faults.lab import Lab, Worker
 from tests.faults.patients import patients

@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.errors import StorageUnavailable
-from shared.tables import Limits
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
+from shared.records.errors import StorageUnavailable
 from tests.fakes import run_virtually
 from tests.faults.invariants import Sent, Watch, check_world, sent
 from tests.faults.patients import patients, records

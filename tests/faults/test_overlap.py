@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.errors import StorageUnavailable
-from shared.message import Envelope, EnvelopeInput
-from shared.tables import Limits
+from shared.batches.message import Envelope, EnvelopeInput
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
+from shared.records.errors import StorageUnavailable
 from tests.fakes import run_virtually
 from tests.faults.invariants import Failed, Sent, Watch, check_world, sent
 from tests.faults.lab import Lab

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.tables import Limits
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
 from tests.fakes import run_virtually
 from tests.faults.invariants import Failed, GivenBack, Sent, Watch, check_world, sent
 from tests.faults.lab import Lab, Worker

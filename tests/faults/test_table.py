@@ -16,11 +16,11 @@ from itertools import pairwise
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.errors import InputUnreadable, OwnershipLost, StorageUnavailable
-from shared.message import event_batch_id
-from shared.ports import Matrix, Vector
-from shared.tables import Limits
+from shared.batches.message import event_batch_id
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
+from shared.records.errors import InputUnreadable, OwnershipLost, StorageUnavailable
+from shared.records.scoring import Matrix, Vector
 from tests.fakes import run_virtually
 from tests.faults.invariants import Failed, Fate, GivenBack, Sent, Watch, check_world, sent
 from tests.faults.patients import patients

@@ -16,11 +16,11 @@ import time
 
 import uvloop
 
-import shared.checkpoint
-from shared.artifact import load_artifact
+from shared.batches import checkpoint
 from shared.logs import configure_logging
+from shared.records.artifact import load_artifact
 from shared.settings import WorkerSettings, load_settings
-from shared.storage import open_storage
+from shared.storage.azure import open_storage
 from tests.faulty import FaultyAccount, Moment
 from worker.__main__ import keep_memory_flat, run
 
@@ -63,7 +63,7 @@ async def main() -> int:
     configure_logging(settings.log_level)
     artifact = load_artifact(settings.model_dir)
     if "FORMAT" in os.environ:
-        vars(shared.checkpoint)["OUTPUT_FORMAT"] = int(os.environ["FORMAT"])
+        vars(checkpoint)["OUTPUT_FORMAT"] = int(os.environ["FORMAT"])
     fault = Fault(os.environ.get("FAULT", ""), os.environ.get("KILLER", "").encode())
     async with open_storage(settings) as storage:
         return await run(settings, artifact, FaultyAccount(storage, fault), begun)

@@ -13,12 +13,12 @@ from api.app import create_app
 from api.problems import Problem
 from api.store import Connection
 from api.transfers import Download, Room
-from shared.artifact import Artifact
-from shared.checkpoint import DataBlock
-from shared.errors import StorageUnavailable
-from shared.results import commit_metadata
+from shared.batches.checkpoint import DataBlock
+from shared.batches.results import commit_metadata
+from shared.records.artifact import Artifact
+from shared.records.counts import Counts
+from shared.records.errors import StorageUnavailable
 from shared.settings import ApiSettings
-from shared.tables import Counts
 from tests.api_client import FakeStorage, a_client, an_async_client
 from tests.builders import a_csv, a_patient
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.door import PAGES
-from shared.artifact import Artifact
+from shared.records.artifact import Artifact
 from shared.settings import ApiSettings
 from tests.api_client import FakeStorage, a_client
 

@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.door import PAGES, PROBES
-from shared.artifact import Artifact
-from shared.errors import StartupError
+from shared.records.artifact import Artifact
+from shared.records.errors import StartupError
 from shared.settings import ApiSettings, load_settings
 from tests.api_client import a_client, an_async_client, no_storage
 from tests.builders import a_patient

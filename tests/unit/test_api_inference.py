@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from api.tensors import KINDS
-from shared.artifact import Artifact
-from shared.scoring import Scorer
+from shared.records.artifact import Artifact
+from shared.records.scoring import Scorer
 from tests.api_client import a_client, errors_of
 from tests.builders import golden_rows
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
-from shared.artifact import Artifact
+from shared.records.artifact import Artifact
 from tests.api_client import a_client
 from tests.builders import a_patient
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from shared.artifact import Artifact
+from shared.records.artifact import Artifact
 from tests.api_client import a_client
 
 CARD = b"<!doctype html><title>Card</title><p>303 patients"

@@ -6,7 +6,7 @@ import pytest
 
 from api import pages
 from api.problems import KINDS
-from shared.artifact import Artifact
+from shared.records.artifact import Artifact
 from tests.api_client import a_client
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from shared.artifact import Artifact
-from shared.scoring import Scorer
+from shared.records.artifact import Artifact
+from shared.records.scoring import Scorer
 from tests.api_client import a_client, errors_of
 from tests.builders import a_patient
 from tests.fakes_model import FailingModel

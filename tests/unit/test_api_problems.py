@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from api.problems import KINDS
-from shared.artifact import Artifact
 from shared.logs import configure_logging
+from shared.records.artifact import Artifact
 from tests.api_client import FakeStorage, a_client
 from tests.builders import a_patient
 from tests.fakes_model import FakeModel

@@ -11,9 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api import transfers
-from shared.artifact import Artifact
-from shared.errors import StorageUnavailable
-from shared.message import Batch, BlobInput, parse_message
+from shared.batches.message import Batch, BlobInput, parse_message
+from shared.records.artifact import Artifact
+from shared.records.errors import StorageUnavailable
 from tests.api_client import FakeStorage, a_client, an_async_client, errors_of
 from tests.builders import a_csv, a_patient, json_lines
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from api.turns import TurnScorer
-from shared.artifact import Artifact
-from shared.fields import Record
-from shared.ports import Matrix, Vector
-from shared.scoring import ModelFault, Score, Scorer
+from shared.records.artifact import Artifact
+from shared.records.schema import Record
+from shared.records.scoring import Matrix, ModelFault, Score, Scorer, Vector
 from tests.api_client import an_async_client
 from tests.builders import a_patient
 from tests.fakes_model import FailingModel, FakeModel

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.artifact import MANIFEST, OnnxModel, load_artifact
-from shared.errors import StartupError
+from shared.records.artifact import MANIFEST, OnnxModel, load_artifact
+from shared.records.errors import StartupError
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_the_runtime_reports_to_nobody(artifact_dir: Path) -> None:
     code = f"""
 import os, pathlib
 os.environ.pop("ORT_DISABLE_TELEMETRY", None)
-from shared.artifact import load_artifact
+from shared.records.artifact import load_artifact
 load_artifact(pathlib.Path({str(artifact_dir)!r}))
 print(os.environ["ORT_DISABLE_TELEMETRY"])
 """

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.fields import CODES
-from shared.message import SUFFIXES, Batch, Format, InlineInput, parse_message
-from shared.tables import OUTPUT_COLUMNS
+from shared.batches.message import Batch, InlineInput, parse_message
+from shared.files.base import OUTPUT_COLUMNS
+from shared.files.formats import SUFFIXES, Format
+from shared.records.errors import CODES
 from tests.builders import score_file
 
 PAGE = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")

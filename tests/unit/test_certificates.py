@@ -22,10 +22,10 @@ ASK = """
 import asyncio, os
 from datetime import UTC, datetime
 from pydantic import SecretStr
-from shared.errors import ScorerError
-from shared.ports import Message
+from shared.records.errors import ScorerError
+from shared.batches.ports import Message
 from shared.settings import StorageSettings
-from shared.storage import open_storage
+from shared.storage.azure import open_storage
 
 async def ask():
     settings = StorageSettings(connection_string=SecretStr(os.environ["STORAGE"]))
@@ -48,9 +48,9 @@ def slow(context, load=ssl.SSLContext.set_default_verify_paths):
 ssl.SSLContext.set_default_verify_paths = slow
 """
 COMPARE = """
-import shared.storage, ssl
+import shared.storage.azure, ssl
 from aiohttp import connector
-shared.certificates.wait()
+shared.storage.certificates.wait()
 ours, systems = connector._SSL_CONTEXT_VERIFIED, ssl.create_default_context()
 print(ours.cert_store_stats() == systems.cert_store_stats(), ours.verify_mode.name)
 print("set_default_verify_paths" in vars(ssl.SSLContext))

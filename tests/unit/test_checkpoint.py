@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.checkpoint import (
+from shared.batches.checkpoint import (
     COUNT_BITS,
     COUNTS,
     DIGITS,
@@ -17,9 +17,10 @@ from shared.checkpoint import (
     plan_of,
     read_progress,
 )
-from shared.fields import CODES
-from shared.ports import Staged
-from shared.tables import MAX_BLOCK_ROWS, Counts, Limits
+from shared.batches.ports import Staged
+from shared.files.base import MAX_BLOCK_ROWS, Limits
+from shared.records.counts import Counts
+from shared.records.errors import CODES
 
 PLAN, OTHER = "0123456789", "9876543210"
 LARGEST = Counts.of([MAX_BLOCK_ROWS] * COUNTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cli.doctor import permission
-from shared.errors import (
+from shared.records.errors import (
     InputUnreadable,
     NotFound,
     OwnershipLost,

@@ -13,9 +13,9 @@ import pytest
 from cli.poison import drop_one
 from cli.poison_queue import HIDDEN, Entry, Selection, read_all, walk
 from cli.replay import NotReplayable, next_id, replay_one
-from shared.artifact import Artifact
-from shared.errors import StorageUnavailable
-from shared.ports import Message
+from shared.batches.ports import Message
+from shared.records.artifact import Artifact
+from shared.records.errors import StorageUnavailable
 from tests.builders import a_csv, a_patient
 from tests.fakes import FakeBlobs, FakeClock, FakeQueue, run_virtually
 from tests.world import World

@@ -12,11 +12,12 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from shared.errors import BadFile
-from shared.fields import FieldTable
-from shared.formats import open_table
-from shared.scoring import Scorer
-from shared.tables import ROW_BYTES, Counts, Limits, Options
+from shared.files.base import ROW_BYTES, Limits, Options
+from shared.files.formats import open_table
+from shared.records.counts import Counts
+from shared.records.errors import BadFile
+from shared.records.schema import FieldTable
+from shared.records.scoring import Scorer
 from tests.builders import (
     NAMES,
     a_csv,

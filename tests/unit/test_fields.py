@@ -10,18 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.errors import RecordRejected
-from shared.fields import (
-    CODES,
-    Choice,
-    Field,
-    FieldTable,
-    Hint,
-    Record,
-    Rejection,
-    printable,
-    read_id,
-)
+from shared.records.errors import CODES, FieldError, RecordRejected
+from shared.records.schema import Choice, FieldSpec, FieldTable, Hint, Record, printable, read_id
 from tests.builders import a_patient
 from training.fields import TABLE
 
@@ -31,7 +21,7 @@ FBS = TABLE.by_name["fbs"]
 CHOL = TABLE.by_name["chol"]
 
 
-def rejections(record: dict[str, object]) -> tuple[Rejection, ...]:
+def rejections(record: dict[str, object]) -> tuple[FieldError, ...]:
     with pytest.raises(RecordRejected) as caught:
         TABLE.read(record)
     return caught.value.rejections
@@ -113,7 +103,7 @@ def test_a_field_that_the_model_does_not_use_is_checked_and_never_warned_of() ->
 def test_a_rejection_says_field_limit_unit_and_hint() -> None:
     [rejection] = rejections(a_patient(chol=5.2))
 
-    assert rejection == Rejection(
+    assert rejection == FieldError(
         "out_of_range",
         "chol",
         "50 to 700 mg/dl",
@@ -237,7 +227,7 @@ def test_a_record_prints_as_its_id() -> None:
 
 def test_every_code_has_a_sentence_without_holes() -> None:
     for code in CODES:
-        text = str(Rejection(code, "age", limit="18 to 110 years"))
+        text = str(FieldError(code, "age", limit="18 to 110 years"))
 
         assert text.startswith(f"{code}: ")
         assert "None" not in text
@@ -251,19 +241,19 @@ def test_the_json_schema_of_a_field_says_what_is_accepted() -> None:
 
 
 def test_a_table_that_does_not_hold_together_is_refused() -> None:
-    number = Field(name="x", title="X", kind="number", accept=(0, 1), training=(0, 1))
+    number = FieldSpec(name="x", title="X", kind="number", accept=(0, 1), training=(0, 1))
     with pytest.raises(ValidationError, match="same name"):
         FieldTable(fields=(number, number.model_copy(update={"name": "X"})))
     with pytest.raises(ValidationError, match="a category needs choices"):
-        Field(name="x", title="X", kind="category", accept=(0, 1), training=(0, 1))
+        FieldSpec(name="x", title="X", kind="category", accept=(0, 1), training=(0, 1))
     with pytest.raises(ValidationError, match="the record's own id"):
-        Field(name="patient_id", title="X", kind="number", accept=(0, 1), training=(0, 1))
+        FieldSpec(name="patient_id", title="X", kind="number", accept=(0, 1), training=(0, 1))
 
 
 def test_a_table_survives_the_manifest() -> None:
     table = FieldTable(
         fields=(
-            Field(
+            FieldSpec(
                 name="x",
                 title="X",
                 kind="category",

@@ -8,8 +8,8 @@ import tracemalloc
 
 import pytest
 
-from shared.errors import BadFile
-from shared.gunzip import PIECE, Gunzip
+from shared.files.gunzip import PIECE, Gunzip
+from shared.records.errors import BadFile
 
 TEXT = b"age,sex\n" + b"54,1\n" * 5000
 PACKED = gzip.compress(TEXT, mtime=0)

@@ -9,11 +9,12 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from shared import json_table
-from shared.errors import BadFile
-from shared.message import Format
-from shared.strict_json import MAX_DEPTH
-from shared.tables import ROW_BYTES, Counts, Limits
+from shared.files import json_table
+from shared.files.base import ROW_BYTES, Limits
+from shared.files.formats import Format
+from shared.records.counts import Counts
+from shared.records.errors import BadFile
+from shared.records.strict_json import MAX_DEPTH
 from tests.builders import a_csv, a_patient, a_scorer, json_lines, score_file
 from tests.fakes_model import FailingModel
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import lines as module
-from shared.errors import BadFile
-from shared.lines import LineScanner, LineSplitter, line_ends, quotes_are_regular, split_cells
-from shared.tables import Block, Limits
+from shared.files import lines as module
+from shared.files.base import Block, Limits
+from shared.files.lines import LineScanner, LineSplitter, line_ends, quotes_are_regular, split_cells
+from shared.records.errors import BadFile
 from tests.builders import cut
 
 RAW = st.lists(st.sampled_from(["a", '"', ",", "\n", '"\n', '",', ',"', '""', "é"]), max_size=40)

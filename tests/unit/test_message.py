@@ -8,8 +8,7 @@ import re
 
 import pytest
 
-from shared.errors import BadMessage
-from shared.message import (
+from shared.batches.message import (
     BATCH_ID,
     Batch,
     BlobInput,
@@ -19,9 +18,10 @@ from shared.message import (
     InlineInput,
     UnreadableMessage,
     event_batch_id,
-    format_of,
     parse_message,
 )
+from shared.files.formats import format_of
+from shared.records.errors import BadMessage
 from tests.builders import a_patient, score_file
 
 CONTAINERS = frozenset({"incoming", "uploads"})

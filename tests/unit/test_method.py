@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shared.artifact import Golden, Manifest, OnnxModel
+from shared.records.artifact import Golden, Manifest, OnnxModel
 from training.dataset import read_heart
 from training.errors import TrainingError
 from training.fields import TABLE

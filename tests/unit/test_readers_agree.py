@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import RecordRejected
-from shared.fields import RECORD_ID, Field, Record
-from shared.formats import open_table
-from shared.message import Format
-from shared.scoring import Scorer
-from shared.tables import Block, Limits, Options, Table
+from shared.files.base import Block, Limits, Options, Table
+from shared.files.formats import Format, open_table
+from shared.records.errors import RecordRejected
+from shared.records.schema import RECORD_ID, FieldSpec, Record
+from shared.records.scoring import Scorer
 from tests.builders import NAMES, a_scorer, blocks_of, cut, json_lines, score_file
 from training.fields import TABLE
 
@@ -191,7 +190,7 @@ def test_reading_on_from_any_block_gives_the_same_blocks(
         assert shape(rest) == shape(whole[number + 1 :])
 
 
-def json_value(field: Field) -> st.SearchStrategy[object]:
+def json_value(field: FieldSpec) -> st.SearchStrategy[object]:
     """Values good and bad, of every type that JSON has."""
     low, high = field.accept
     good: st.SearchStrategy[object] = (

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.artifact import Artifact
-from shared.ports import Matrix, Vector
-from shared.scoring import ModelFault, Scorer, shortest
+from shared.records.artifact import Artifact
+from shared.records.scoring import Matrix, ModelFault, Scorer, Vector, shortest
 
 
 def scorer_of(artifact: Artifact) -> Scorer:

@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-from shared.errors import StartupError
+from shared.records.errors import StartupError
 from shared.settings import ApiSettings, StorageSettings, WorkerSettings, load_settings
 
 

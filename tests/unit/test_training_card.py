@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from shared.artifact import Manifest
+from shared.records.artifact import Manifest
 from training.card import Section, Table
 from training.evaluation import rounded
 from training.figures import (

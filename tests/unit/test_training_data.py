@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shared.errors import RecordRejected
+from shared.records.errors import RecordRejected
 from training.dataset import DATA, read_heart
 from training.errors import TrainingError
 from training.fields import TABLE

@@ -19,9 +19,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from shared.artifact import load_artifact
-from shared.fields import FieldTable
-from shared.scoring import Scorer
+from shared.records.artifact import load_artifact
+from shared.records.schema import FieldTable
+from shared.records.scoring import Scorer
 from training.dataset import read_heart
 from training.errors import TrainingError
 from training.evaluation import Evaluation

@@ -19,7 +19,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from shared.artifact import MANIFEST, Manifest, OnnxModel, load_artifact
+from shared.records.artifact import MANIFEST, Manifest, OnnxModel, load_artifact
 from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation import check_figures

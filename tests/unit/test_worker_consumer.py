@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.checkpoint import Marker
-from shared.errors import StorageUnavailable
-from shared.ports import Staged
+from shared.batches.checkpoint import Marker
+from shared.batches.ports import Staged
+from shared.records.artifact import Artifact
+from shared.records.errors import StorageUnavailable
 from tests.fakes import run_virtually
 from tests.faulty import Moment
 from tests.world import World

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shared.errors import Interrupted
+from shared.records.errors import Interrupted
 from worker.gate import Gate
 
 

@@ -10,10 +10,10 @@ import json
 
 import pytest
 
-from shared.artifact import Artifact
-from shared.fields import Field, FieldTable
-from shared.message import event_batch_id
-from shared.tables import Limits
+from shared.batches.message import event_batch_id
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
+from shared.records.schema import FieldSpec, FieldTable
 from tests.fakes import run_virtually
 from tests.faulty import Moment
 from tests.world import World
@@ -187,7 +187,7 @@ def test_names_that_no_header_can_carry_are_carried(artifact: Artifact) -> None:
 def test_a_file_may_lack_hundreds_of_fields(artifact: Artifact) -> None:
     table = artifact.manifest.fields
     others = [
-        Field(name=f"{'x' * 50}{n}", title="", kind="number", accept=(0, 1), training=(0, 1))
+        FieldSpec(name=f"{'x' * 50}{n}", title="", kind="number", accept=(0, 1), training=(0, 1))
         for n in range(500)
     ]
     unused = tuple(field.model_copy(update={"used": False}) for field in others)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from shared.fields import Field, FieldTable
+from shared.records.schema import FieldSpec, FieldTable
 from training.errors import TrainingError
 from training.export import sha256
 from training.recipe import Dataset, Recipe
@@ -20,7 +20,7 @@ BUNCH = load_breast_cancer()
 NAMES = tuple(str(name).replace(" ", "_") for name in BUNCH.feature_names)
 TABLE = FieldTable(
     fields=tuple(
-        Field(
+        FieldSpec(
             name=name,
             title=name.replace("_", " ").capitalize(),
             kind="number",

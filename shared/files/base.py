@@ -9,15 +9,15 @@ block made again after a crash is the same bytes. `csv_table` and `json_table` d
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import BadFile
-from shared.fields import CODES, Rejection
+from shared.records.counts import Counts
+from shared.records.errors import BadFile, FieldError
 
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
@@ -26,7 +26,7 @@ OUTPUT_FORMAT = 1
 
 ROW_BYTES = 1 << 20
 """A longer row is rejected; it stands in a block of its own."""
-ROW_TOO_LONG = Rejection("too_long", limit=f"{ROW_BYTES} bytes")
+ROW_TOO_LONG = FieldError("too_long", limit=f"{ROW_BYTES} bytes")
 
 MAX_BLOCK_ROWS = 32_767
 """What a block's name can count."""
@@ -47,53 +47,6 @@ class Options:
     """What the sender asked of the output."""
 
     include_input: bool = False
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened to the rows of a block or a batch."""
-
-    rows: int = 0
-    rejected: int = 0
-    warned: int = 0
-    other_coding: int = 0
-    """Rows with a value that only another coding of the data has."""
-    codes: dict[str, int] = field(default_factory=dict)
-    """Rejected rows by code; a row with faults of two codes counts under both."""
-
-    def reject(self, rejections: Iterable[Rejection]) -> None:
-        """Count one rejected row."""
-        self.rejected += 1
-        found = tuple(rejections)
-        self.other_coding += any(rejection.coding for rejection in found)
-        for code in {rejection.code for rejection in found}:
-            self.codes[code] = self.codes.get(code, 0) + 1
-
-    def add(self, other: Counts) -> None:
-        self.rows += other.rows
-        self.rejected += other.rejected
-        self.warned += other.warned
-        self.other_coding += other.other_coding
-        for code, number in other.codes.items():
-            self.codes[code] = self.codes.get(code, 0) + number
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """All counts in a fixed order, for a block's name."""
-        return (
-            self.rows,
-            self.rejected,
-            self.warned,
-            self.other_coding,
-            *(self.codes.get(code, 0) for code in CODES),
-        )
-
-    @classmethod
-    def of(cls, numbers: Iterable[int]) -> Counts:
-        """The reverse of `numbers`."""
-        rows, rejected, warned, other_coding, *codes = numbers
-        by_code: dict[str, int] = {code: n for code, n in zip(CODES, codes, strict=False) if n}
-        return cls(rows, rejected, warned, other_coding, by_code)
 
 
 class Lines(NamedTuple):

@@ -14,39 +14,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from shared.errors import BadFile, RecordRejected
-from shared.fields import (
-    NAMED_UNKNOWN,
-    RECORD_ID,
-    FieldTable,
-    Record,
-    Rejection,
-    printable,
-    read_id,
-)
-from shared.lines import LineSplitter
-from shared.scoring import Score, Scorer
-from shared.strict_json import BLANK, DuplicateKeys, parse_item, parse_json
-from shared.tables import (
+from shared.files.base import (
     NO_LINES,
     ROW_BYTES,
     ROW_TOO_LONG,
     Block,
-    Counts,
     Limits,
     Options,
     Scored,
     decode,
     strip_bom,
 )
+from shared.files.lines import LineSplitter
+from shared.records.counts import Counts
+from shared.records.errors import BadFile, FieldError, RecordRejected
+from shared.records.schema import NAMED_UNKNOWN, RECORD_ID, FieldTable, Record, printable, read_id
+from shared.records.scoring import Score, Scorer
+from shared.records.strict_json import BLANK, DuplicateKeys, parse_item, parse_json
 
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
 
-Found = Record | tuple[Rejection, ...]
+Found = Record | tuple[FieldError, ...]
 """What became of an item: a record, checked, or why it is none."""
 
-NO_ANSWER: tuple[Rejection, ...] = (Rejection("model_error"),)
+NO_ANSWER: tuple[FieldError, ...] = (FieldError("model_error"),)
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -71,7 +63,7 @@ class _JsonTable:
         self._limits = limits
 
     def _items(self, block: Block) -> Sequence[object]:
-        """Parsed records; a `Rejection` stands where there is none."""
+        """Parsed records; a `FieldError` stands where there is none."""
         raise NotImplementedError
 
     def read(self, block: Block) -> Rows:
@@ -101,7 +93,7 @@ class _JsonTable:
 
 
 def _line(
-    row: int, record_id: str | None, score: Score | None, rejections: Sequence[Rejection]
+    row: int, record_id: str | None, score: Score | None, rejections: Sequence[FieldError]
 ) -> str:
     """One object, its texts encoded alone: of a dictionary the encoder takes four times as long."""
     shown = "null" if record_id is None else _encode(record_id)
@@ -119,13 +111,13 @@ def _line(
 
 def _read(item: object, table: FieldTable) -> Found:
     """A record, checked, or why it is none."""
-    if isinstance(item, Rejection):
+    if isinstance(item, FieldError):
         return (item,)
     if isinstance(item, DuplicateKeys):
         names = item.names[:NAMED_UNKNOWN]
-        return tuple(Rejection("duplicate_field", printable(name)) for name in names)
+        return tuple(FieldError("duplicate_field", printable(name)) for name in names)
     if not isinstance(item, dict):
-        return (Rejection("malformed", limit="a record must be a JSON object"),)
+        return (FieldError("malformed", limit="a record must be a JSON object"),)
     try:
         return table.read(item)
     except RecordRejected as error:
@@ -218,7 +210,7 @@ def _parse(line: str) -> object:
     try:
         return parse_json(line)
     except ValueError as error:
-        return Rejection("malformed", limit=f"not a JSON object: {error}")
+        return FieldError("malformed", limit=f"not a JSON object: {error}")
 
 
 class JsonArrayTable(_JsonTable):

@@ -2,7 +2,7 @@
 
 `csv_header` reads the first line, `csv_cells` turns lines into columns, and here these become
 numbers and the scores become CSV. A cell that Polars takes for a finite number is taken as it is;
-every other one goes to the reference reader, `Field.read_text`, so both give the same answer.
+every other one goes to the reference reader, `FieldSpec.read_text`, so both give the same answer.
 """
 
 from __future__ import annotations
@@ -17,21 +17,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_columns
-from shared.csv_cells import read_cells
-from shared.csv_header import Header, find_header
-from shared.errors import RecordRejected
-from shared.fields import (
-    NOT_TEXT,
-    RECORD_ID,
-    RECORD_ID_LENGTH,
-    Field,
-    Rejection,
-    read_id,
-)
-from shared.lines import LineSplitter
-from shared.scoring import Scorer
-from shared.tables import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Options, Scored
+from shared.files.base import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Options, Scored
+from shared.files.csv_cells import read_cells
+from shared.files.csv_header import Header, find_header
+from shared.files.lines import LineSplitter
+from shared.records.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_columns
+from shared.records.errors import FieldError, RecordRejected
+from shared.records.schema import NOT_TEXT, RECORD_ID, RECORD_ID_LENGTH, FieldSpec, read_id
+from shared.records.scoring import Scorer
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
@@ -112,7 +105,7 @@ class CsvTable:
     def read(self, block: Block) -> Rows:
         header, _ = self._parts()
         frame, rejected = self._cells(block, header)
-        found: dict[int, list[Rejection]] = {}
+        found: dict[int, list[FieldError]] = {}
         if header.record_id is not None:
             frame, found = _read_ids(frame, f"c{header.record_id}", block.lines.content)
         values = self._values(frame, header, rejected, found)
@@ -146,7 +139,7 @@ class CsvTable:
                 0: (ROW_TOO_LONG,)
             }
         frame, ragged = read_cells(block, header, wanted, self._numbers_of(header))
-        count = Rejection(
+        count = FieldError(
             "wrong_field_count", limit=f"{len(header.columns)} cells, like the header"
         )
         return frame, dict.fromkeys(ragged, (count,))
@@ -162,7 +155,7 @@ class CsvTable:
         frame: pl.DataFrame,
         header: Header,
         rejected: Rejected,
-        found: dict[int, list[Rejection]],
+        found: dict[int, list[FieldError]],
     ) -> Values:
         """Values of all fields.
 
@@ -191,12 +184,12 @@ class CsvTable:
 
 
 def _explain(
-    cells: pl.Series, rows: NDArray[np.int64], read: Callable[[Any], float], field: Field
-) -> Iterator[tuple[int, list[Rejection]]]:
+    cells: pl.Series, rows: NDArray[np.int64], read: Callable[[Any], float], field: FieldSpec
+) -> Iterator[tuple[int, list[FieldError]]]:
     """What is wrong with the cells of these rows, of which none is accepted."""
     if len(rows) == 0:
         return
-    known: dict[str | float | None, list[Rejection]] = {}
+    known: dict[str | float | None, list[FieldError]] = {}
     for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
         if cell not in known:
             faulty = cell is not None and _faults(read, cell)
@@ -204,7 +197,7 @@ def _explain(
         yield row, known[cell]
 
 
-def _faults(read: Callable[[Any], object], cell: str | float) -> list[Rejection]:
+def _faults(read: Callable[[Any], object], cell: str | float) -> list[FieldError]:
     try:
         read(cell)
     except RecordRejected as error:
@@ -230,7 +223,7 @@ def _numbers(
 
 def _read_ids(
     frame: pl.DataFrame, column: str, content: bytes
-) -> tuple[pl.DataFrame, dict[int, list[Rejection]]]:
+) -> tuple[pl.DataFrame, dict[int, list[FieldError]]]:
     """The frame with its ids as they may be shown, and what is wrong with some of them."""
     ids = frame[column]
     # As a rule one look at the block's content and one at each id's length are enough.

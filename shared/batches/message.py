@@ -17,26 +17,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
-from pydantic import Field as Setting
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
-from shared.errors import BadMessage
-from shared.fields import printable
-from shared.strict_json import DuplicateKeys, parse_json
+from shared.files.formats import SEPARATORS, SUFFIXES, Format, format_of
+from shared.records.errors import BadMessage
+from shared.records.schema import printable
+from shared.records.strict_json import DuplicateKeys, parse_json
 from shared.trace import TRACEPARENT
 
 SCHEMA = "heart-scorer/1"
 BATCH_ID = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$"
 
-Format = Literal["csv", "json", "jsonl"]
-SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
-
-SEPARATORS = ",;"
 
 _AROUND = "\ufeff \t\r\n"
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+=*")
@@ -124,11 +122,11 @@ class EnvelopeOptions(_Strict):
 class Envelope(_Strict):
     """Our own message: a batch by name of its blob, or inline as records or CSV text."""
 
-    schema_: Literal["heart-scorer/1"] = Setting(default="heart-scorer/1", alias="schema")
+    schema_: Literal["heart-scorer/1"] = Field(default="heart-scorer/1", alias="schema")
     batch_id: Annotated[str, StringConstraints(pattern=BATCH_ID)] | None = None
     input: EnvelopeInput | None = None
-    records: list[Any] | None = Setting(default=None, repr=False)
-    csv: str | None = Setting(default=None, repr=False)
+    records: list[Any] | None = Field(default=None, repr=False)
+    csv: str | None = Field(default=None, repr=False)
     options: EnvelopeOptions = EnvelopeOptions()
     traceparent: str | None = None
     replay_of: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~-]{1,128}$")] | None = None
@@ -280,11 +278,3 @@ def _blob_input(
             batch_id,
         )
     return BlobInput(container, blob, bare_etag(etag) if etag else None, format_, gzip)
-
-
-def format_of(name: str) -> tuple[Format | None, bool]:
-    """Format by a file's name, and whether it is gzip."""
-    lower = name.lower()
-    plain = lower.removesuffix(".gz")
-    suffix = "." + plain.rsplit(".", 1)[-1] if "." in plain else ""
-    return SUFFIXES.get(suffix), plain != lower

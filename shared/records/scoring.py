@@ -7,12 +7,26 @@ one graph, and no row's result depends on its neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shared.fields import FieldTable, Record
-from shared.ports import Matrix, Model, Vector
+from shared.records.schema import FieldTable, Record
+
+Matrix = NDArray[np.float32]
+Vector = NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A trained model, loaded and checked."""
+
+    @property
+    def version(self) -> str: ...
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        """Probabilities, float32 [n], of float32 rows [n, fields used]; NaN means missing."""
+        ...
 
 
 class ModelFault(Exception):

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import NotFound
+from shared.records.errors import NotFound
 
 if TYPE_CHECKING:
-    from shared.ports import Blobs
-    from shared.tables import Counts
+    from shared.batches.ports import Blobs
+    from shared.records.counts import Counts
 
 INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
 """Containers: what others drop, what our own senders write, what the worker writes."""
@@ -78,8 +78,8 @@ async def is_known(blobs: Blobs, batch_id: str) -> bool:
 async def counts_so_far(blobs: Blobs, batch_id: str) -> Counts | None:
     """What happened to the rows that are stored already. None: the worker has stored nothing."""
     # Here, since they bring NumPy, and the command line's help is to come at once.
-    from shared.checkpoint import furthest_blocks
-    from shared.tables import Counts
+    from shared.batches.checkpoint import furthest_blocks
+    from shared.records.counts import Counts
 
     for kind in FORMATS:
         name = scores_name(batch_id, kind)

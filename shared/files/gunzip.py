@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from shared.errors import BadFile
+from shared.records.errors import BadFile
 
 PIECE = 1 << 20
 """Most bytes unpacked at once."""

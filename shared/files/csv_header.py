@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from shared.errors import BadFile
-from shared.fields import RECORD_ID, FieldTable, printable
-from shared.lines import LineScanner, split_cells
-from shared.message import SEPARATORS
-from shared.tables import ROW_BYTES, decode, strip_bom
+from shared.files.base import ROW_BYTES, decode, strip_bom
+from shared.files.formats import SEPARATORS
+from shared.files.lines import LineScanner, split_cells
+from shared.records.errors import BadFile
+from shared.records.schema import RECORD_ID, FieldTable, printable
 
 MAX_COLUMNS = 16_384
 """As many as a sheet of Excel has."""

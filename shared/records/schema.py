@@ -2,8 +2,8 @@
 
 Everything that reads records is built from it: the API's record, the validation of batch files,
 the OpenAPI schema, errors. No other module knows a field by name. The reader of one value here
-(`Field.read`, `Field.read_text`) is the reference; the tables, which check a whole block at once,
-may only take shortcuts that give the same answer.
+(`FieldSpec.read`, `FieldSpec.read_text`) is the reference. `shared.files` checks whole blocks at
+once and may only take shortcuts that give the same answer.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
-from pydantic import Field as Setting
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.errors import RecordRejected
+from shared.records.errors import Code, FieldError, RecordRejected
 
 RECORD_ID = "patient_id"
 RECORD_ID_LENGTH = 128
@@ -30,21 +29,6 @@ NAMED_UNKNOWN = 10
 NAME_LENGTH = 64
 """Longest name of a field; of longer unknown names only so much is shown."""
 
-Code = Literal[
-    "missing_required",
-    "not_a_number",
-    "out_of_range",
-    "unknown_value",
-    "unknown_field",
-    "duplicate_field",
-    "wrong_field_count",
-    "too_long",
-    "not_text",
-    "malformed",
-    "model_error",
-]
-CODES: tuple[Code, ...] = get_args(Code)
-"""Why a record may be rejected. Block names count them in this order: append only."""
 
 MISSING = frozenset({"", "na", "nan", "?"})
 """Texts that mean "not known", in any case. Zero never does."""
@@ -77,10 +61,10 @@ class Hint(_Frozen):
     """Set when only this other coding of the data has such a value."""
 
 
-class Field(_Frozen):
+class FieldSpec(_Frozen):
     """One field of a record: a number with an accept range, or a category with codes."""
 
-    name: str = Setting(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
     title: str
     kind: Literal["number", "category"]
     unit: str = ""
@@ -99,7 +83,7 @@ class Field(_Frozen):
     """Other names under which files carry this field: a column so named is refused, with a hint."""
 
     @model_validator(mode="after")
-    def _holds_together(self) -> Field:
+    def _holds_together(self) -> FieldSpec:
         if self.kind == "category" and not self.choices:
             raise ValueError(f"{self.name}: a category needs choices")
         if self.name == RECORD_ID:
@@ -181,11 +165,11 @@ class Field(_Frozen):
 
     def _refuse_type(self, hint: str = "") -> float:
         code: Code = "not_a_number" if self.kind == "number" else "unknown_value"
-        raise RecordRejected((Rejection(code, self.name, self.limit, self.unit, hint),))
+        raise RecordRejected((FieldError(code, self.name, self.limit, self.unit, hint),))
 
-    def rejection(self, code: Code, hint: Hint | None = None) -> Rejection:
+    def rejection(self, code: Code, hint: Hint | None = None) -> FieldError:
         """A rejection of this field, with its limit and unit."""
-        return Rejection(
+        return FieldError(
             code,
             self.name,
             limit=self.limit,
@@ -225,44 +209,6 @@ class Field(_Frozen):
         return {"anyOf": [schema, {"type": "null"}]} | described
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a record has no score. Never holds a value of the record."""
-
-    code: Code
-    field: str | None = None
-    limit: str = ""
-    unit: str = ""
-    hint: str = ""
-    coding: str | None = None
-
-    def __str__(self) -> str:
-        match self.code:
-            case "missing_required":
-                text = f"{self.field} is required"
-            case "not_a_number":
-                text = f"{self.field} must be a number from {self.limit}"
-            case "out_of_range":
-                text = f"{self.field} must be from {self.limit}"
-            case "unknown_value":
-                text = f"{self.field} must be one of {self.limit}"
-            case "unknown_field":
-                text = f"{self.field} is not a field"
-            case "duplicate_field":
-                text = f"{self.field} stands more than once"
-            case "too_long":
-                text = f"{self.field or 'the row'} is longer than {self.limit}"
-            case "not_text":
-                text = f"{self.field} must be text of printable characters"
-            case "wrong_field_count":
-                text = f"the row must have {self.limit}"
-            case "malformed":
-                text = self.limit
-            case "model_error":
-                text = "the model has no answer for this record"
-        return f"{self.code}: {text}" + (f" ({self.hint})" if self.hint else "")
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Record:
     """One patient's fields, checked. Prints as its id, so that no log can show a value."""
@@ -283,7 +229,7 @@ _Plain = tuple[int, bool, float, float, float, float, dict[object, float] | None
 class FieldTable(_Frozen):
     """All fields of the model's records, in order."""
 
-    fields: tuple[Field, ...]
+    fields: tuple[FieldSpec, ...]
     other_columns: dict[str, str] = {}
     """Columns (lower case) that mark another coding of the data, with what to say of it."""
 
@@ -295,7 +241,7 @@ class FieldTable(_Frozen):
         return self
 
     @cached_property
-    def by_name(self) -> dict[str, Field]:
+    def by_name(self) -> dict[str, FieldSpec]:
         return {field.name: field for field in self.fields}
 
     @cached_property
@@ -318,13 +264,13 @@ class FieldTable(_Frozen):
 
     def read_each(self, record: Mapping[str, object]) -> Record:
         """The same, value by value: what `read` falls back on."""
-        rejections: list[Rejection] = []
+        rejections: list[FieldError] = []
         for key in sorted(record.keys() - self.known_keys)[:NAMED_UNKNOWN]:
             near = self.near(key)
             hint = f"did you mean `{near}`?" if near else ""
-            rejections.append(Rejection("unknown_field", printable(key), hint=hint))
+            rejections.append(FieldError("unknown_field", printable(key), hint=hint))
         cells = ((field, record.get(field.name)) for field in self.fields)
-        return self._read_each(record.get(RECORD_ID), cells, Field.read, rejections)
+        return self._read_each(record.get(RECORD_ID), cells, FieldSpec.read, rejections)
 
     @cached_property
     def _plain(self) -> dict[str, _Plain]:
@@ -347,7 +293,7 @@ class FieldTable(_Frozen):
         return sum(field.required for field in self.fields)
 
     def _read_plain(self, record: Mapping[str, Any]) -> Record | None:
-        """What `Field.read` gives, of a record of accepted numbers and words; None of any other.
+        """Fast path: as `FieldSpec.read`, for a record of accepted values; None for any other.
 
         Most records are such ones, and this takes a fraction of the time.
         """
@@ -393,15 +339,15 @@ class FieldTable(_Frozen):
     ) -> Record:
         """Check the cells of a text row, by field name. Raises `RecordRejected`."""
         texts = ((field, cells.get(field.name, "")) for field in self.fields)
-        read = partial(Field.read_text, decimal_comma=decimal_comma)
+        read = partial(FieldSpec.read_text, decimal_comma=decimal_comma)
         return self._read_each(patient_id, texts, read, [])
 
     def _read_each(
         self,
         patient_id: object,
-        cells: Iterable[tuple[Field, Any]],
-        read: Callable[[Field, Any], float],
-        rejections: list[Rejection],
+        cells: Iterable[tuple[FieldSpec, Any]],
+        read: Callable[[FieldSpec, Any], float],
+        rejections: list[FieldError],
     ) -> Record:
         values: list[float] = []
         checked_id = None
@@ -474,10 +420,10 @@ def read_id(value: object) -> str | None:
         except ValueError:  # beyond the interpreter's limit of digits
             value = "0" * (RECORD_ID_LENGTH + 1)
     if not isinstance(value, str) or not is_text(value):
-        raise RecordRejected((Rejection("not_text", RECORD_ID),))
+        raise RecordRejected((FieldError("not_text", RECORD_ID),))
     if len(value) > RECORD_ID_LENGTH:
         limit = f"{RECORD_ID_LENGTH} characters"
-        raise RecordRejected((Rejection("too_long", RECORD_ID, limit),))
+        raise RecordRejected((FieldError("too_long", RECORD_ID, limit),))
     return value
 
 

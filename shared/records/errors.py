@@ -25,10 +25,62 @@ Messages may be shown to users: they name fields, limits and places, never a val
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-if TYPE_CHECKING:
-    from shared.fields import Rejection
+Code = Literal[
+    "missing_required",
+    "not_a_number",
+    "out_of_range",
+    "unknown_value",
+    "unknown_field",
+    "duplicate_field",
+    "wrong_field_count",
+    "too_long",
+    "not_text",
+    "malformed",
+    "model_error",
+]
+CODES: tuple[Code, ...] = get_args(Code)
+"""Why a record may be rejected. Block names count them in this order: append only."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """Why a record has no score. Never holds a value of the record."""
+
+    code: Code
+    field: str | None = None
+    limit: str = ""
+    unit: str = ""
+    hint: str = ""
+    coding: str | None = None
+
+    def __str__(self) -> str:
+        match self.code:
+            case "missing_required":
+                text = f"{self.field} is required"
+            case "not_a_number":
+                text = f"{self.field} must be a number from {self.limit}"
+            case "out_of_range":
+                text = f"{self.field} must be from {self.limit}"
+            case "unknown_value":
+                text = f"{self.field} must be one of {self.limit}"
+            case "unknown_field":
+                text = f"{self.field} is not a field"
+            case "duplicate_field":
+                text = f"{self.field} stands more than once"
+            case "too_long":
+                text = f"{self.field or 'the row'} is longer than {self.limit}"
+            case "not_text":
+                text = f"{self.field} must be text of printable characters"
+            case "wrong_field_count":
+                text = f"the row must have {self.limit}"
+            case "malformed":
+                text = self.limit
+            case "model_error":
+                text = "the model has no answer for this record"
+        return f"{self.code}: {text}" + (f" ({self.hint})" if self.hint else "")
 
 
 class ScorerError(Exception):
@@ -47,7 +99,7 @@ class BadInput(ScorerError):
 class RecordRejected(BadInput):
     """One record with faults; `rejections` has an entry for each."""
 
-    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+    def __init__(self, rejections: tuple[FieldError, ...]) -> None:
         super().__init__("; ".join(str(rejection) for rejection in rejections))
         self.rejections = rejections
 

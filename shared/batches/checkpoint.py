@@ -21,8 +21,9 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from shared.ports import Staged
-from shared.tables import OUTPUT_FORMAT, Counts, Limits
+from shared.batches.ports import Staged
+from shared.files.base import OUTPUT_FORMAT, Limits
+from shared.records.counts import Counts
 
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
 """In ASCII order, so that names sort like the numbers in them."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.fields import Field, FieldTable, Rejection
-from shared.ports import Vector
-from shared.tables import Counts
+from shared.records.counts import Counts
+from shared.records.errors import FieldError
+from shared.records.schema import FieldSpec, FieldTable
+from shared.records.scoring import Vector
 
 if TYPE_CHECKING:
-    from shared.scoring import Scorer
+    from shared.records.scoring import Scorer
 
 Mask = NDArray[np.bool_]
 
@@ -28,7 +29,7 @@ UNREADABLE = math.inf
 
 Values = NDArray[np.float64]
 """[fields of the table, rows]; NaN is missing."""
-Rejected = dict[int, tuple[Rejection, ...]]
+Rejected = dict[int, tuple[FieldError, ...]]
 """Rejections by place in the block, from 0."""
 
 
@@ -44,7 +45,7 @@ class Outcome:
     counts: Counts
 
 
-def faults(values: NDArray[np.float64], field: Field) -> Mask:
+def faults(values: NDArray[np.float64], field: FieldSpec) -> Mask:
     """Rows whose value of this field is not accepted, or missing though required."""
     missing = np.isnan(values)
     if field.kind == "category":
@@ -70,7 +71,7 @@ def score_columns(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome
     probabilities = np.full(count, np.nan, np.float32)
     probabilities[scored] = scorer.probabilities_each(matrix)
     for place in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
-        rejected[place] = (Rejection("model_error"),)
+        rejected[place] = (FieldError("model_error"),)
         scored[place] = False
 
     counts = Counts(count)

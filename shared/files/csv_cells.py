@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.csv_header import Header
-from shared.errors import BadFile
-from shared.lines import QUOTE, Places, quotes_are_regular, split_cells
-from shared.tables import Block, Lines, decode
+from shared.files.base import Block, Lines, decode
+from shared.files.csv_header import Header
+from shared.files.lines import QUOTE, Places, quotes_are_regular, split_cells
+from shared.records.errors import BadFile
 
 
 def read_cells(

@@ -3,7 +3,7 @@
 Each message takes three requests, and their way through the storage SDKs is most of what a message
 costs: a client for each blob, sixteen policies, models and their serialisation. Here the same
 requests, signed and repeated by the SDKs' own policies, take half of that. What is asked less often
-stays with the SDKs (`shared.storage`).
+stays with the SDKs (`shared.storage.azure`).
 """
 
 from __future__ import annotations

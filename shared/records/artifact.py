@@ -16,17 +16,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic import Field as Setting
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.errors import RecordRejected, StartupError
-from shared.fields import FieldTable
+from shared.records.errors import RecordRejected, StartupError
+from shared.records.schema import FieldTable
 
 if TYPE_CHECKING:
     import numpy as np
     from onnxruntime import InferenceSession
 
-    from shared.ports import Matrix, Model, Vector
+    from shared.records.scoring import Matrix, Model, Vector
 
 MANIFEST = "manifest.json"
 EXPLANATION = "explain.onnx"
@@ -41,7 +40,7 @@ class Golden(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    record: dict[str, float | str | None] = Setting(repr=False)
+    record: dict[str, float | str | None] = Field(repr=False)
     probability: float
 
 
@@ -61,11 +60,11 @@ class Manifest(BaseModel):
     files: dict[str, str]
     """SHA-256 of each file of the artifact."""
     data_sha256: str
-    threshold: float = Setting(gt=0, lt=1)
+    threshold: float = Field(gt=0, lt=1)
     fields: FieldTable
     figures: dict[str, Any] = {}
     libraries: dict[str, str] = {}
-    golden: tuple[Golden, ...] = Setting(min_length=1)
+    golden: tuple[Golden, ...] = Field(min_length=1)
 
 
 class Artifact:

@@ -2,7 +2,7 @@
 
 Only this module and those it is made of import the Azure SDKs. `Storage` holds the clients of one
 process; the SDKs' exceptions become ours in one place. What each message and each block needs goes
-by `shared.rest`, which costs half of the SDKs' way; all else by the SDKs.
+by `shared.storage.rest`, which costs half of the SDKs' way; all else by the SDKs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.request import getproxies
 from xml.etree import ElementTree
 
-from shared import certificates  # first, so that they are loaded while the SDKs are
-from shared import late_requests as late_requests
+from shared.storage import certificates  # first, so that they are loaded while the SDKs are
+from shared.storage import late_requests as late_requests
 
 # isort: split
 from azure.core import MatchConditions
@@ -41,7 +41,9 @@ from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from shared.errors import (
+from shared.batches.message import bare_etag
+from shared.batches.ports import NO_METADATA, BlobFacts, Message, Staged
+from shared.records.errors import (
     AlreadyExists,
     BlocksGone,
     InputChanged,
@@ -53,10 +55,8 @@ from shared.errors import (
     StorageError,
     StorageUnavailable,
 )
-from shared.message import bare_etag
-from shared.ports import NO_METADATA, BlobFacts, Message, Staged
-from shared.rest import RestService
 from shared.settings import StorageSettings
+from shared.storage.rest import RestService
 
 CHUNK = 2 << 20
 """Bytes of one ranged download."""

@@ -11,23 +11,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Matrix = NDArray[np.float32]
-Vector = NDArray[np.float32]
-
-
-class Model(Protocol):
-    """A trained model, loaded and checked."""
-
-    @property
-    def version(self) -> str: ...
-
-    def probabilities(self, rows: Matrix) -> Vector:
-        """Probabilities, float32 [n], of float32 rows [n, fields used]; NaN means missing."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import BadFile
-from shared.tables import NO_LINES, ROW_BYTES, TOO_LONG, Block, Limits, Lines
+from shared.files.base import NO_LINES, ROW_BYTES, TOO_LONG, Block, Limits, Lines
+from shared.records.errors import BadFile
 
 Places = NDArray[np.int64]
 

@@ -1,0 +1,1 @@
+"""Batches: messages, progress, results and the ports to queue and blobs."""

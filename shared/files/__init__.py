@@ -1,0 +1,1 @@
+"""Files: bytes to rows of records, and scores to bytes."""
