@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -18,16 +17,6 @@ from cli.submit import submit
 from cli.train import train
 from cli.up import up
 from cli.verify import verify
-
-EXTRAS = {
-    "joblib": "training",
-    "pandas": "training",
-    "polars": "worker",
-    "rich": "cli",
-    "skl2onnx": "training",
-    "sklearn": "training",
-}
-"""Where a library comes from that some verbs need and an operator may not have installed."""
 
 app = typer.Typer(
     name="heart-scorer",
@@ -72,13 +61,7 @@ app.add_typer(poison.app, name="poison")
 
 def main() -> None:
     """Entry point of the console script."""
-    try:
-        app(prog_name="heart-scorer")
-    except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
-            raise
-        say(f"this needs {error.name}: in the clone, pip install '.[{EXTRAS[error.name]}]'")
-        sys.exit(Exit.FAILED)
+    app(prog_name="heart-scorer")
 
 
 if __name__ == "__main__":

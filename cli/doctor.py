@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.home import MODEL_DIR
 from cli.output import Exit
 from shared.batches.results import INCOMING, SCORES, UPLOADS
 
@@ -84,9 +85,7 @@ def versions() -> list[Finding]:
         try:
             found.append(Finding(name, True, version(name)))
         except PackageNotFoundError:
-            found.append(
-                Finding(name, False, "not installed", "pip install -r requirements/run.txt")
-            )
+            found.append(Finding(name, False, "not installed", "install heart-scorer again"))
     return found
 
 
@@ -130,8 +129,10 @@ def artifact(configured: StorageSettings) -> Finding:
     from shared.records.artifact import load_artifact
     from shared.records.errors import StartupError
 
+    named = "model_dir" in configured.model_fields_set
+    model_dir = configured.model_dir if named else MODEL_DIR
     try:
-        loaded = load_artifact(configured.model_dir, configured.model_sha256)
+        loaded = load_artifact(model_dir, configured.model_sha256)
     except StartupError as error:
         return Finding("artifact", False, str(error), "heart-scorer train")
     return Finding(

