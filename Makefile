@@ -1,14 +1,18 @@
 # Two commands on a machine that has Python 3.11 or newer and make: `make demo` and `make test`.
-# Every target makes what it needs: .venv with pinned, hash-checked packages, Node where none is
-# installed, Azurite from its lock file, the trained model. A second run installs nothing.
+# Every target makes what it needs: .venv with pinned, hash-checked packages, Node if the machine has
+# none, Azurite from its lock file, the trained model. A second run installs nothing.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Node comes from a package where the machine has none.
+# Without Node on the PATH, install it from a package.
 NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo requirements/node.txt)
 
-.PHONY: help demo up test test-containers bench lint unit sbom audit soak mutants lock clean
+# As many processes as cores, at most four: each starts its own Azurite.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal --ignore=tests/containers
+
+.PHONY: help demo up test test-all test-containers bench lint unit sbom audit soak mutants lock clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,11 +23,14 @@ demo: $(VENV)/run.stamp  ## Train, start everything, score one patient and a fil
 up: $(VENV)/run.stamp  ## Azurite, api and worker on this machine until Ctrl-C
 	@$(BIN)/heart-scorer up
 
-test: $(VENV)/dev.stamp lint  ## Lint, types, import contracts and all tests that need no Docker
-	$(BIN)/python -m pytest --ignore=tests/containers
+test: lint  ## Lint, types, import contracts and the fast tests: five minutes on two cores
+	$(PYTEST) $(PARALLEL) -m "not slow"
+
+test-all: test test-containers  ## The same, the tests of the images and the slow tests
+	$(PYTEST) $(PARALLEL) -m slow
 
 test-containers: $(VENV)/dev.stamp  ## Tests of the images and of compose; they need a Docker engine
-	$(BIN)/python -m pytest tests/containers
+	$(PYTEST) tests/containers
 
 bench: $(VENV)/dev.stamp  ## Measure against what one would otherwise do; prints ratios
 	$(BIN)/python -m tests.benchmarks.bench
@@ -48,7 +55,7 @@ lint: $(VENV)/dev.stamp  ## Lint, types and import contracts
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp  ## Tests that need no network; about a minute
-	$(BIN)/python -m pytest tests/unit -m "not slow"
+	$(PYTEST) $(PARALLEL) tests/unit -m "not slow"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -69,7 +76,7 @@ $(VENV)/dev.stamp: requirements/dev.txt $(NODE) pyproject.toml | $(VENV)/bin/pyt
 	@touch $@ $(VENV)/run.stamp
 
 soak: $(VENV)/dev.stamp  ## 100 random kills, 30 stops, 10 million rows (FAULT_SEED=… repeats the kills)
-	FAULT_KILLS=100 FAULT_VISIBILITY=3 FAULT_STOPS=30 FAULT_ROWS=10000000 CI=1 $(BIN)/python -m pytest tests/faults -s
+	FAULT_KILLS=100 FAULT_VISIBILITY=3 FAULT_STOPS=30 FAULT_ROWS=10000000 CI=1 $(PYTEST) tests/faults -s
 
 mutants: $(VENV)/dev.stamp  ## Take the worker's safeguards out one at a time; a test must notice each
 	CI=1 $(BIN)/python -m tests.mutants

@@ -37,7 +37,7 @@ class RunningApi:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), 10)
 
-    def stop(self, seconds: float = 30) -> int:
+    def stop(self, seconds: float = 120) -> int:
         """Ask it to stop; its exit code."""
         self.process.terminate()
         return self.process.wait(seconds)
@@ -62,11 +62,11 @@ def running_api(artifact_dir: Path, log: Path, **env: str) -> Iterator[RunningAp
         yield RunningApi(process, log, facts["port"], facts["metrics_port"])
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _started(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    ends = time.monotonic() + 30
+    ends = time.monotonic() + 120
     while time.monotonic() < ends and process.poll() is None:
         for line in log.read_text().splitlines():
             if '"api_started"' in line:

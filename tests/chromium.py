@@ -70,7 +70,7 @@ class Page:
         found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return found["result"].get("value")
 
-    async def wait_for(self, expression: str, seconds: float = 20) -> None:
+    async def wait_for(self, expression: str, seconds: float = 120) -> None:
         """Wait until an expression is true in the page."""
         ends = time.monotonic() + seconds
         while not await self.value(f"Boolean({expression})"):
@@ -104,11 +104,11 @@ async def chromium_page(profile: Path) -> AsyncIterator[Page]:
                 listening.cancel()
     finally:
         browser.terminate()
-        await asyncio.wait_for(browser.wait(), 20)
+        await asyncio.wait_for(browser.wait(), 120)
 
 
 async def _port(browser: asyncio.subprocess.Process, file: Path) -> int:
-    for _ in range(300):
+    for _ in range(1200):
         written = await asyncio.to_thread(_first_line, file)
         if written:
             return int(written)

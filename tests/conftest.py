@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from cli.local import LocalError, azurite
+from cli.local import LOCAL, LocalError, azurite, install_azurite
 from cli.local import artifact as trained
 from shared.records.artifact import Artifact, load_artifact
 from shared.settings import StorageSettings
 from shared.storage.azure import Storage, open_storage
 
 
+@contextmanager
+def one_process_at_a_time() -> Iterator[None]:
+    """Let one of pytest-xdist's processes train or install while the others wait."""
+    LOCAL.mkdir(parents=True, exist_ok=True)
+    with (LOCAL / "tests.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def artifact_dir() -> Path:
     """The demonstration model, trained first if there is none."""
-    return trained()
+    with one_process_at_a_time():
+        return trained()
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +41,12 @@ def artifact(artifact_dir: Path) -> Artifact:
 
 @pytest.fixture(scope="session")
 def connection_string(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Azurite in memory, for the session. Not to be had: skip here, fail where CI is set."""
+    """Azurite in memory, for the session. Without it: skip here, fail where CI is set."""
     logs = tmp_path_factory.mktemp("azurite")
     try:
-        running = azurite(None, logs)
-        with running as text:
+        with one_process_at_a_time():
+            install_azurite()
+        with azurite(None, logs) as text:
             yield text
     except LocalError as error:
         if os.environ.get("CI"):

@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
+from testcontainers.community.azurite import AzuriteContainer, ConnectionStringType
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
 
 from tests.containers.engine import (
     AZURITE,
     HARDENED,
     IMAGES,
-    STARTER,
-    NoEngine,
     docker,
-    ensure_engine,
+    engine_error,
 )
 
-# testcontainers reads the environment when it is imported, so that comes after `ensure_engine`.
-if TYPE_CHECKING:
-    from testcontainers.community.azurite import AzuriteContainer
-    from testcontainers.core.container import DockerContainer
-    from testcontainers.core.network import Network
-
-StartApp = Callable[..., AbstractContextManager["DockerContainer"]]
+StartApp = Callable[..., AbstractContextManager[DockerContainer]]
 PORTS = {"api": 8000, "worker": 9090}
 
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """An engine. None to be had: skip, but fail in CI where one should have started."""
-    try:
-        ensure_engine()
-    except NoEngine as error:
-        if os.environ.get("CI") and STARTER.is_file():
-            pytest.fail(f"container tests did not run: {error}")
-        pytest.skip(f"container tests did not run: {error}")
+    """A Docker engine. Without one: skip, but fail in CI on a machine that has `docker`."""
+    error = engine_error()
+    if error and os.environ.get("CI") and shutil.which("docker"):
+        pytest.fail(error)
+    if error:
+        pytest.skip(error)
 
 
 @pytest.fixture(scope="session")
@@ -49,17 +44,12 @@ def images(engine: None) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def network(engine: None) -> Iterator[Network]:
-    from testcontainers.core.network import Network
-
     with Network() as created:
         yield created
 
 
 @pytest.fixture(scope="session")
 def azurite(network: Network) -> Iterator[AzuriteContainer]:
-    from testcontainers.community.azurite import AzuriteContainer
-    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
-
     container = AzuriteContainer(AZURITE, network=network, network_aliases=["azurite"])
     container.with_env("AZURITE_SKIP_API_VERSION_CHECK", "true")
     # The last of those that we use to open its port.
@@ -77,10 +67,6 @@ def connection_string(azurite: AzuriteContainer) -> str:
 @pytest.fixture(scope="session")
 def start_app(images: dict[str, str], network: Network, azurite: AzuriteContainer) -> StartApp:
     """Start an image beside Azurite, locked down; ready when the block begins."""
-    from testcontainers.community.azurite import ConnectionStringType
-    from testcontainers.core.container import DockerContainer
-    from testcontainers.core.wait_strategies import HttpWaitStrategy
-
     storage = azurite.get_connection_string(ConnectionStringType.NETWORK)
 
     @contextmanager

@@ -1,19 +1,19 @@
-"""The Docker engine of these tests: one that answers, or the one beside the repository.
+"""The Docker engine of these tests: the one that `docker` on the PATH reaches.
 
-Spoken to by the `docker` command, as a user would; containers are started by testcontainers.
+Images are built and inspected with the `docker` command, as a user would; testcontainers starts
+the containers.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from typing import Any
 
 from cli.local import ROOT
 
-STARTER = ROOT.parent / "shared/engine/start"
 APPS = ("api", "worker")
 IMAGES = {app: f"heart-scorer-{app}" for app in APPS}
 AZURITE = "mcr.microsoft.com/azure-storage/azurite:3.37.0"
@@ -31,27 +31,15 @@ HARDENED_OPTIONS = (
 )
 
 
-class NoEngine(Exception):
-    """There is none to be had; the text says why."""
-
-
-def ensure_engine() -> None:
-    """Find or start an engine, and let this process' environment lead to it. Raises `NoEngine`."""
-    if STARTER.is_file() and os.geteuid() == 0:
-        _start()
-    if not _answers():
-        raise NoEngine("no Docker engine answers")
-
-
-def _start() -> None:
-    """Start the engine beside us, or learn what tests need to know of it. Raises `NoEngine`."""
-    started = subprocess.run([STARTER], capture_output=True, text=True, check=False)
-    if started.returncode != 0:
-        raise NoEngine(f"the engine did not start: {started.stderr.strip()[-500:]}")
-    for line in started.stdout.splitlines():
-        for word in shlex.split(line.removeprefix("export ")):
-            name, _, value = word.partition("=")
-            os.environ[name] = value
+def engine_error() -> str | None:
+    """Why containers cannot be used here, or None."""
+    if not shutil.which("docker"):
+        return "docker is not on the PATH"
+    try:
+        answer = docker("version", check=False, seconds=20)
+    except subprocess.TimeoutExpired:
+        return "the Docker engine does not answer"
+    return None if answer.returncode == 0 else f"no Docker engine: {answer.stderr.strip()[-300:]}"
 
 
 def docker(
@@ -72,10 +60,3 @@ def docker(
     )
     assert not check or done.returncode == 0, f"docker {' '.join(words)}\n{done.stderr[-3000:]}"
     return done
-
-
-def _answers() -> bool:
-    try:
-        return docker("version", check=False, seconds=20).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False

@@ -44,7 +44,7 @@ async def send_file(storage: Storage, batch_id: str, suffix: str, content: bytes
     await storage.queue(QUEUE).send(envelope.text())
 
 
-async def outcome(storage: Storage, batch_id: str, seconds: float = 30) -> dict[str, Any]:
+async def outcome(storage: Storage, batch_id: str, seconds: float = 120) -> dict[str, Any]:
     """Wait for a batch's summary."""
     for _ in range(int(seconds / 0.1)):
         try:

@@ -38,7 +38,7 @@ def call(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
         stdin=subprocess.DEVNULL,
         env=environment(text, **env),
     )
@@ -95,4 +95,4 @@ def on_terminal(
                 os.write(ours, answer.encode() + b"\n")
             answer = None
     os.close(ours)
-    return command.wait(10), received.decode()
+    return command.wait(120), received.decode()

@@ -28,7 +28,7 @@ def client(running: Running) -> Iterator[httpx2.Client]:
 
 def finished(client: httpx2.Client, place: str) -> dict[str, Any]:
     """Ask until the batch has ended."""
-    for _ in range(300):
+    for _ in range(1200):
         state: dict[str, Any] = client.get(place).json()
         if state["status"] in ("succeeded", "failed"):
             return state
@@ -111,26 +111,25 @@ def test_while_storage_is_down_batches_are_503_and_scores_go_on(
     log = tmp_path / "log"
     with running_api(artifact_dir, log, AZURE_STORAGE_CONNECTION_STRING=nowhere) as api:
 
-        async def both() -> tuple[httpx2.Response, list[float]]:
+        async def both() -> tuple[httpx2.Response, int]:
             async with httpx2.AsyncClient(base_url=api.url, timeout=60) as client:
                 headers = {"Content-Type": "text/csv"}
                 upload = asyncio.create_task(
                     client.post("/batches", content=b"age,sex\n54,1\n", headers=headers)
                 )
-                waits: list[float] = []
+                scored = 0
                 while not upload.done():
-                    begun = time.monotonic()
                     answer = await client.post("/predict", json=a_patient())
                     assert answer.status_code == 200
-                    waits.append(time.monotonic() - begun)
+                    scored += 1
                     await asyncio.sleep(0.02)
-                return await upload, waits
+                return await upload, scored
 
-        refused, waits = asyncio.run(both())
+        refused, scored = asyncio.run(both())
 
     assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
     assert int(refused.headers["retry-after"]) > 0
-    assert len(waits) > 3
+    assert scored > 3
 
 
 @pytest.mark.azurite

@@ -161,7 +161,7 @@ def test_a_worker_ends_with_0_when_asked_to_stop(
         wait_until(worker, f"http://127.0.0.1:{port}/readyz", log)
         worker.send_signal(number)
 
-        assert worker.wait(10) == 0
+        assert worker.wait(120) == 0
 
 
 def test_up_runs_everything_on_free_ports_until_asked_to_stop(
@@ -201,7 +201,7 @@ def test_the_demo_shows_scores_and_the_rejected_row(artifact_dir: Path) -> None:
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=120,
+        timeout=240,
     )
 
     assert done.returncode == 0, done.stderr

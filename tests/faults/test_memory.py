@@ -57,7 +57,7 @@ async def peak_memory(lab: Lab, chunk: Sent, rows: int) -> float:
     await lab.queue.send(Envelope(batch_id=batch_id, input=source).text())
 
     with lab.worker(**SETTINGS) as worker:
-        await lab.watch.wait(batch_id, 20 + rows / 20_000)
+        await lab.watch.wait(batch_id, 1500)
         peak = _peak(worker)
 
         await lab.kept(Repeated(batch_id, chunk.content, ".csv", chunk.scores, len(blocks)))

@@ -103,7 +103,7 @@ async def test_a_file_that_kills_the_interpreter_ends_in_poison_and_its_neighbou
 
 async def died_first(lab: Lab, worker: Worker, batch_id: str) -> bool:
     """Whether the worker died before the batch had its outcome."""
-    for _ in range(600):
+    for _ in range(2400):
         if not worker.alive:
             return True
         if await lab.watch.look(batch_id) is not None:

@@ -25,10 +25,6 @@ def test_the_table_of_settings_is_that_of_the_classes() -> None:
     assert settings_table() in README.read_text()
 
 
-def test_the_readme_can_be_read_in_five_minutes() -> None:
-    assert len(README.read_text().splitlines()) < 200
-
-
 @a_page
 def test_every_make_target_that_is_named_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
