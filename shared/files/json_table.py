@@ -28,9 +28,9 @@ from shared.files.base import (
 from shared.files.lines import LineSplitter
 from shared.records.counts import Counts
 from shared.records.errors import BadFile, FieldError, RecordRejected
-from shared.records.schema import NAMED_UNKNOWN, RECORD_ID, FieldTable, Record, printable, read_id
+from shared.records.schema import RECORD_ID, FieldTable, Record, read_id
 from shared.records.scoring import Score, Scorer
-from shared.records.strict_json import BLANK, DuplicateKeys, parse_item, parse_json
+from shared.records.strict_json import BLANK, parse_item, parse_json
 
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
@@ -113,11 +113,6 @@ def _read(item: object, table: FieldTable) -> Found:
     """A record, checked, or why it is none."""
     if isinstance(item, FieldError):
         return (item,)
-    if isinstance(item, DuplicateKeys):
-        names = item.names[:NAMED_UNKNOWN]
-        return tuple(FieldError("duplicate_field", printable(name)) for name in names)
-    if not isinstance(item, dict):
-        return (FieldError("malformed", limit="a record must be a JSON object"),)
     try:
         return table.read(item)
     except RecordRejected as error:

@@ -10,14 +10,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from shared.records.errors import Code, FieldError, RecordRejected
+from shared.records.strict_json import DuplicateKeys
 
 RECORD_ID = "patient_id"
 RECORD_ID_LENGTH = 128
@@ -206,7 +219,9 @@ class FieldSpec(_Frozen):
             described["x-unit"] = self.unit
         if self.required:
             return schema | described
-        return {"anyOf": [schema, {"type": "null"}]} | described
+        # The texts that mean "not known" are accepted like null.
+        missing = sorted("NaN" if text == "nan" else text.upper() for text in MISSING)
+        return {"anyOf": [schema, {"type": "null"}, {"enum": missing}]} | described
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -222,8 +237,90 @@ class Record:
         return f"Record({self.patient_id!r})"
 
 
-_Plain = tuple[int, bool, float, float, float, float, dict[object, float] | None, frozenset[type]]
-"""Place, required, training range, accept range; codes by what may be sent for them; its types."""
+def _collected(error: RecordRejected) -> PydanticCustomError:
+    """Rejections of one value, as pydantic collects them."""
+    return PydanticCustomError("rejected", "rejected", {"rejections": error.rejections})
+
+
+def _read_id(value: object) -> str | None:
+    try:
+        return read_id(value)
+    except RecordRejected as error:
+        raise _collected(error) from error
+
+
+_JSON_ID = {
+    "anyOf": [
+        {
+            "type": "string",
+            "maxLength": RECORD_ID_LENGTH,
+            "pattern": r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]*$",
+        },
+        {"type": "integer"},
+        {"type": "null"},
+    ],
+    "description": "Your own id of the record; it comes back with the score",
+}
+
+
+class RecordBody(BaseModel):
+    """A record as it is sent; `FieldTable.record_model` adds a member for each field."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    patient_id: Annotated[
+        str | None,
+        PlainValidator(_read_id),
+        WithJsonSchema(_JSON_ID),
+    ] = None
+    """The record's own id."""
+    table: ClassVar[FieldTable]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, item: object, read: ModelWrapValidatorHandler[RecordBody]) -> RecordBody:
+        """Raises `RecordRejected`, which pydantic lets through, with every fault of the record."""
+        if not isinstance(item, dict):
+            raise RecordRejected((FieldError("malformed", limit="a record must be a JSON object"),))
+        if isinstance(item, DuplicateKeys):
+            names = map(printable, item.names[:NAMED_UNKNOWN])
+            raise RecordRejected(tuple(FieldError("duplicate_field", name) for name in names))
+        unknown = item.keys() - cls.table.known_keys
+        rejections = cls.table.rejections_of_unknown(unknown)
+        try:
+            body = read({key: item[key] for key in item.keys() - unknown} if unknown else item)
+        except ValidationError as error:
+            for fault in error.errors(include_url=False, include_input=False):
+                if fault["type"] == "missing":
+                    field = cls.table.by_name[str(fault["loc"][0])]
+                    rejections.append(field.rejection("missing_required"))
+                else:
+                    rejections.extend(fault["ctx"]["rejections"])
+        if rejections:
+            raise RecordRejected(tuple(rejections))
+        return body
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        # Prints as its id, like the record that it becomes.
+        return [(None, self.patient_id)]
+
+
+def _member(field: FieldSpec) -> Any:
+    """A field as a member of the record model."""
+
+    def read(value: Any, info: ValidationInfo) -> float:
+        cell = info.context
+        try:
+            number = field.read(value) if cell is None else field.read_text(value, **cell)
+            if field.required and math.isnan(number):
+                raise RecordRejected((field.rejection("missing_required"),))
+        except RecordRejected as error:
+            raise _collected(error) from error
+        return number
+
+    schema = WithJsonSchema(field.json_schema)
+    default = ... if field.required else None
+    return Annotated[float, PlainValidator(read), schema], Field(default, alias=field.name)
 
 
 class FieldTable(_Frozen):
@@ -258,115 +355,41 @@ class FieldTable(_Frozen):
     def used_names(self) -> tuple[str, ...]:
         return tuple(self.fields[i].name for i in self.used)
 
-    def read(self, record: Mapping[str, object]) -> Record:
+    def read(self, record: object) -> Record:
         """Check a JSON record. Raises `RecordRejected` with every fault, in the table's order."""
-        return self._read_plain(record) or self.read_each(record)
-
-    def read_each(self, record: Mapping[str, object]) -> Record:
-        """The same, value by value: what `read` falls back on."""
-        rejections: list[FieldError] = []
-        for key in sorted(record.keys() - self.known_keys)[:NAMED_UNKNOWN]:
-            near = self.near(key)
-            hint = f"did you mean `{near}`?" if near else ""
-            rejections.append(FieldError("unknown_field", printable(key), hint=hint))
-        cells = ((field, record.get(field.name)) for field in self.fields)
-        return self._read_each(record.get(RECORD_ID), cells, FieldSpec.read, rejections)
-
-    @cached_property
-    def _plain(self) -> dict[str, _Plain]:
-        found: dict[str, _Plain] = {}
-        for place, (field, (low, high, _)) in enumerate(
-            zip(self.fields, self._ranges, strict=True)
-        ):
-            codes: dict[object, float] | None = None
-            if field.kind == "category":
-                sent = {code: code for code in field.codes} | field.words
-                # Others are read value by value, which gives them their warning.
-                codes = {key: code for key, code in sent.items() if low <= code <= high}
-            types = frozenset({int, float, str, bool} if field.boolean else {int, float, str})
-            usual = max(low, field.accept[0]), min(high, field.accept[1])
-            found[field.name] = (place, field.required, *usual, *field.accept, codes, types)
-        return found
-
-    @cached_property
-    def _required(self) -> int:
-        return sum(field.required for field in self.fields)
-
-    def _read_plain(self, record: Mapping[str, Any]) -> Record | None:
-        """Fast path: as `FieldSpec.read`, for a record of accepted values; None for any other.
-
-        Most records are such ones, and this takes a fraction of the time.
-        """
-        checks = self._plain
-        values = [math.nan] * len(self.fields)
-        lacking, unusual = self._required, False
-        for name, value in record.items():
-            check = checks.get(name)
-            if check is None:
-                if name != RECORD_ID:
-                    return None
-                continue
-            if value is None:  # as if it were not there
-                continue
-            place, required, usual_low, usual_high, low, high, codes, types = check
-            kind = type(value)
-            if codes is not None:
-                if kind not in types:
-                    return None
-                if kind is str:
-                    value = value.strip().lower()
-                code = codes.get(value)
-                if code is None:
-                    return None
-                values[place] = code if kind is str else float(value)
-            else:
-                # A bool is an int, too; NaN is in no range.
-                if kind is not int and kind is not float:
-                    return None
-                if not usual_low <= value <= usual_high:
-                    if not low <= value <= high:
-                        return None
-                    unusual = True
-                values[place] = float(value)
-            lacking -= required
-        if lacking:
-            return None
-        warnings = self.warnings(values) if unusual else ()
-        return Record(read_id(record.get(RECORD_ID)), tuple(values), warnings)
+        return self.record_of(self.record_model.model_validate(record))
 
     def read_cells(
         self, cells: Mapping[str, str], patient_id: str | None, *, decimal_comma: bool = False
     ) -> Record:
         """Check the cells of a text row, by field name. Raises `RecordRejected`."""
-        texts = ((field, cells.get(field.name, "")) for field in self.fields)
-        read = partial(FieldSpec.read_text, decimal_comma=decimal_comma)
-        return self._read_each(patient_id, texts, read, [])
+        known = {name: cells[name] for name in self.by_name if name in cells}
+        context = {"decimal_comma": decimal_comma}
+        return self.record_of(
+            self.record_model.model_validate(known | {RECORD_ID: patient_id}, context=context)
+        )
 
-    def _read_each(
-        self,
-        patient_id: object,
-        cells: Iterable[tuple[FieldSpec, Any]],
-        read: Callable[[FieldSpec, Any], float],
-        rejections: list[FieldError],
-    ) -> Record:
-        values: list[float] = []
-        checked_id = None
-        try:
-            checked_id = read_id(patient_id)
-        except RecordRejected as error:
-            rejections.extend(error.rejections)
-        for field, cell in cells:
-            value = math.nan
-            try:
-                value = read(field, cell)
-                if field.required and math.isnan(value):
-                    rejections.append(field.rejection("missing_required"))
-            except RecordRejected as error:
-                rejections.extend(error.rejections)
-            values.append(value)
-        if rejections:
-            raise RecordRejected(tuple(rejections))
-        return Record(checked_id, tuple(values), self.warnings(values))
+    def record_of(self, body: RecordBody) -> Record:
+        """The checked record of a body that `record_model` has read."""
+        found = (getattr(body, name) for name in self._members)
+        values = tuple(math.nan if value is None else value for value in found)
+        return Record(body.patient_id, values, self.warnings(values))
+
+    @cached_property
+    def record_model(self) -> type[RecordBody]:
+        """The record as a pydantic model: each value is read by its field's own reader.
+
+        Raises `RecordRejected` instead of pydantic's own error.
+        """
+        members = dict(zip(self._members, map(_member, self.fields), strict=True))
+        model = create_model("Record", __base__=RecordBody, **members)
+        model.table = self
+        return model
+
+    @cached_property
+    def _members(self) -> tuple[str, ...]:
+        """Attributes of the model; a field's own name might be one that pydantic uses."""
+        return tuple(f"field_{number}" for number in range(len(self.fields)))
 
     def warnings(self, values: Iterable[float]) -> tuple[str, ...]:
         """Warnings of the fields used by the model, for checked values in the table's order."""
@@ -384,6 +407,15 @@ class FieldTable(_Frozen):
             (*field.training, field.warning_text) if field.used else (-math.inf, math.inf, "")
             for field in self.fields
         )
+
+    def rejections_of_unknown(self, keys: Iterable[str]) -> list[FieldError]:
+        """A rejection for each key that is no field, up to a limit."""
+        rejections = []
+        for key in sorted(keys)[:NAMED_UNKNOWN]:
+            near = self.near(key)
+            hint = f"did you mean `{near}`?" if near else ""
+            rejections.append(FieldError("unknown_field", printable(key), hint=hint))
+        return rejections
 
     def near(self, name: str, among: Iterable[str] | None = None) -> str | None:
         """The field (of `among`, else of all) that an unknown name probably means."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.records.errors import CODES, FieldError, RecordRejected
-from shared.records.schema import Choice, FieldSpec, FieldTable, Hint, Record, printable, read_id
+from shared.records.schema import Choice, FieldSpec, FieldTable, Hint, printable, read_id
 from tests.builders import a_patient
 from training.fields import TABLE
 
@@ -182,43 +179,6 @@ def test_ids_are_text_of_128_characters_or_whole_numbers() -> None:
     for value in refused:
         with pytest.raises(RecordRejected):
             read_id(value)
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from([*TABLE.known_keys, "colour", "Age"]),
-        st.one_of(
-            st.none(),
-            st.booleans(),
-            st.integers(-2, 4),
-            st.integers(40, 700),
-            st.just(10**400),
-            st.floats(),
-            st.sampled_from(["", "male", " Yes", "3", "?", "x", [1], -0.0]),
-        ),
-    ),
-    st.booleans(),
-)
-def test_a_record_of_plain_numbers_is_read_as_any_other(
-    changes: dict[str, object], plain: bool
-) -> None:
-    record: dict[str, object] = {"age": 60, "sex": 1} | changes
-    if plain:
-        record = {
-            key: value
-            for key, value in record.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-        }
-
-    def outcome(read: Callable[[dict[str, object]], Record]) -> object:
-        try:
-            found = read(record)
-        except RecordRejected as error:
-            return error.rejections
-        return found.patient_id, repr(found.values), found.warnings
-
-    assert outcome(TABLE.read) == outcome(TABLE.read_each)
 
 
 def test_a_record_prints_as_its_id() -> None:
