@@ -1,6 +1,6 @@
 """Batches over HTTP: a file in, its state while the worker works, the scores out.
 
-What becomes of an upload is `api.submission`, what is seen of a batch `api.progress`.
+Uploads are submitted by `shared.batches.submission`; `api.progress` shows the state of a batch.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from api import document, submission
+from api import document
 from api.body import check_length
 from api.problems import Fault, Problem, retry_after
 from api.progress import state_of
 from api.routes import JsonAnswer, Routes, check_accept, flag, flag_parameter
-from api.submission import Asked
 from api.transfers import Download, Room, receive_blocks
 from shared.batches.message import BATCH_ID
 from shared.batches.results import read_summary
+from shared.batches.submission import Submission, submit
 from shared.trace import TRACEPARENT
 
 if TYPE_CHECKING:
@@ -82,14 +82,16 @@ def routes(store: Store, settings: ApiSettings) -> Routes:
             ]
         },
     )
-    async def submit(request: Request) -> JsonAnswer:
+    async def upload(request: Request) -> JsonAnswer:
         check_accept(request)
         asked = _asked(request)
         batch_id = _batch_id(request)
         check_length(request, settings.upload_bytes)
         with room.taken():
-            size = await submission.submit(
-                await store(),
+            connection = await store()
+            size = await submit(
+                connection.blobs,
+                connection.queue,
                 batch_id,
                 asked,
                 receive_blocks(request, settings),
@@ -160,7 +162,7 @@ def routes(store: Store, settings: ApiSettings) -> Routes:
     return routes
 
 
-def _asked(request: Request) -> Asked:
+def _asked(request: Request) -> Submission:
     """What query and headers say of the file. Raises `Problem`."""
     include_input = flag(request, "include_input")
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -173,7 +175,7 @@ def _asked(request: Request) -> Asked:
             "gzip",
             headers={"Accept": ", ".join(MEDIA_TYPES), "Accept-Encoding": "gzip"},
         )
-    return Asked(kind, encoding == "gzip", include_input)
+    return Submission(kind, encoding == "gzip", include_input)
 
 
 def _batch_id(request: Request) -> str:

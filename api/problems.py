@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from shared.records.errors import FieldError, RecordRejected, StorageError, StorageUnavailable
+from shared.records.errors import (
+    BadFile,
+    BatchIdUsed,
+    FieldError,
+    RecordRejected,
+    StorageError,
+    StorageUnavailable,
+)
 from shared.records.scoring import ModelFault
 
 if TYPE_CHECKING:
@@ -184,6 +191,10 @@ def problem_of(error: Exception) -> Problem:
             asked = error.retry_after if isinstance(error, StorageUnavailable) else None
             seconds = math.ceil(asked or STORAGE_RETRY_AFTER)
             return Problem("storage_unavailable", headers=retry_after(seconds))
+        case BadFile():
+            return Problem("malformed_body", error.reason)
+        case BatchIdUsed():
+            return Problem("idempotency_key_reused")
         case ModelFault():
             return Problem("model_error")
         case HTTPException(status_code=404):

@@ -50,9 +50,9 @@ def doctor(
         print(json.dumps([asdict(finding) for finding in found], indent=1))
     else:
         for finding in found:
-            print(f"{'ok   ' if finding.fine else 'WRONG'}  {finding.what:<28} {finding.found}")
+            print(f"{'ok   ' if finding.fine else 'WRONG'}  {finding.what:<42} {finding.found}")
             if not finding.fine and finding.mend:
-                print(f"       {'':<28} -> {finding.mend}")
+                print(f"       {'':<42} -> {finding.mend}")
     raise typer.Exit(Exit.DONE if all(finding.fine for finding in found) else Exit.FAILED)
 
 
@@ -154,57 +154,45 @@ async def storage_findings(configured: StorageSettings) -> AsyncIterator[Finding
 
 
 async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[Finding]:
-    from shared.batches.ports import Message
     from shared.records.errors import StorageUnavailable
+    from shared.storage.probes import may_peek, may_process, may_read, may_write
 
     queue, poison = storage.queue(configured.queue), storage.queue(configured.poison_queue)
     blobs = storage.blobs()
-    now = datetime.now(UTC)
-    nobody = Message("00000000-0000-0000-0000-000000000000", "AgAAAAMAAAAAAAAA", "", 1, now, now)
-    calls: list[tuple[str, Callable[[], Awaitable[object]]]] = [
-        ("queue: look", lambda: queue.peek(1)),
-        ("queue: receive and renew", lambda: queue.renew(nobody, 1)),
-        ("poison queue: look", lambda: poison.peek(1)),
-        ("poison queue: receive", lambda: poison.renew(nobody, 1)),
-        ("incoming: read", lambda: blobs.facts(INCOMING, "doctor")),
-        ("uploads: read", lambda: blobs.facts(UPLOADS, "doctor")),
-        ("uploads: write", lambda: blobs.stage(UPLOADS, "doctor", "0" * 64, b"x")),
-        ("scores: read", lambda: blobs.facts(SCORES, "doctor")),
-        ("scores: write", lambda: blobs.stage(SCORES, "doctor", "0" * 64, b"x")),
+    probes = [
+        may_peek("queue", queue),
+        may_process("queue", queue),
+        may_peek("poison queue", poison),
+        may_process("poison queue", poison),
+        may_read(INCOMING, blobs),
+        may_read(UPLOADS, blobs),
+        may_write(UPLOADS, blobs),
+        may_read(SCORES, blobs),
+        may_write(SCORES, blobs),
     ]
-    for what, call in calls:
-        error = await _error_of(call)
-        yield permission(what, error)
-        if isinstance(error, StorageUnavailable):
-            if error.why == "no_answer":  # nor will it answer the others
+    for probe in probes:
+        failure = await probe.failure()
+        yield permission(probe.name, failure)
+        if isinstance(failure, StorageUnavailable):
+            if failure.why == "no_answer":  # the other calls would not be answered either
                 return
-            if error.why == "not_signed_in":  # nor to the others; a wrong clock may be the cause
+            if failure.why == "not_signed_in":  # nor the others; a wrong clock may be the cause
                 break
     yield await clock(storage.clock)
 
 
-async def _error_of(call: Callable[[], Awaitable[object]]) -> ScorerError | None:
-    from shared.records.errors import ScorerError
+def permission(what: str, failure: ScorerError | None) -> Finding:
+    """The finding for one probe."""
+    from shared.records.errors import NotFound
 
-    try:
-        await call()
-    except ScorerError as error:
-        return error
-    return None
-
-
-def permission(what: str, error: ScorerError | None) -> Finding:
-    """What the end of a call that asks for nothing real says of the right to make it."""
-    from shared.records.errors import NotFound, OwnershipLost
-
-    match error:
-        case NotFound(reason="ContainerNotFound" | "QueueNotFound"):
-            mend = "the worker creates it on Azurite; on Azure deploy infra/containerapps.bicep"
-            return Finding(what, False, error.reason, mend)
-        case None | NotFound() | OwnershipLost():  # no such blob, no such message: we may look
+    match failure:
+        case None:
             return Finding(what, True, "permitted")
+        case NotFound():
+            mend = "the worker creates it on Azurite; on Azure deploy infra/containerapps.bicep"
+            return Finding(what, False, failure.reason, mend)
         case _:
-            return Finding(what, False, error.reason, _mend(error))
+            return Finding(what, False, failure.reason, _mend(failure))
 
 
 def _mend(error: ScorerError) -> str:

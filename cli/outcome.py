@@ -33,11 +33,11 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, A
     """Poll for the summary, showing progress. None: not until `ends`. Looks once at least."""
     import asyncio
 
+    from shared.batches.status import BatchProgress, read_progress
     from shared.records.errors import StorageUnavailable
 
     begun = looked = time.monotonic()
     pause = 0.1
-    rows = 0
     with _bar(sent) if on_terminal() else nullcontext(_line(sent)) as show:
         while True:
             try:
@@ -45,8 +45,8 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, A
                     return summary
                 if (now := time.monotonic()) - looked > LOOK_SECONDS:
                     looked = now
-                    offset, rows = await progress(blobs, sent.scores_blob)
-                    show(offset, rows, rows / (now - begun))
+                    progress = await read_progress(blobs, sent.scores_blob) or BatchProgress()
+                    show(progress.offset, progress.total, progress.total / (now - begun))
             except StorageUnavailable as error:
                 if error.not_authorised:
                     raise
@@ -84,17 +84,6 @@ def _bar(sent: Sent) -> Iterator[Show]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(sent.batch_id, total=sent.size, rows=0, speed=0)
         yield lambda offset, rows, speed: bar.update(task, completed=offset, rows=rows, speed=speed)
-
-
-async def progress(blobs: Blobs, scores_blob: str) -> tuple[int, int]:
-    """How far the worker has come: input bytes and rows."""
-    from shared.batches.checkpoint import furthest_blocks
-
-    done = furthest_blocks(await blobs.staged(SCORES, scores_blob))
-    return (
-        max((block.next_offset for block in done), default=0),
-        sum(block.counts.rows for block in done),
-    )
 
 
 async def download(blobs: Blobs, scores_blob: str, output: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from cli.outcome import as_text, exit_code
 from cli.output import Exit, say
-from shared.batches.results import SCORES, counts_so_far, is_known, read_summary
+from shared.batches.results import SCORES
 
 if TYPE_CHECKING:
     from shared.batches.ports import Blobs
@@ -35,33 +35,24 @@ def status(
 
 
 async def one(blobs: Blobs, batch_id: str, *, as_json: bool) -> int:
-    """One batch: its summary, or how far it has come. Exit 1: failed, or not known."""
-    summary = await read_summary(blobs, batch_id)
-    if summary is not None:
-        print(json.dumps(summary, indent=1) if as_json else as_text(summary))
-        return exit_code(summary, strict=False)
-    found = await state(blobs, batch_id)
+    """One batch: its summary, or its progress. Exit 1: failed, or not known."""
+    from shared.batches.status import read_status
+
+    found = await read_status(blobs, batch_id)
     if found is None:
         say(f"there is no batch {batch_id}, or its message did not come from here")
         return Exit.FAILED
+    if found.summary is not None:
+        print(json.dumps(found.summary, indent=1) if as_json else as_text(found.summary))
+        return exit_code(found.summary, strict=False)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(
+            json.dumps({"batch_id": batch_id, "status": found.status, "rows": found.rows}, indent=1)
+        )
     else:
-        rows = f"\nrows     {found['rows']['total']} so far" if found["rows"]["total"] else ""
-        print(f"batch    {batch_id}\nstatus   {found['status']}{rows}")
+        rows = f"\nrows     {found.rows['total']} so far" if found.rows["total"] else ""
+        print(f"batch    {batch_id}\nstatus   {found.status}{rows}")
     return Exit.DONE
-
-
-async def state(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
-    """Where a batch without a summary stands; None: nothing is known of it."""
-    counts = await counts_so_far(blobs, batch_id)
-    if counts is None and not await is_known(blobs, batch_id):
-        return None
-    return {
-        "batch_id": batch_id,
-        "status": "queued" if counts is None else "running",
-        "rows": {"total": counts.rows if counts else 0},
-    }
 
 
 async def latest(storage: Storage, limit: int, *, as_json: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,14 +16,12 @@ import typer
 from cli.files import format_or_exit
 from cli.outcome import Sent, as_text, download, exit_code, wait_for_summary
 from cli.output import Exit, say
-from shared.batches.results import UPLOADS, read_summary, scores_name
+from shared.batches.results import scores_name
 
 if TYPE_CHECKING:
-    from shared.batches.ports import Account, Blobs
-    from shared.files.formats import Format
+    from collections.abc import AsyncIterator
 
-BLOCK = 4 << 20
-"""Bytes of one upload request."""
+    from shared.batches.ports import Account, Blobs
 
 
 def submit(
@@ -124,71 +121,22 @@ def made_up_id(file: Path) -> str:
 
 
 async def send(storage: Account, file: Path, batch_id: str, *, include_input: bool) -> Sent:
-    """Upload the file, then send the message: a batch exists once the queue has it.
-
-    Blobs are named as the api names them, so that it knows the batch too.
-    """
-    from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
+    """Submit one file: a batch exists once the queue has its message."""
+    from shared.batches.submission import BLOCK, Submission, submit
     from shared.files.formats import output_format
-    from shared.records.errors import AlreadyExists, BlocksGone
     from shared.settings import StorageSettings, load_settings
 
-    blobs = storage.blobs()
-    kind, packed = format_or_exit(file.name)
-    name = f"{batch_id}/input.{kind}{'.gz' if packed else ''}"
-    blocks, size, sha256 = await stage(blobs, file, name)
-    await bind(blobs, batch_id, sha256, kind, packed=packed, include_input=include_input)
-    try:
-        facts = await blobs.commit(UPLOADS, name, blocks, "application/octet-stream", {})
-    except (AlreadyExists, BlocksGone):  # the same file, sent before
-        facts = await blobs.facts(UPLOADS, name)
-    envelope = Envelope(
-        batch_id=batch_id,
-        input=EnvelopeInput(container=UPLOADS, blob=name, etag=facts.etag, format=kind),
-        options=EnvelopeOptions(include_input=include_input),
-    )
-    # An earlier try may have ended before its message was sent. Twice changes nothing.
-    if await read_summary(blobs, batch_id) is None:
-        await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
-    scores = scores_name(batch_id, output_format(kind))
-    return Sent(batch_id, scores, None if packed else size)
+    async def blocks() -> AsyncIterator[bytes]:
+        with file.open("rb") as content:
+            while block := content.read(BLOCK):
+                yield block
 
-
-async def stage(blobs: Blobs, file: Path, name: str) -> tuple[list[str], int, str]:
-    """Upload the file's blocks; their names, the file's bytes and SHA-256."""
-    nonce = secrets.token_hex(16)
-    blocks: list[str] = []
-    digest = hashlib.sha256()
-    size = 0
-    with file.open("rb") as content:
-        while chunk := content.read(BLOCK):
-            blocks.append(f"{nonce}{len(blocks):032d}")
-            size += len(chunk)
-            digest.update(chunk)
-            await blobs.stage(UPLOADS, name, blocks[-1], chunk)
-    return blocks, size, digest.hexdigest()
-
-
-async def bind(
-    blobs: Blobs, batch_id: str, sha256: str, kind: Format, *, packed: bool, include_input: bool
-) -> None:
-    """Bind the id to its content, once and for all. Raises `BatchIdUsed`."""
-    from shared.records.errors import AlreadyExists, BatchIdUsed
-
-    request = {
-        "sha256": sha256,
-        "format": kind,
-        "gzip": packed,
-        "include_input": include_input,
-    }
-    name, content = f"{batch_id}/request", json.dumps(request).encode()
-    try:
-        await blobs.create(UPLOADS, name, content, "application/json")
-    except AlreadyExists:
-        if await blobs.read(UPLOADS, name) != content:
-            raise BatchIdUsed(
-                f"batch {batch_id} is another file or has other options: choose another --batch-id"
-            ) from None
+    file_format, gzip = format_or_exit(file.name)
+    submission = Submission(file_format, gzip, include_input)
+    queue = storage.queue(load_settings(StorageSettings).queue)
+    size = await submit(storage.blobs(), queue, batch_id, submission, blocks())
+    scores = scores_name(batch_id, output_format(file_format))
+    return Sent(batch_id, scores, None if gzip else size)
 
 
 async def outcomes(

@@ -58,36 +58,36 @@ MUTANTS = [
     ),
     Mutant(
         "the commit comes before the summary",
-        "worker/outcome.py",
+        "worker/outcomes.py",
         "        if content is not None:\n            facts",
-        '        await self._conclude(job, "", "", json.loads(json.dumps(committed)))\n'
+        '        await self._conclude(delivery, "", "", json.loads(json.dumps(committed)))\n'
         "        if content is not None:\n            facts",
         VIRTUAL,
     ),
     Mutant(
         "the summary comes before the delete",
         "worker/consumer.py",
-        "        settlement = await self._work(job)\n",
-        "        await self._queue.delete(job.lease.message)\n"
-        "        settlement = await self._work(job)\n",
+        "        settlement = await self._work(delivery)\n",
+        "        await self._queue.delete(delivery.lease.message)\n"
+        "        settlement = await self._work(delivery)\n",
         VIRTUAL,
     ),
     Mutant(
         "the poison copy comes before the delete",
-        "worker/outcome.py",
-        "            await self._send_poison(job, failure.reason)\n        return failure\n",
+        "worker/outcomes.py",
+        "            await self._send_poison(delivery, failure.reason)\n        return failure\n",
         "            import asyncio\n\n"
         "            late = asyncio.get_running_loop().create_task\n"
         "            asyncio.get_running_loop().call_later(\n"
-        "                1, lambda: late(self._send_poison(job, failure.reason))\n"
+        "                1, lambda: late(self._send_poison(delivery, failure.reason))\n"
         "            )\n"
         "        return failure\n",
         VIRTUAL,
     ),
     Mutant(
         "a standing failure sends its poison copy again",
-        "worker/outcome.py",
-        '            await self._send_poison(job, str(summary["reason"]))\n',
+        "worker/outcomes.py",
+        '            await self._send_poison(delivery, str(summary["reason"]))\n',
         "            pass\n",
         VIRTUAL,
     ),
@@ -107,8 +107,8 @@ MUTANTS = [
     ),
     Mutant(
         "a failure looks for another outcome first",
-        "worker/outcome.py",
-        "        if await self.adopt(job):\n            return Delete()\n        kind",
+        "worker/outcomes.py",
+        "        if await self.adopt(delivery):\n            return Delete()\n        kind",
         "        kind",
         OUTAGES + VIRTUAL,
     ),
@@ -129,8 +129,8 @@ MUTANTS = [
     Mutant(
         "a clean stop is excused",
         "worker/processor.py",
-        "                await self._blobs.stage(SCORES, job.scores_blob, marker.excuse().name",
-        "                await self._blobs.stage(SCORES, job.scores_blob, marker.name",
+        "                await self._blobs.stage(SCORES, delivery.scores_blob, marker.excuse().",
+        "                await self._blobs.stage(SCORES, delivery.scores_blob, marker.",
         VIRTUAL,
     ),
     Mutant(
@@ -142,8 +142,8 @@ MUTANTS = [
     ),
     Mutant(
         "what stands is compared with what was sent",
-        "worker/outcome.py",
-        '        if not same_identity(standing["identity"], job.identity):\n',
+        "worker/outcomes.py",
+        '        if not same_identity(standing["identity"], delivery.identity):\n',
         "        if False:\n",
         VIRTUAL,
     ),

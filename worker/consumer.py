@@ -13,11 +13,11 @@ from functools import partial
 from shared import metrics
 from shared.batches.ports import Message, Queue
 from shared.records.errors import OwnershipLost, ScorerError
+from worker.delivery import Delivery
 from worker.gate import Gate
-from worker.job import Job
 from worker.lease import Lease
+from worker.policy import Delete, Fail, Leave, Release, Settlement
 from worker.processor import Processor
-from worker.settlement import Delete, Fail, Leave, Release, Settlement
 
 log = logging.getLogger(__name__)
 
@@ -180,9 +180,9 @@ class Consumer:
             self._asked -= limit
             self._changed.set()
         for message in messages:
-            job = self._job(message, asked)
-            task = asyncio.create_task(self._handle(job))
-            job.free_slot = partial(self._free_slot, task)
+            delivery = self._delivery_of(message, asked)
+            task = asyncio.create_task(self._handle(delivery))
+            delivery.free_slot = partial(self._free_slot, task)
             self._running.add(task)
             task.add_done_callback(self._ended)
         if messages:
@@ -204,7 +204,7 @@ class Consumer:
             log.warning("storage_not_ready", extra={"faults": faults})
             self._found_nothing()
 
-    def _job(self, message: Message, asked: float) -> Job:
+    def _delivery_of(self, message: Message, asked: float) -> Delivery:
         now = self._now()
         age = max(0.0, (now - message.inserted).total_seconds())
         metrics.AGE.observe(age)
@@ -219,7 +219,7 @@ class Consumer:
             expires=asked + (message.expires - now).total_seconds(),
             clock=self._clock,
         )
-        return Job(message, lease, now, age, prefix=message.id)
+        return Delivery(message, lease, now, age, prefix=message.id)
 
     def _free_slot(self, task: asyncio.Task[None]) -> None:
         if task in self._running:
@@ -242,44 +242,44 @@ class Consumer:
             reason = type(error).__name__
             log.warning("delivery_failed", extra={"reason": reason}, exc_info=error)
 
-    async def _handle(self, job: Job) -> None:
+    async def _handle(self, delivery: Delivery) -> None:
         begun = self._clock()
-        settlement = await self._work(job)
-        job.free_slot()
-        await self._end(job, settlement)
+        settlement = await self._work(delivery)
+        delivery.free_slot()
+        await self._end(delivery, settlement)
         outcome = type(settlement).__name__.lower()
         metrics.MESSAGES.labels(outcome).observe(self._clock() - begun)
 
-    async def _work(self, job: Job) -> Settlement:
+    async def _work(self, delivery: Delivery) -> Settlement:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a coroutine that runs is in a task
         self._interruptible.add(task)
         try:
-            async with job.lease:
-                return await self._processor.process(job)
+            async with delivery.lease:
+                return await self._processor.process(delivery)
         except asyncio.CancelledError:  # by `interrupt`
-            await self._processor.excuse(job)
+            await self._processor.excuse(delivery)
             return Release(0, excused=True)
         finally:
             self._interruptible.discard(task)
 
-    async def _end(self, job: Job, settlement: Settlement) -> None:
+    async def _end(self, delivery: Delivery, settlement: Settlement) -> None:
         """Carry out the end of a message. When that fails, it comes back after its visibility."""
         try:
             match settlement:
                 case Delete() | Fail():
-                    if not job.lease.lost:
-                        await self._queue.delete(job.lease.message)
+                    if not delivery.lease.lost:
+                        await self._queue.delete(delivery.lease.message)
                 case Release(delay=delay, doubt=doubt):
                     self._storage_doubtful |= doubt == "storage"
                     if doubt == "model":
                         self.model_broken = True
                         self.stop()
-                    await self._queue.renew(job.lease.message, delay)
+                    await self._queue.renew(delivery.lease.message, delay)
                 case Leave():
-                    log.info("message_left", extra={"batch_id": job.prefix})
+                    log.info("message_left", extra={"batch_id": delivery.prefix})
         except OwnershipLost:
-            log.info("message_left", extra={"batch_id": job.prefix})
+            log.info("message_left", extra={"batch_id": delivery.prefix})
         except Exception as error:  # the message is safe: nothing else of it is ours to keep
             self._storage_doubtful = True
             log.warning("end_failed", extra={"reason": type(error).__name__})

@@ -1,4 +1,4 @@
-"""Many messages together, or one alone that may be what kills the process."""
+"""Many messages side by side, or one exclusively because it may be what kills the process."""
 
 from __future__ import annotations
 
@@ -10,37 +10,42 @@ from shared.records.errors import Interrupted
 
 
 class Gate:
-    """Who comes while one is alone, or waits to be, is turned away: other workers may have it."""
+    """A lock with shared and exclusive holders that refuses instead of queueing.
+
+    While a message runs exclusively, or waits to, new ones are released so that another worker can
+    take them.
+    """
 
     def __init__(self) -> None:
         self.closed = False
-        self._inside = 0
-        self._left = asyncio.Event()
+        """Whether a message runs exclusively or waits to."""
+        self._holders = 0
+        self._someone_left = asyncio.Event()
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Work beside others. Raises `Interrupted` when the gate is closed."""
+    def shared(self) -> Iterator[None]:
+        """Work beside other messages. Raises `Interrupted` while the gate is closed."""
         self._refuse_when_closed()
-        self._inside += 1
+        self._holders += 1
         try:
             yield
         finally:
-            self._inside -= 1
-            self._left.set()
+            self._holders -= 1
+            self._someone_left.set()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """For one that has entered: wait until the others have left."""
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Close the gate and wait until the other holders have left; the caller is a holder."""
         self._refuse_when_closed()
         self.closed = True
         try:
-            while self._inside > 1:
-                self._left.clear()
-                await self._left.wait()
+            while self._holders > 1:
+                self._someone_left.clear()
+                await self._someone_left.wait()
             yield
         finally:
             self.closed = False
 
     def _refuse_when_closed(self) -> None:
         if self.closed:
-            raise Interrupted("another message is worked on alone")
+            raise Interrupted("another message is processed exclusively")

@@ -7,18 +7,17 @@ import json
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import UTC, datetime, timedelta
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-from shared.batches.ports import Blobs, Message, Queue
+from shared.batches.ports import Blobs, Queue
 from shared.batches.results import SCORES
-from shared.records.errors import NotFound, OwnershipLost, ScorerError, StartupError
+from shared.records.errors import StartupError
+from shared.storage.probes import may_peek, may_process, may_read, may_write
 from worker.processor import INPUT_CONTAINERS
 
 if TYPE_CHECKING:
@@ -33,68 +32,34 @@ ASK_LIMIT = 30
 
 
 class StorageCheck:
-    """Asks queue and containers, and remembers the answer for readiness.
+    """Probes queue and containers, and remembers the failures for readiness.
 
-    Nothing is asked of the poison queue: we may only send there.
+    The poison queue is not probed: the worker may only send there.
     """
 
     def __init__(self, queue: Queue, blobs: Blobs) -> None:
-        self._queue = queue
-        self._blobs = blobs
+        self._probes = [
+            may_process("queue", queue),
+            may_peek("queue", queue),
+            *(may_read(name, blobs) for name in sorted(INPUT_CONTAINERS | {SCORES})),
+            may_write(SCORES, blobs),
+        ]
         self.faults: list[str] = ["storage was not asked yet"]
 
     async def __call__(self) -> list[str]:
         """A line for each permission or resource that is missing."""
         try:
             async with asyncio.timeout(ASK_LIMIT):
-                # At once: each is a way to storage and back, and a start waits for all.
-                found = await all_of(
-                    self._renews(),
-                    self._receives(),
-                    *(self._reads(name) for name in sorted(INPUT_CONTAINERS | {SCORES})),
-                    self._writes(),
-                )
-            self.faults = [fault for fault in found if fault]
+                # All at once: a start waits for the answers.
+                failures = await asyncio.gather(*(probe.failure() for probe in self._probes))
+            self.faults = [
+                f"{probe.name}: {failure.reason}"
+                for probe, failure in zip(self._probes, failures, strict=True)
+                if failure is not None
+            ]
         except TimeoutError:
             self.faults = [f"storage: no answer within {ASK_LIMIT} s"]
         return self.faults
-
-    async def _renews(self) -> str | None:
-        # A receipt that never was: permitted calls answer that there is no such message.
-        now = datetime.now(UTC)
-        nobody = Message(str(uuid.uuid4()), "AgAAAAMAAAAAAAAA", "", 1, now, now + timedelta(days=7))
-        try:
-            await self._queue.renew(nobody, 1)
-        except OwnershipLost:
-            return None
-        except ScorerError as error:
-            return f"queue: renewing messages: {error.reason}"
-        return None
-
-    async def _receives(self) -> str | None:
-        try:
-            await self._queue.peek(1)
-        except ScorerError as error:
-            return f"queue: receiving: {error.reason}"
-        return None
-
-    async def _reads(self, container: str) -> str | None:
-        try:
-            await self._blobs.facts(container, "startup-check")
-        except NotFound as error:
-            if error.reason == "ContainerNotFound":
-                return f"container {container}: does not exist"
-        except ScorerError as error:
-            return f"container {container}: reading: {error.reason}"
-        return None
-
-    async def _writes(self) -> str | None:
-        try:
-            # Never committed, so nobody sees it; storage drops it after a week.
-            await self._blobs.stage(SCORES, "startup-check", "0" * 64, b"x")
-        except ScorerError as error:
-            return f"container {SCORES}: writing: {error.reason}"
-        return None
 
 
 async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:

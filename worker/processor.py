@@ -45,11 +45,11 @@ from shared.records.errors import (
     NotFound,
 )
 from shared.records.scoring import Scorer
+from worker.delivery import Delivery
 from worker.gate import Gate
-from worker.job import Job
-from worker.outcome import Outcomes
-from worker.settlement import ALONE_AFTER, GIVE_UP_AFTER, Fail, Release, Settlement, settle
-from worker.source import Ahead, read_rows
+from worker.outcomes import Outcomes
+from worker.policy import ALONE_AFTER, GIVE_UP_AFTER, Fail, Release, Settlement, settle
+from worker.source import Prefetch, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -85,78 +85,78 @@ class Processor:
         self._gate = gate
         self._stopping = stopping
 
-    async def process(self, job: Job) -> Settlement:
+    async def process(self, delivery: Delivery) -> Settlement:
         """Take one delivery to its end and say what becomes of the message. Raises nothing."""
-        error = await _caught(job, self._work(job))
-        settlement = settle(job.delivery, error)
+        error = await _caught(delivery, self._work(delivery))
+        settlement = settle(delivery.facts, error)
         tries = 0
         # Writing a failure may meet another batch of its name, and then storage's own refusal.
         while isinstance(settlement, Fail) and tries < 3:
             tries += 1
             try:
-                return await self._outcomes.fail(job, settlement, error)
+                return await self._outcomes.fail(delivery, settlement, error)
             except Exception as caught:  # the same policy says what becomes of it
-                _log(job, caught)
+                _log(delivery, caught)
                 error = caught
-                settlement = settle(job.delivery, error)
+                settlement = settle(delivery.facts, error)
         if isinstance(settlement, Fail):
             settlement = Release(0, excused=True, doubt="storage")
         if isinstance(settlement, Release) and settlement.excused:
-            await self.excuse(job)
+            await self.excuse(delivery)
         return settlement
 
-    async def excuse(self, job: Job) -> None:
+    async def excuse(self, delivery: Delivery) -> None:
         """Say that this delivery ended for a reason that is not the message's."""
-        marker, job.marker = job.marker, None
+        marker, delivery.marker = delivery.marker, None
         if marker is None:
             return
         # Best effort, whatever happens: while storage is down, no delivery can begin either.
         with suppress(Exception):
             async with asyncio.timeout(EXCUSE_LIMIT):
-                await self._blobs.stage(SCORES, job.scores_blob, marker.excuse().name, b"x")
+                await self._blobs.stage(SCORES, delivery.scores_blob, marker.excuse().name, b"x")
 
-    async def _work(self, job: Job) -> None:
-        with self._gate.entered():
+    async def _work(self, delivery: Delivery) -> None:
+        with self._gate.shared():
             if self._stopping():
                 raise Interrupted("asked to stop")
-            batch = self._read(job)
+            batch = self._read(delivery)
             if batch is None:
                 return
             # On a first delivery the look is what the create-only writes answer.
-            if job.message.dequeue_count > 1 and await self._outcomes.adopt(job):
+            if delivery.message.dequeue_count > 1 and await self._outcomes.adopt(delivery):
                 return
             try:
-                await self._score(job, batch)
+                await self._score(delivery, batch)
             except (AlreadyExists, BlocksGone):
-                if not await self._outcomes.adopt(job):
+                if not await self._outcomes.adopt(delivery):
                     raise
 
-    def _read(self, job: Job) -> Batch | None:
+    def _read(self, delivery: Delivery) -> Batch | None:
         """The batch that the message names; None: it names none. Raises `UnreadableMessage`."""
-        job.prefix = job.message.id
+        delivery.prefix = delivery.message.id
         try:
-            parsed = parse_message(job.message.body, job.message.id, INPUT_CONTAINERS)
+            parsed = parse_message(delivery.message.body, delivery.message.id, INPUT_CONTAINERS)
         except UnreadableMessage as error:
-            job.prefix = error.batch_id or job.message.id
+            delivery.prefix = error.batch_id or delivery.message.id
             raise
         if isinstance(parsed, Ignored):
             metrics.IGNORED.labels(parsed.reason).inc()
             log.info("event_ignored", extra={"reason": parsed.reason})
             return None
-        job.batch = parsed
-        job.prefix = parsed.batch_id
+        delivery.batch = parsed
+        delivery.prefix = parsed.batch_id
         return parsed
 
-    async def _score(self, job: Job, batch: Batch) -> None:
+    async def _score(self, delivery: Delivery, batch: Batch) -> None:
         facts = await self._input_facts(batch)
-        job.etag = facts.etag if facts else None
+        delivery.etag = facts.etag if facts else None
         kind = batch.input.format
-        plan = plan_of(job.identity, kind, self._artifact.sha256, self._limits)
-        if job.message.dequeue_count == 1:
-            await self._score_from(job, batch, facts, plan, NO_PROGRESS)
+        plan = plan_of(delivery.identity, kind, self._artifact.sha256, self._limits)
+        if delivery.message.dequeue_count == 1:
+            await self._score_from(delivery, batch, facts, plan, NO_PROGRESS)
             return
         progress = read_progress(
-            await self._blobs.staged(SCORES, job.scores_blob), plan, job.message.id
+            await self._blobs.staged(SCORES, delivery.scores_blob), plan, delivery.message.id
         )
         if progress.unexplained >= GIVE_UP_AFTER:
             raise GaveUp(
@@ -164,19 +164,24 @@ class Processor:
                 f"{progress.unexplained} deliveries ended there without a word"
             )
         if progress.unexplained < ALONE_AFTER:
-            await self._begin(job, batch, facts, plan, progress)
+            await self._begin(delivery, batch, facts, plan, progress)
             return
-        async with self._gate.alone():
-            await self._begin(job, batch, facts, plan, progress)
+        async with self._gate.exclusive():
+            await self._begin(delivery, batch, facts, plan, progress)
 
     async def _begin(
-        self, job: Job, batch: Batch, facts: BlobFacts | None, plan: str, progress: Progress
+        self,
+        delivery: Delivery,
+        batch: Batch,
+        facts: BlobFacts | None,
+        plan: str,
+        progress: Progress,
     ) -> None:
         """Leave a mark before anything is parsed, so that a delivery that kills us is counted."""
-        marker = Marker.begin(plan, job.message.id, len(progress.done))
-        await self._blobs.stage(SCORES, job.scores_blob, marker.name, b"b")
-        job.marker = marker
-        await self._score_from(job, batch, facts, plan, progress)
+        marker = Marker.begin(plan, delivery.message.id, len(progress.done))
+        await self._blobs.stage(SCORES, delivery.scores_blob, marker.name, b"b")
+        delivery.marker = marker
+        await self._score_from(delivery, batch, facts, plan, progress)
 
     async def _input_facts(self, batch: Batch) -> BlobFacts | None:
         source = batch.input
@@ -193,24 +198,29 @@ class Processor:
         return facts
 
     async def _score_from(
-        self, job: Job, batch: Batch, facts: BlobFacts | None, plan: str, progress: Progress
+        self,
+        delivery: Delivery,
+        batch: Batch,
+        facts: BlobFacts | None,
+        plan: str,
+        progress: Progress,
     ) -> None:
         source = batch.input
         items = source.items if isinstance(source, InlineInput) else None
         options = Options(include_input=batch.include_input)
         table = open_table(source.format, self._scorer, options, self._limits, items)
         await self._outcomes.commit(
-            job,
+            delivery,
             batch,
             plan,
             table,
             # Without a name here: scores that stand are held no longer.
-            *await self._score_blocks(job, batch, facts, plan, progress, table),
+            *await self._score_blocks(delivery, batch, facts, plan, progress, table),
         )
 
     async def _score_blocks(
         self,
-        job: Job,
+        delivery: Delivery,
         batch: Batch,
         facts: BlobFacts | None,
         plan: str,
@@ -230,8 +240,8 @@ class Processor:
         alone: bytes | None = None
         read = read_rows(self._blobs, batch, facts, table, progress.offset, run)
         # One block is read while the last one is scored and the one before it staged.
-        found = read if small else Ahead(read)
-        async with aclosing(found), _Staging(self._blobs, job) as staging:
+        found = read if small else Prefetch(read)
+        async with aclosing(found), _Staging(self._blobs, delivery) as staging:
             async for end, rows in found:
                 if alone is not None:
                     await staging.stage(blocks[-1], alone)
@@ -244,7 +254,7 @@ class Processor:
                 row += scored.counts.rows
                 blocks.append(DataBlock(plan, len(blocks), end, scored.counts, len(scored.content)))
                 stopping = self._stopping() and not small
-                if len(blocks) == 1 and job.marker is None and not stopping:
+                if len(blocks) == 1 and delivery.marker is None and not stopping:
                     alone = scored.content
                 else:
                     await staging.stage(blocks[-1], scored.content)
@@ -264,18 +274,18 @@ class _Staging:
     What is being staged at the end, or at a stop, is waited for; after an error it is given up.
     """
 
-    def __init__(self, blobs: Blobs, job: Job) -> None:
+    def __init__(self, blobs: Blobs, delivery: Delivery) -> None:
         self._blobs = blobs
-        self._job = job
+        self._delivery = delivery
         self._task: asyncio.Task[None] | None = None
 
     async def stage(self, block: DataBlock, content: bytes) -> None:
         """Wait for the last block, then begin with this one."""
         if self._task is not None:
             await self._task
-        self._job.lease.check()
+        self._delivery.lease.check()
         self._task = asyncio.create_task(
-            self._blobs.stage(SCORES, self._job.scores_blob, block.name, content)
+            self._blobs.stage(SCORES, self._delivery.scores_blob, block.name, content)
         )
 
     async def __aenter__(self) -> Self:
@@ -303,25 +313,25 @@ async def _at_once(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     return call(*args, **kwargs)
 
 
-async def _caught(job: Job, work: Coroutine[Any, Any, None]) -> Exception | None:
+async def _caught(delivery: Delivery, work: Coroutine[Any, Any, None]) -> Exception | None:
     try:
         await work
     except Exception as error:  # one message's failure must not become the process's
-        _log(job, error)
+        _log(delivery, error)
         return error
     return None
 
 
-def _log(job: Job, error: Exception) -> None:
+def _log(delivery: Delivery, error: Exception) -> None:
     if isinstance(error, Interrupted):
         return
     log.warning(
         "delivery_failed",
         extra={
-            "batch_id": job.prefix,
-            "message_id": job.message.id,
+            "batch_id": delivery.prefix,
+            "message_id": delivery.message.id,
             "reason": type(error).__name__,
-            "dequeue_count": job.message.dequeue_count,
+            "dequeue_count": delivery.message.dequeue_count,
         },
         exc_info=error,
     )

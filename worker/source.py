@@ -64,7 +64,7 @@ async def _pieces(
         start = offset
     if start >= facts.size:
         return
-    async with aclosing(Ahead(_chunks(blobs, source, facts, start))) as chunks:
+    async with aclosing(Prefetch(_chunks(blobs, source, facts, start))) as chunks:
         if not source.gzip:
             async for chunk in chunks:
                 yield chunk
@@ -99,7 +99,7 @@ async def _chunks(
         raise InputMissing("the input blob was deleted while it was read") from error
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """Gets the next thing of `source` while the last one is worked on; keeps no other.
 
     (A generator would hold the last one, too, until it is asked again.)

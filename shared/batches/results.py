@@ -1,18 +1,16 @@
-"""What stands in storage of a batch: where its blobs are, its outcome, how far it has come."""
+"""Names and formats of a batch's blobs, and how to read its outcome."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.records.errors import NotFound
 
 if TYPE_CHECKING:
     from shared.batches.ports import Blobs
-    from shared.records.counts import Counts
 
 INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
 """Containers: what others drop, what our own senders write, what the worker writes."""
@@ -65,33 +63,3 @@ def read_commit(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     except ValueError:  # whatever somebody else put there
         return None
     return found if isinstance(found, dict) and found.keys() >= COMMITTED else None
-
-
-async def is_known(blobs: Blobs, batch_id: str) -> bool:
-    """Whether a batch was sent from here; others leave no request."""
-    with suppress(NotFound):
-        await blobs.facts(UPLOADS, f"{batch_id}/request")
-        return True
-    return False
-
-
-async def counts_so_far(blobs: Blobs, batch_id: str) -> Counts | None:
-    """What happened to the rows that are stored already. None: the worker has stored nothing."""
-    # Here, since they bring NumPy, and the command line's help is to come at once.
-    from shared.batches.checkpoint import furthest_blocks
-    from shared.records.counts import Counts
-
-    for kind in FORMATS:
-        name = scores_name(batch_id, kind)
-        staged = await blobs.staged(SCORES, name)
-        if staged:
-            counts = Counts()
-            for block in furthest_blocks(staged):
-                counts.add(block.counts)
-            return counts
-        # Committed, and the summary is about to follow.
-        with suppress(NotFound):
-            facts = await blobs.facts(SCORES, name)
-            if (commit := read_commit(facts.metadata)) is not None:
-                return Counts.of(commit["counts"])
-    return None

@@ -46,9 +46,9 @@ async def test_where_all_is_well_each_thing_is_named_and_fine(
     assert {
         "python",
         "artifact",
-        "queue: look",
-        "poison queue: look",
-        "scores: write",
+        "queue: peek at messages",
+        "poison queue: peek at messages",
+        "container scores: write",
         "clock",
     } <= (findings.keys())
 
@@ -87,15 +87,21 @@ async def test_queues_that_do_not_exist_are_named(running: Running, artifact_dir
 
     _, findings = await examined(running, **env)
 
-    assert wrong(findings) == {"queue: look", "poison queue: look"}
-    assert "the worker creates it" in findings["queue: look"].mend
+    assert wrong(findings) == {"queue: peek at messages", "poison queue: peek at messages"}
+    assert "the worker creates it" in findings["queue: peek at messages"].mend
 
 
 @pytest.mark.parametrize(
     ("permissions", "missing"),
     [
-        ({"read": True}, {"queue: receive and renew", "poison queue: receive"}),
-        ({"process": True, "update": True, "write": True, "delete": True}, {"queue: look"}),
+        (
+            {"read": True},
+            {"queue: receive and renew messages", "poison queue: receive and renew messages"},
+        ),
+        (
+            {"process": True, "update": True, "write": True, "delete": True},
+            {"queue: peek at messages"},
+        ),
     ],
     ids=["only reading", "no reading"],
 )
@@ -108,8 +114,8 @@ async def test_each_missing_permission_is_listed_with_its_mend(
 
     assert code == 1
     assert missing <= wrong(findings)
-    writing = {"uploads: write", "scores: write"}
-    reading = {"incoming: read", "uploads: read", "scores: read"}
+    writing = {"container uploads: write", "container scores: write"}
+    reading = {"container incoming: read", "container uploads: read", "container scores: read"}
     assert (writing if "read" in permissions else reading) <= wrong(findings)
     assert findings[missing.pop()].mend.startswith("give this identity the data roles")
 
@@ -144,7 +150,7 @@ async def test_an_azurite_older_than_the_sdk_gets_its_mend(
 ) -> None:
     _, findings = await examined(strict_azurite, SCORER_MODEL_DIR=str(artifact_dir))
 
-    assert "--skipApiVersionCheck" in findings["scores: read"].mend
+    assert "--skipApiVersionCheck" in findings["container scores: read"].mend
 
 
 async def test_storage_that_is_not_there_is_said(artifact_dir: Path) -> None:
@@ -153,9 +159,9 @@ async def test_storage_that_is_not_there_is_said(artifact_dir: Path) -> None:
     code, findings = await examined(text, SCORER_MODEL_DIR=str(artifact_dir))
 
     assert code == 1
-    assert "storage does not answer" in findings["queue: look"].found
-    assert "heart-scorer up" in findings["queue: look"].mend
-    assert "scores: write" not in findings  # it is asked once, not ten times
+    assert "storage does not answer" in findings["queue: peek at messages"].found
+    assert "heart-scorer up" in findings["queue: peek at messages"].mend
+    assert "container scores: write" not in findings  # it is asked once, not ten times
 
 
 @pytest.mark.parametrize(("minutes", "fine"), [(0, True), (-20, False), (20, False)])

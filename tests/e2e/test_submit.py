@@ -162,7 +162,7 @@ async def test_without_waiting_the_ids_are_printed_and_the_batch_is_queued(
     assert json.loads(state.stdout) == {
         "batch_id": ids[0],
         "status": "queued",
-        "rows": {"total": 0},
+        "rows": {"total": 0, "scored": 0, "rejected": 0},
     }
 
 

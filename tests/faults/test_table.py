@@ -26,7 +26,7 @@ from tests.faults.invariants import Failed, Fate, GivenBack, Sent, Watch, check_
 from tests.faults.patients import patients
 from tests.faulty import Moment
 from tests.world import VISIBILITY, World
-from worker.outcome import LIGHT, POISON_BYTES
+from worker.outcomes import LIGHT, POISON_BYTES
 
 GOOD = b"patient_id,age,sex,cp\np-1,63,1,0\np-2,67,female,asymptomatic\n"
 LIMITS = Limits(rows=100)

@@ -12,11 +12,16 @@ from shared.records.errors import (
     ScorerError,
     StorageUnavailable,
 )
+from shared.storage.probes import Probe
 
 
 @pytest.mark.parametrize("error", [None, NotFound("BlobNotFound"), OwnershipLost("gone")])
-def test_a_call_that_found_nothing_was_permitted(error: ScorerError | None) -> None:
-    assert permission("scores: read", error).fine
+async def test_a_call_that_found_nothing_was_permitted(error: ScorerError | None) -> None:
+    async def call() -> None:
+        if error is not None:
+            raise error
+
+    assert permission("scores: read", await Probe("scores: read", call).failure()).fine
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from shared.records.errors import StorageUnavailable
 from tests.fakes import run_virtually
 from tests.faulty import Moment
 from tests.world import World
-from worker.job import Job
-from worker.settlement import Settlement
+from worker.delivery import Delivery
+from worker.policy import Settlement
 
 FILE = b"age,sex\n63,1\n50,0\n"
 
@@ -92,10 +92,10 @@ def test_a_delivery_that_ends_in_an_error_of_ours_is_logged_and_done_again(
         worker = world.worker()
         process, faults = worker._processor.process, [KeyError("a fault of ours")]
 
-        async def fail_once(job: Job) -> Settlement:
+        async def fail_once(delivery: Delivery) -> Settlement:
             if faults:
                 raise faults.pop()
-            return await process(job)
+            return await process(delivery)
 
         monkeypatch.setattr(worker._processor, "process", fail_once)
         await world.emptied(worker)

@@ -15,13 +15,13 @@ async def test_one_alone_waits_for_the_others_to_leave() -> None:
     leave, order = asyncio.Event(), []
 
     async def neighbour() -> None:
-        with gate.entered():
+        with gate.shared():
             await leave.wait()
             order.append("neighbour left")
 
     async def suspect() -> None:
-        with gate.entered():
-            async with gate.alone():
+        with gate.shared():
+            async with gate.exclusive():
                 order.append("alone")
 
     tasks = [asyncio.create_task(neighbour()), asyncio.create_task(suspect())]
@@ -35,15 +35,15 @@ async def test_one_alone_waits_for_the_others_to_leave() -> None:
 async def test_who_comes_meanwhile_is_turned_away() -> None:
     gate = Gate()
 
-    with gate.entered():
-        async with gate.alone():
-            with pytest.raises(Interrupted), gate.entered():
+    with gate.shared():
+        async with gate.exclusive():
+            with pytest.raises(Interrupted), gate.shared():
                 pass
             with pytest.raises(Interrupted):
-                async with gate.alone():
+                async with gate.exclusive():
                     pass
 
-    with gate.entered():
+    with gate.shared():
         assert not gate.closed
 
 
@@ -51,11 +51,11 @@ async def test_a_gate_opens_again_when_the_one_alone_is_cancelled_while_it_waits
     gate = Gate()
 
     async def suspect() -> None:
-        with gate.entered():
-            async with gate.alone():
+        with gate.shared():
+            async with gate.exclusive():
                 raise AssertionError("the neighbour never left")
 
-    with gate.entered():
+    with gate.shared():
         task = asyncio.create_task(suspect())
         await asyncio.sleep(0)
         assert gate.closed

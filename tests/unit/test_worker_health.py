@@ -38,10 +38,10 @@ async def test_a_worker_that_may_do_all_it_needs_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        ("renew", "queue: renewing messages"),
-        ("peek", "queue: receiving"),
-        ("facts", "container incoming: reading"),
-        ("mark", "container scores: writing"),
+        ("renew", "queue: receive and renew messages"),
+        ("peek", "queue: peek at messages"),
+        ("facts", "container incoming: read"),
+        ("mark", "container scores: write"),
     ],
 )
 async def test_a_missing_permission_is_named(call: str, named: str) -> None:
@@ -75,7 +75,7 @@ async def test_a_missing_container_is_named() -> None:
 
     faults = await StorageCheck(FakeQueue(FakeClock()), blobs)()
 
-    assert faults == ["container uploads: does not exist"]
+    assert faults == ["container uploads: read: ContainerNotFound"]
 
 
 async def test_the_check_takes_no_message_and_leaves_nothing_to_see() -> None:

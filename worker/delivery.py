@@ -13,11 +13,11 @@ from shared.batches.ports import Message
 from shared.batches.results import scores_name
 from shared.files.formats import output_format
 from worker.lease import Lease
-from worker.settlement import Delivery
+from worker.policy import DeliveryFacts
 
 
 @dataclass(slots=True)
-class Job:
+class Delivery:
     """One delivery; what it learns is filled in on the way."""
 
     message: Message
@@ -53,9 +53,9 @@ class Job:
         return scores_name(self.prefix, kind)
 
     @property
-    def delivery(self) -> Delivery:
+    def facts(self) -> DeliveryFacts:
         """What the failure policy looks at, as of now."""
-        return Delivery(
+        return DeliveryFacts(
             self.message.dequeue_count,
             self.age,
             self.lease.life,

@@ -24,8 +24,8 @@ from shared.files.formats import output_format
 from shared.records.artifact import Artifact
 from shared.records.counts import Counts
 from shared.records.errors import AlreadyExists, BatchIdUsed, NotFound
-from worker.job import Job, same_identity
-from worker.settlement import Delete, Fail, Settlement
+from worker.delivery import Delivery, same_identity
+from worker.policy import Delete, Fail, Settlement
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +48,18 @@ class Outcomes:
         self._poison = poison
         self._blobs = blobs
 
-    async def adopt(self, job: Job) -> bool:
+    async def adopt(self, delivery: Delivery) -> bool:
         """Look whether the batch has an outcome or a commit; take it to its end. False: neither.
 
         Raises `BatchIdUsed` when what stands belongs to another input.
         """
-        summary = await self._read_summary(job)
+        summary = await self._read_summary(delivery)
         if summary is not None:
-            await self._settle_by(job, summary)
+            await self._settle_by(delivery, summary)
             return True
         # In either format: a batch id is one input's, whatever its format.
         for kind in CONTENT_TYPES:
-            name = scores_name(job.prefix, kind)
+            name = scores_name(delivery.prefix, kind)
             try:
                 facts = await self._blobs.facts(SCORES, name)
             except NotFound:
@@ -67,14 +67,14 @@ class Outcomes:
             committed = read_commit(facts.metadata)
             if committed is None:
                 raise BatchIdUsed("batch_id already used: a blob that no worker wrote has its name")
-            await self._refuse_another(job, committed)
-            await self._conclude(job, name, facts.etag, committed)
+            await self._refuse_another(delivery, committed)
+            await self._conclude(delivery, name, facts.etag, committed)
             return True
         return False
 
     async def commit(
         self,
-        job: Job,
+        delivery: Delivery,
         batch: Batch,
         plan: str,
         table: Table,
@@ -92,47 +92,52 @@ class Outcomes:
         for block in blocks:
             counts.add(block.counts)
         size = sum(block.size for block in blocks)
-        metadata = commit_metadata(self._committed(job, plan, counts, size, table))
+        name = delivery.scores_blob
+        metadata = commit_metadata(self._committed(delivery, plan, counts, size, table))
         media_type = CONTENT_TYPES[output_format(batch.input.format)]
         if content is not None and len(content) <= LIGHT:
-            job.free_slot()
+            delivery.free_slot()
             # A look for more goes out first, or it would wait behind what is now written of all
             # messages that came with this one. The event loop needs two turns to send it.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-        job.lease.check()
+        delivery.lease.check()
         if content is not None:
-            facts = await self._blobs.create(SCORES, job.scores_blob, content, media_type, metadata)
+            facts = await self._blobs.create(
+                SCORES, delivery.scores_blob, content, media_type, metadata
+            )
         else:
             names = [block.name for block in blocks]
-            facts = await self._blobs.commit(SCORES, job.scores_blob, names, media_type, metadata)
+            facts = await self._blobs.commit(
+                SCORES, delivery.scores_blob, names, media_type, metadata
+            )
         del blocks, content
-        job.marker = None  # the commit dropped it
-        job.free_slot()
+        delivery.marker = None  # the commit dropped it
+        delivery.free_slot()
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)
         # From what was written, so that whoever may have to repeat this writes the same.
         written = read_commit(metadata)
         assert written is not None  # noqa: S101  # we made it
-        await self._conclude(job, job.scores_blob, facts.etag, written)
+        await self._conclude(delivery, name, facts.etag, written)
         log.info(
             "batch_committed",
             extra={
-                "batch_id": job.prefix,
+                "batch_id": delivery.prefix,
                 "rows": counts.rows,
                 "rejected": counts.rejected,
-                "seconds": round((datetime.now(UTC) - job.started).total_seconds(), 3),
+                "seconds": round((datetime.now(UTC) - delivery.started).total_seconds(), 3),
                 "traceparent": batch.traceparent,
             },
         )
 
     def _committed(
-        self, job: Job, plan: str, counts: Counts, size: int, table: Table
+        self, delivery: Delivery, plan: str, counts: Counts, size: int, table: Table
     ) -> dict[str, Any]:
         """What a result's metadata say: all that its summary is made from."""
         manifest = self._artifact.manifest
         return {
-            "identity": job.identity,
+            "identity": delivery.identity,
             "counts": counts.numbers,
             "plan": plan,
             "bytes": size,
@@ -147,44 +152,44 @@ class Outcomes:
                 "absent": _listed(table.absent_fields),
                 "absent_count": len(table.absent_fields),
             },
-            **_of_delivery(job),
+            **_of_delivery(delivery),
         }
 
-    async def fail(self, job: Job, failure: Fail, error: Exception | None) -> Settlement:
+    async def fail(self, delivery: Delivery, failure: Fail, error: Exception | None) -> Settlement:
         """End the batch as failed: summary, then poison copy. The message is deleted after.
 
         A look comes first: where the batch has another outcome, that one stands.
         """
         if failure.own_name:
-            job.prefix = f"{job.prefix.partition('~')[0]}~{job.message.id}"
-        if await self.adopt(job):
+            delivery.prefix = f"{delivery.prefix.partition('~')[0]}~{delivery.message.id}"
+        if await self.adopt(delivery):
             return Delete()
         kind = type(error).__name__
         summary = {
-            "batch_id": job.prefix,
+            "batch_id": delivery.prefix,
             "status": "failed",
             "reason": failure.reason,
             "poison": failure.poison,
             "rows": _rows(Counts()),
-            "identity": job.identity,
-            **_of_delivery(job),
+            "identity": delivery.identity,
+            **_of_delivery(delivery),
         }
-        if not await self._write_summary(job, summary):
+        if not await self._write_summary(delivery, summary):
             return Delete()
-        log.warning("batch_failed", extra={"batch_id": job.prefix, "reason": kind})
+        log.warning("batch_failed", extra={"batch_id": delivery.prefix, "reason": kind})
         if failure.poison:
             metrics.POISON.labels(kind).inc()
-            await self._send_poison(job, failure.reason)
+            await self._send_poison(delivery, failure.reason)
         return failure
 
     async def _conclude(
-        self, job: Job, scores_blob: str, etag: str, committed: Mapping[str, Any]
+        self, delivery: Delivery, scores_blob: str, etag: str, committed: Mapping[str, Any]
     ) -> None:
         """Write the summary of a committed result, from that blob alone."""
         counts = Counts.of(committed["counts"])
         columns = committed["columns"]
         summary = {
-            "batch_id": job.prefix,
+            "batch_id": delivery.prefix,
             "status": "succeeded",
             "rows": _rows(counts),
             "rejections": counts.codes,
@@ -204,86 +209,87 @@ class Outcomes:
             "model": committed["model"],
             **{key: committed[key] for key in OF_DELIVERY},
         }
-        await self._write_summary(job, summary)
+        await self._write_summary(delivery, summary)
 
-    async def _write_summary(self, job: Job, summary: Mapping[str, Any]) -> bool:
+    async def _write_summary(self, delivery: Delivery, summary: Mapping[str, Any]) -> bool:
         """Create the summary. False: one stood already; it decided, and was followed."""
-        job.lease.check()
+        delivery.lease.check()
+        name = summary_name(delivery.prefix)
         # An item a line, to be read by people, too. For `indent` Python's encoder, not C's, would
         # be used: a tenth of all that one message takes.
         content = json.dumps(summary, separators=(",\n ", ": ")).encode()
         try:
-            await self._blobs.create(SCORES, summary_name(job.prefix), content, "application/json")
+            await self._blobs.create(SCORES, name, content, "application/json")
         except AlreadyExists:
-            standing = await self._read_summary(job)
+            standing = await self._read_summary(delivery)
             if standing is None:
                 raise  # seen a moment ago and gone: someone deletes results
-            await self._settle_by(job, standing)
+            await self._settle_by(delivery, standing)
             return False
         return True
 
-    async def _read_summary(self, job: Job) -> dict[str, Any] | None:
+    async def _read_summary(self, delivery: Delivery) -> dict[str, Any] | None:
         """The summary that stands. Raises `BatchIdUsed` when it is of another input."""
         try:
-            content = await self._blobs.read(SCORES, summary_name(job.prefix))
+            content = await self._blobs.read(SCORES, summary_name(delivery.prefix))
         except NotFound:
             return None
         summary: dict[str, Any] = json.loads(content)
-        await self._refuse_another(job, summary)
+        await self._refuse_another(delivery, summary)
         return summary
 
-    async def _refuse_another(self, job: Job, standing: Mapping[str, Any]) -> None:
-        """Raise `BatchIdUsed` unless what stands is of this job's input."""
+    async def _refuse_another(self, delivery: Delivery, standing: Mapping[str, Any]) -> None:
+        """Raise `BatchIdUsed` unless what stands is of this delivery's input."""
         # Our own message, even if another version of this product read it differently.
-        if standing["message_id"] == job.message.id:
+        if standing["message_id"] == delivery.message.id:
             return
-        source = job.batch.input if job.batch else None
-        if isinstance(source, BlobInput) and source.etag is None and job.etag is None:
+        source = delivery.batch.input if delivery.batch else None
+        if isinstance(source, BlobInput) and source.etag is None and delivery.etag is None:
             # This message means the version that stands there now; gone, it may be any.
             with suppress(NotFound):
-                job.etag = (await self._blobs.facts(source.container, source.blob)).etag
-        if not same_identity(standing["identity"], job.identity):
+                delivery.etag = (await self._blobs.facts(source.container, source.blob)).etag
+        if not same_identity(standing["identity"], delivery.identity):
             raise BatchIdUsed("batch_id already used")
 
-    async def _settle_by(self, job: Job, summary: Mapping[str, Any]) -> None:
+    async def _settle_by(self, delivery: Delivery, summary: Mapping[str, Any]) -> None:
         """A summary stands: finish what may be missing behind it."""
-        log.info("batch_adopted", extra={"batch_id": job.prefix, "status": summary["status"]})
+        log.info("batch_adopted", extra={"batch_id": delivery.prefix, "status": summary["status"]})
         if summary["status"] == "failed" and summary["poison"]:
-            await self._send_poison(job, str(summary["reason"]))
+            await self._send_poison(delivery, str(summary["reason"]))
 
-    async def _send_poison(self, job: Job, reason: str) -> None:
+    async def _send_poison(self, delivery: Delivery, reason: str) -> None:
         """Copy the message to the poison queue. Twice is possible, never is not."""
         entry: dict[str, object] = {
-            "batch_id": job.prefix,
+            "batch_id": delivery.prefix,
             "reason": reason,
             "time": _time(datetime.now(UTC)),
-            "deliveries": job.message.dequeue_count,
-            "body": job.message.body,
+            "deliveries": delivery.message.dequeue_count,
+            "body": delivery.message.body,
         }
         text = json.dumps(entry)
         if len(text) > POISON_BYTES:
-            name = f"{job.prefix}/message"
+            name = f"{delivery.prefix}/message"
             with suppress(AlreadyExists):
                 await self._blobs.create(
-                    SCORES, name, job.message.body.encode(), "text/plain; charset=utf-8"
+                    SCORES, name, delivery.message.body.encode(), "text/plain; charset=utf-8"
                 )
             del entry["body"]
             text = json.dumps(entry | {"body_blob": name})
-        job.lease.check()
+        delivery.lease.check()
         await self._poison.send(text)
 
 
-def _of_delivery(job: Job) -> dict[str, Any]:
+def _of_delivery(delivery: Delivery) -> dict[str, Any]:
     """`OF_DELIVERY`, as this delivery has them."""
-    batch = job.batch
+    batch = delivery.batch
     return {
         "times": {
-            "sent": _time(job.message.inserted),
-            "started": _time(job.started),
+            "sent": _time(delivery.message.inserted),
+            "started": _time(delivery.started),
             "finished": _time(datetime.now(UTC)),
         },
-        "message_id": job.message.id,
-        "deliveries": job.message.dequeue_count,
+        "message_id": delivery.message.id,
+        "deliveries": delivery.message.dequeue_count,
         "replay_of": batch.replay_of if batch else None,
         "traceparent": batch.traceparent if batch else None,
     }

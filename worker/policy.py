@@ -31,7 +31,7 @@ the longest wait between two looks at an empty queue (60 s, with jitter 72 s).""
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeliveryFacts:
     """What the policy looks at."""
 
     dequeue_count: int = 1
@@ -78,14 +78,14 @@ class Leave:
 Settlement = Delete | Fail | Release | Leave
 
 
-def settle(delivery: Delivery, error: Exception | None) -> Settlement:
+def settle(facts: DeliveryFacts, error: Exception | None) -> Settlement:
     """Say what becomes of a message after this delivery ended, with or without an error."""
     match error:
         case None:
             return Delete()
         case OwnershipLost():
             return Leave()
-        case InputChanged() if delivery.from_event:
+        case InputChanged() if facts.from_event:
             # The newer version has an event of its own.
             return Fail("superseded", poison=False)
         case BatchIdUsed():
@@ -94,41 +94,41 @@ def settle(delivery: Delivery, error: Exception | None) -> Settlement:
             return Fail(f"input unreadable: {error.reason}")
         case BadInput():
             return Fail(error.reason)
-        case InputMissing() if delivery.age > MISSING_LIMIT:
+        case InputMissing() if facts.age > MISSING_LIMIT:
             return Fail("input missing")
         case InputMissing():
-            return _release(delivery, backoff(delivery), excused=True)
+            return _release(facts, backoff(facts), excused=True)
         case StorageUnavailable():
-            delay = max(backoff(delivery), min(error.retry_after or 0, LONGEST_DELAY))
-            return _release(delivery, delay, excused=True, doubt="storage")
+            delay = max(backoff(facts), min(error.retry_after or 0, LONGEST_DELAY))
+            return _release(facts, delay, excused=True, doubt="storage")
         case NotFound():
             # A blob that is not there was met where it was looked for: this is queue or container.
-            return _release(delivery, backoff(delivery), excused=True, doubt="storage")
+            return _release(facts, backoff(facts), excused=True, doubt="storage")
         case ModelBroken():
-            return _release(delivery, 0, excused=True, doubt="model")
+            return _release(facts, 0, excused=True, doubt="model")
         case Interrupted():
-            return _release(delivery, 0, excused=True)
-        case _ if not delivery.read and delivery.dequeue_count > GIVE_UP_AFTER:
+            return _release(facts, 0, excused=True)
+        case _ if not facts.read and facts.dequeue_count > GIVE_UP_AFTER:
             # Without a batch there is no place for markers: here each delivery counts.
             return Fail("gave up: reading the message fails each time")
         case _:
-            return _release(delivery, backoff(delivery))
+            return _release(facts, backoff(facts))
 
 
-def backoff(delivery: Delivery) -> float:
-    """10 s after the first delivery, doubling up to 10 min."""
-    return float(min(10 * 2 ** min(delivery.dequeue_count - 1, 10), LONGEST_DELAY))
+def backoff(facts: DeliveryFacts) -> float:
+    """10 s after the first facts, doubling up to 10 min."""
+    return float(min(10 * 2 ** min(facts.dequeue_count - 1, 10), LONGEST_DELAY))
 
 
 def _release(
-    delivery: Delivery,
+    facts: DeliveryFacts,
     delay: float,
     *,
     excused: bool = False,
     doubt: Literal["storage", "model"] | None = None,
 ) -> Settlement:
     """Give back, but never for longer than the message lives: that would lose it in silence."""
-    latest = delivery.life - LAST_CALL
+    latest = facts.life - LAST_CALL
     if delay > 0 and latest <= 0:
         return Fail("expired: the message's own life ended before the batch could be worked on")
     return Release(min(delay, max(latest, 0)), excused, doubt)

@@ -1,0 +1,108 @@
+"""Submit a file as a batch: upload it, bind it to its id, commit it, send the message.
+
+One create-only blob binds the id to its content and options before anything of the batch can be
+seen, and the queue has the message before the caller hears of success. An attempt that broke off
+anywhere is completed by the next one under the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
+from shared.batches.results import UPLOADS, read_summary
+from shared.records.errors import AlreadyExists, BadFile, BatchIdUsed, BlocksGone
+
+if TYPE_CHECKING:
+    from shared.batches.ports import Blobs, Queue
+    from shared.files.formats import Format
+
+BLOCK = 4 << 20
+"""Bytes of one upload request."""
+GZIP = b"\x1f\x8b"
+"""The first bytes of every gzip file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How to read the file, and the options of its result."""
+
+    format: Format
+    gzip: bool
+    include_input: bool
+
+
+async def submit(
+    blobs: Blobs,
+    queue: Queue,
+    batch_id: str,
+    submission: Submission,
+    content: AsyncIterator[bytes],
+    traceparent: str | None = None,
+) -> int:
+    """Submit a file, given as blocks of at most a few MiB; return its size in bytes.
+
+    Submitting the same file under the same id again is the same batch. Raises `BadFile` for content
+    that the worker could only refuse, `BatchIdUsed` when the id belongs to another file or to other
+    options, and `StorageError`.
+    """
+    name = f"{batch_id}/input.{submission.format}{'.gz' if submission.gzip else ''}"
+    # Two uploads under one id are staged side by side and must not take each other's blocks.
+    nonce = secrets.token_hex(16)
+    blocks: list[str] = []
+    digest = hashlib.sha256()
+    size = 0
+    async for block in content:
+        if not blocks:
+            _check_head(block, gzip=submission.gzip)
+        blocks.append(f"{nonce}{len(blocks):032d}")
+        digest.update(block)
+        size += len(block)
+        await blobs.stage(UPLOADS, name, blocks[-1], block)
+    if not blocks:
+        raise BadFile("the file is empty")
+    await _bind(blobs, batch_id, {"sha256": digest.hexdigest()} | asdict(submission))
+    try:
+        facts = await blobs.commit(UPLOADS, name, blocks, "application/octet-stream", {})
+    except (AlreadyExists, BlocksGone):  # the same file, uploaded before
+        facts = await blobs.facts(UPLOADS, name)
+    envelope = Envelope(
+        batch_id=batch_id,
+        input=EnvelopeInput(
+            container=UPLOADS, blob=name, etag=facts.etag, format=submission.format
+        ),
+        options=EnvelopeOptions(include_input=submission.include_input),
+        traceparent=traceparent,
+    )
+    # An earlier attempt may have ended before its message was sent. A second message of one batch
+    # changes nothing; none would lose it.
+    if await read_summary(blobs, batch_id) is None:
+        await queue.send(envelope.text())
+    return size
+
+
+def _check_head(block: bytes, *, gzip: bool) -> None:
+    if gzip and not block.startswith(GZIP):
+        raise BadFile("the file was announced as gzip and is not: send it as it is, or packed")
+    if not gzip and block.startswith(GZIP):
+        raise BadFile(
+            "the file is gzip: name it .gz, or send it with the header Content-Encoding: gzip"
+        )
+    if block.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BadFile("the file is UTF-16: save it as UTF-8")
+
+
+async def _bind(blobs: Blobs, batch_id: str, request: dict[str, object]) -> None:
+    name, content = f"{batch_id}/request", json.dumps(request).encode()
+    try:
+        await blobs.create(UPLOADS, name, content, "application/json")
+    except AlreadyExists:
+        if await blobs.read(UPLOADS, name) != content:
+            raise BatchIdUsed(
+                f"batch {batch_id} is another file or has other options: choose another id"
+            ) from None
