@@ -17,7 +17,7 @@ def train(
     ] = 1,
     output: Annotated[Path, typer.Option(help="Directory of the artifact.")] = MODEL_DIR,
     model: Annotated[
-        Path | None, typer.Option(help="A model file of your own, in place of the demonstration.")
+        Path | None, typer.Option(help="Your own model file instead of the demonstration.")
     ] = None,
     card: Annotated[
         Path | None, typer.Option(help="Write the model card as Markdown here.")

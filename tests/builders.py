@@ -16,7 +16,7 @@ from shared.records.artifact import Manifest
 from shared.records.counts import Counts
 from shared.records.scoring import Matrix, Model, Scorer
 from tests.fakes_model import FakeModel
-from training.fields import TABLE
+from training.heart.fields import TABLE
 
 NAMES = ("patient_id", *(field.name for field in TABLE.fields))
 

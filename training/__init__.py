@@ -1,1 +1,1 @@
-"""Training: data to artifact. pandas, scikit-learn and joblib live here and nowhere else."""
+"""Training: from data to an artifact. The only package that imports pandas and scikit-learn."""

@@ -10,36 +10,38 @@ import sys
 from pathlib import Path
 
 from training.errors import TrainingError
+from training.heart.model import MODEL
+from training.recipe import read_model_file
 from training.report import summary
-from training.train import DEFAULT_OUTPUT, train
+from training.train import train
 
 
 def say(line: str) -> None:
-    """A line for people."""
+    """Write a line to stderr."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
 def main() -> int:
-    """Train as the arguments say; 1 and one line on stderr when something does not hold."""
+    """Train as the arguments say. Returns 1 after a one-line error on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Train a model and write its artifact."
     )
     parser.add_argument("--data", type=Path, help="another sample of the same fields")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="artifact directory")
+    parser.add_argument("--output", type=Path, default=Path("artifact"), help="artifact directory")
     parser.add_argument("--repeats", type=int, default=1, help="repeats of the cross-validation")
     parser.add_argument("--model", type=Path, help="a model file, in place of the heart model")
     parser.add_argument("--card", type=Path, help="where the model card goes as Markdown")
-    asked = parser.parse_args()
-    if asked.repeats < 1:
+    args = parser.parse_args()
+    if args.repeats < 1:
         parser.error("--repeats must be at least 1")
     try:
         manifest = train(
-            data=asked.data,
-            output=asked.output,
-            repeats=asked.repeats,
-            model=asked.model,
-            card=asked.card,
+            read_model_file(args.model) if args.model else MODEL,
+            args.output,
+            data=args.data,
+            repeats=args.repeats,
+            card=args.card,
             progress=say,
         )
     except TrainingError as error:

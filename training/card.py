@@ -1,58 +1,31 @@
-"""What the model card says: a list of sections of text, tables and pictures.
+"""The content of the model card: sections of text, tables and pictures.
 
-Everything with a number comes from the manifest's figures and the estimator; what no run can
-compute comes from the recipe's prose. `report.py` writes the sections down.
+Every number comes from the manifest's figures or the estimator. The recipe's prose says what no run
+can compute. `report.py` renders the sections.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from shared.records.artifact import Manifest
 from shared.records.schema import FieldSpec
 from training import plots
-from training.pipeline import PatternLogisticRegression, Term
+from training.blocks import Block, Picture, Section, Table
 from training.recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells as text; the first column names the row."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An SVG with its caption, for the page; Markdown leaves it out."""
-
-    svg: str
-    caption: str
-    small: bool = False
-
-
-Block = str | Table | Picture
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the card."""
-
-    title: str
-    blocks: tuple[Block, ...]
 
 
 def sections(
     recipe: Recipe, manifest: Manifest, curves: dict[str, Any], estimator: Any
 ) -> list[Section]:
-    """The card in reading order; sections without content are left out."""
-    found = manifest.figures
+    """The card in reading order, without empty sections.
+
+    A section starts with the recipe's prose. The figures of the run follow, and after them what
+    the recipe says of the fitted estimator.
+    """
+    figures = manifest.figures
+    described = (recipe.describe or _any_estimator)(estimator, recipe)
     parts: list[tuple[str, list[Block]]] = [
         ("Intended use", []),
         ("Setting and dates", []),
@@ -60,20 +33,29 @@ def sections(
         ("Outcome", []),
         ("Predictors", [_predictors(manifest)]),
         ("Missing data", []),
-        ("Sample size", [_sample(found)]),
-        ("Specification", _specification(estimator, recipe)),
-        ("Performance", _performance(found, curves)),
-        ("Field sets", _field_sets(found)),
-        ("Thresholds", _thresholds(found, manifest.threshold)),
-        ("Subgroups", _subgroups(found)),
-        ("Importance", _importance(found)),
-        ("Effect of each field", _effects(estimator, manifest)),
+        ("Sample size", [_sample(figures)]),
+        ("Specification", []),
+        ("Performance", _performance(figures, curves)),
+        ("Field sets", _field_sets(figures)),
+        ("Thresholds", _thresholds(figures, manifest.threshold)),
+        ("Subgroups", _subgroups(figures)),
+        ("Importance", _importance(figures)),
+        ("Effect of each field", []),
         ("Limits", []),
         ("Licence and citation", []),
         ("Origin", [_origin(manifest)]),
     ]
-    whole = [Section(title, (*recipe.prose.get(title, ()), *blocks)) for title, blocks in parts]
-    return [section for section in whole if section.blocks]
+    filled = [
+        Section(title, (*recipe.prose.get(title, ()), *blocks, *described.get(title, ())))
+        for title, blocks in parts
+    ]
+    return [section for section in filled if section.blocks]
+
+
+def _any_estimator(estimator: Any, _: Recipe) -> dict[str, list[Block]]:
+    """All that can be said of an estimator of any kind."""
+    text = f"scikit-learn `{type(estimator).__name__}`, in full in `model.joblib`."
+    return {"Specification": [text]}
 
 
 def _predictors(manifest: Manifest) -> Table:
@@ -103,59 +85,6 @@ def _sample(found: dict[str, Any]) -> str:
         f"{found['rows']} rows, {found['positive']} with the outcome ({share:.1%}); "
         f"{found['complete']} have all fields that the model uses."
     )
-
-
-def _specification(estimator: Any, recipe: Recipe) -> list[Block]:
-    if not isinstance(estimator, PatternLogisticRegression):
-        return [f"scikit-learn `{type(estimator).__name__}`, in full in `model.joblib`."]
-    numbers = {
-        title: _set_number(estimator, present) for title, present in recipe.field_sets.items()
-    }
-    names = [name for term in estimator.terms for name in _column_names(term)]
-
-    def there(number: int) -> NDArray[np.bool_]:
-        return np.repeat(estimator.present(number), estimator.widths)
-
-    rows = [
-        (
-            name,
-            f"{mean:.4f}" if scale != 1 else "",
-            f"{scale:.4f}" if scale != 1 else "",
-            *(
-                _weight(estimator.coefficients_[n, place]) if there(n)[place] else ""
-                for n in numbers.values()
-            ),
-        )
-        for place, (name, mean, scale) in enumerate(
-            zip(names, estimator.mean_, estimator.scale_, strict=True)
-        )
-    ]
-    intercepts = [f"{estimator.intercepts_[n]:.4f}" for n in numbers.values()]
-    return [
-        f"The probability is 1 / (1 + exp(-z)), where z is the intercept and the sum of "
-        f"coefficient times column. A number's column is (value - mean) / sd; a code's column "
-        f"is 1 or 0. {estimator.set_count} such fits stand in the model; here are the named sets. "
-        "An empty cell is a column that the set does not have, 0 one that was taken out.",
-        Table(("column", "mean", "sd", *numbers), (("intercept", "", "", *intercepts), *rows)),
-    ]
-
-
-def _set_number(estimator: PatternLogisticRegression, present: Iterable[str]) -> int:
-    missing = [term.field not in present for term in estimator.terms]
-    return int(estimator.powers[missing].sum())
-
-
-def _column_names(term: Term) -> list[str]:
-    sign = "=" if term.shape == "levels" else "≥"
-    return (
-        [term.field]
-        if term.shape == "line"
-        else [f"{term.field} {sign} {level:g}" for level in term.levels]
-    )
-
-
-def _weight(value: float) -> str:
-    return f"{value:+.4f}" if value else "0"
 
 
 NAMES = {
@@ -279,36 +208,6 @@ def _importance(found: dict[str, Any]) -> list[Block]:
         ),
         Picture(plots.importance_plot(rises), "Importance"),
     ]
-
-
-def _effects(estimator: Any, manifest: Manifest) -> list[Block]:
-    if not isinstance(estimator, PatternLogisticRegression):
-        return []
-    fields = [manifest.fields.fields[place] for place in manifest.fields.used]
-    curves = [_effect(estimator, place, field) for place, field in enumerate(fields)]
-    values = [y for points in curves for _, y in points]
-    reach = (min(values) - 0.2, max(values) + 0.2)
-    return [
-        "What each value adds in log-odds when all fields are there; 0.7 doubles the odds.",
-        *(
-            Picture(plots.effect_plot(field.name, points, reach, _codes(field)), field.title, True)
-            for field, points in zip(fields, curves, strict=True)
-        ),
-    ]
-
-
-def _effect(
-    estimator: PatternLogisticRegression, place: int, field: FieldSpec
-) -> list[tuple[float, float]]:
-    at = sorted(field.codes) if field.kind == "category" else list(field.training)
-    rows = np.tile([term.low for term in estimator.terms], (len(at), 1))
-    rows[:, place] = at
-    contributions = estimator.contributions(rows)[0][:, place]
-    return [(float(x), float(y)) for x, y in zip(at, contributions, strict=True)]
-
-
-def _codes(field: FieldSpec) -> list[str]:
-    return [f"{choice.code}" for choice in field.choices]
 
 
 def _origin(manifest: Manifest) -> Table:

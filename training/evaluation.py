@@ -1,11 +1,12 @@
-"""Cross-validation: what the model is worth for patients that it has not seen.
+"""Cross-validation: how well the model predicts for patients that it has not seen.
 
-Ten stratified folds, repeated with seeds 0, 1, …. The fitted model is asked about the left-out
-patients as they are, with fields withheld, and with one field's values shuffled among them.
+Ten stratified folds, repeated with seeds 0, 1, …. The fitted model scores the left-out patients
+as they are, with fields withheld, and with one field's values shuffled among them.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ from training.figures import (
     net_benefit,
     roc,
 )
-from training.pipeline import PatternLogisticRegression
 from training.recipe import Dataset, Recipe
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ FOLDS = 10
 SHUFFLES = 5
 """Shuffles of each field for its importance."""
 ALL_SETS_FROM = 5
-"""Repeats from which every field set of a pattern model is evaluated; takes a while."""
+"""Repeats from which every field set is evaluated, if the recipe asks for it."""
 BENEFITS = tuple(round(0.05 * step, 2) for step in range(1, 17))
 """Thresholds of the decision curve."""
 
@@ -57,17 +57,17 @@ BOUNDS = {
     "calibration_intercept": (-0.1, 0.1),
     "ece": (0.0, 0.075),
 }
-"""What the other figures must stay within."""
+"""Limits of the other figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the cross-validation found."""
+    """The results of the cross-validation."""
 
     figures: dict[str, Any]
     """For the manifest."""
     plots: dict[str, Any]
-    """For the curves of the model card alone."""
+    """Curves that only the model card shows."""
 
 
 def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) -> Evaluation:
@@ -95,8 +95,8 @@ def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) ->
         "importance": _importance(outcome, unseen, predicted, shuffled),
         "net_benefit": [net_benefit(outcome, unseen, t) for t in BENEFITS],
     }
-    if repeats >= ALL_SETS_FROM:
-        found |= _all_field_sets(recipe, data, progress)
+    if recipe.every_field_set and repeats >= ALL_SETS_FROM:
+        found["all_field_sets"] = _all_field_sets(recipe, data, progress)
     plots = {
         "roc": roc(outcome, unseen),
         "calibration": calibration_groups(outcome, unseen),
@@ -112,9 +112,9 @@ def out_of_fold(
     asked: Mapping[str, Floats],
     progress: Progress = lambda _: None,
 ) -> dict[str, Floats]:
-    """Predictions [repeats, n] for each way to ask about the patients, rows [n, fields used].
+    """Predictions [repeats, n] for each version of the rows, [n, fields used].
 
-    Who answers about a patient was fitted without that patient, on the data as they are.
+    The estimator that scores a patient was fitted without that patient, on unchanged data.
     """
     found = {name: np.full((repeats, len(data.outcome)), np.nan) for name in asked}
     for repeat in range(repeats):
@@ -122,23 +122,22 @@ def out_of_fold(
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat)
         for train, test in folds.split(data.rows, data.outcome):
             questions = np.concatenate([rows[test] for rows in asked.values()])
-            estimator = _fit(recipe.estimator(), data.rows[train], data.outcome[train], questions)
+            estimator = _fit(recipe, data.rows[train], data.outcome[train], questions)
             answers = estimator.predict_proba(questions)[:, 1].reshape(len(asked), len(test))
             for name, answer in zip(asked, answers, strict=True):
                 found[name][repeat, test] = answer
     return found
 
 
-def _fit(estimator: Any, rows: Floats, outcome: Ints, questions: Floats) -> Any:
-    """Fit, but of the many fits of a pattern model only those that will be asked."""
-    if isinstance(estimator, PatternLogisticRegression):
-        sets = np.unique(estimator.field_sets(questions))
-        return estimator.fit(rows, outcome, sets=sets.tolist())
+def _fit(recipe: Recipe, rows: Floats, outcome: Ints, questions: Floats) -> Any:
+    estimator = recipe.estimator()
+    if recipe.fit:
+        return recipe.fit(estimator, rows, outcome, questions)
     return estimator.fit(rows, outcome)
 
 
 def _withheld(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
-    """The rows with all but the fields of each set taken away; the first set has them all."""
+    """The rows with only the fields of each set left; the first set has all of them."""
     names = recipe.table.used_names
     sets = recipe.field_sets or {"all fields": names}
     return {
@@ -162,7 +161,7 @@ def _shuffled(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
 def _importance(
     outcome: Ints, unseen: Floats, predicted: Mapping[str, Floats], shuffled: Mapping[str, Floats]
 ) -> dict[str, float]:
-    """How much the Brier score rises when a field says nothing any more, by field."""
+    """Rise of the Brier score when a field's values are shuffled, by field."""
     base = ((unseen - outcome) ** 2).mean()
     rises: dict[str, list[float]] = {}
     for title in shuffled:
@@ -194,26 +193,20 @@ def _subgroup(outcome: Ints, unseen: Floats, threshold: float) -> dict[str, Any]
 
 
 def _all_field_sets(recipe: Recipe, data: Dataset, progress: Progress) -> dict[str, Any]:
-    """Range of the figures over all field sets of a pattern model, by the first repeat."""
-    model = recipe.estimator()
-    if not isinstance(model, PatternLogisticRegression):
-        return {}
-    progress(f"cross-validation of all {model.set_count} field sets")
-    asked = {
-        str(number): np.where(model.present(number), data.rows, np.nan)
-        for number in range(model.set_count)
-    }
+    """Lowest, median and highest figures over all field sets, by the first repeat."""
+    fields = [recipe.table.fields[index] for index in recipe.table.used]
+    choices = [(True,) if field.required else (True, False) for field in fields]
+    sets = list(itertools.product(*choices))
+    progress(f"cross-validation of all {len(sets)} field sets")
+    asked = {str(present): np.where(present, data.rows, np.nan) for present in sets}
     predicted = out_of_fold(recipe, data, 1, asked)
     each = {
         "auc": [roc_auc_score(data.outcome, one[0]) for one in predicted.values()],
         "brier": [brier_score_loss(data.outcome, one[0]) for one in predicted.values()],
     }
-    return {
-        "all_field_sets": {"count": model.set_count}
-        | {
-            name: [float(f(values)) for f in (np.min, np.median, np.max)]
-            for name, values in each.items()
-        }
+    return {"count": len(sets)} | {
+        name: [float(f(values)) for f in (np.min, np.median, np.max)]
+        for name, values in each.items()
     }
 
 

@@ -1,6 +1,6 @@
-"""The artifact directory: what stands in it and how it gets there.
+"""Writes the artifact directory.
 
-What is written depends on the data, the code and the library versions alone: no times, no paths.
+Its bytes depend on the data, the code and the library versions alone: they hold no times or paths.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ LIBRARIES = ("joblib", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn",
 
 
 def check_loads_elsewhere(content: bytes) -> None:
-    """Load a pickled estimator as a server does: without this repository. Raises `TrainingError`.
+    """Load a pickled estimator as a server does, outside this repository.
 
-    A class or function of a model file cannot be unpickled where that file is not.
+    A class or function of a model file cannot be unpickled without that file. Raises
+    `TrainingError`.
     """
     program = "import sys, io, joblib; joblib.load(io.BytesIO(sys.stdin.buffer.read()))"
-    # The interpreter that runs, isolated from the current directory.
+    # This interpreter, isolated from the current directory.
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-I", "-c", program], input=content, capture_output=True, check=False
     )
@@ -42,14 +43,14 @@ def check_loads_elsewhere(content: bytes) -> None:
 
 
 def pickled(estimator: Any) -> bytes:
-    """The estimator as joblib writes it."""
+    """The estimator, pickled by joblib."""
     buffer = io.BytesIO()
     joblib.dump(estimator, buffer)
     return buffer.getvalue()
 
 
 def libraries() -> dict[str, str]:
-    """Versions of what the artifact came from."""
+    """Versions of the libraries that made the artifact."""
     return {name: version(name) for name in LIBRARIES}
 
 
@@ -59,15 +60,15 @@ def sha256(content: bytes) -> str:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The manifest as it is written: sorted keys, one space of indent."""
+    """The manifest as JSON with sorted keys, indented by one space."""
     fields = manifest.model_dump(mode="json")
     return (json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def write_artifact(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
-    """Write the directory beside its place, then move it there: it is whole or not there.
+    """Write a new directory beside the target and move it there, so that it is never half-written.
 
-    What is no artifact and no empty directory is not replaced: raises `TrainingError`.
+    Replaces only an artifact or an empty directory. Raises `TrainingError`.
     """
     output = output.absolute()
     empty = output.is_dir() and not any(output.iterdir())

@@ -1,8 +1,8 @@
 """Figures of predictions: discrimination, calibration, thresholds, benefit.
 
-Predictions are [repeats, n], one row a repeat of the cross-validation; a figure is the mean over
-the repeats. Intervals are over patients (2.5th to 97.5th percentile of `RESAMPLES` bootstrap
-samples), since repeats of the same patients say nothing about other patients.
+Predictions are [repeats, n], one row for each repeat of the cross-validation; a figure is the mean
+over the repeats. Intervals are over patients (2.5th to 97.5th percentile of `RESAMPLES` bootstrap
+samples), because repeats of the same patients say nothing about other patients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Z = 1.959964
 
 
 def figures(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, float]:
-    """The main figures of predictions [repeats, n], with 1 said from `threshold` on."""
+    """The main figures of predictions [repeats, n]; from `threshold` on the label is 1."""
     each = [_figures(outcome, probability, threshold) for probability in predicted]
     return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
@@ -129,7 +129,10 @@ def intervals(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, t
 
 
 def _wins(predicted: Floats, ill: NDArray[np.bool_]) -> Floats:
-    """How often each ill patient stands above each healthy one; a tie is half. [ill, healthy]."""
+    """Share of repeats that rank each ill patient above each healthy one, [ill, healthy].
+
+    A tie counts half.
+    """
     wins = np.zeros((int(ill.sum()), int((~ill).sum())))
     for probability in predicted:
         first, second = probability[ill][:, None], probability[~ill]

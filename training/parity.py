@@ -1,6 +1,6 @@
-"""Is what will be served the model that was fitted? Compared with scikit-learn, row by row.
+"""Compares the model to be served with the fitted estimator, row by row.
 
-Conversion can go wrong without a warning, so no artifact is written that was not compared over
+A conversion can go wrong without a warning. No artifact is written without this comparison over
 random rows, values on every edge and every set of missing fields.
 """
 
@@ -19,11 +19,11 @@ from training.errors import TrainingError
 
 PARITY_ROWS = 100_000
 PARITY_LIMIT = 1e-6
-"""Largest difference to scikit-learn: float32 rounding, and nothing else."""
+"""Largest difference to scikit-learn that float32 rounding explains."""
 ALONE_CHECKS = 600
-"""Blocks of one, three and seven rows, scored again by themselves."""
+"""Number of blocks of one, three and seven rows that are scored again alone."""
 ALL_PATTERNS = 12
-"""Up to so many optional fields, every set of missing ones is checked; else random ones."""
+"""Up to this number of optional fields, every set of missing ones is checked, else random sets."""
 
 Rows = NDArray[np.float32]
 
@@ -74,8 +74,7 @@ def _values(
 def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
     """The largest difference between the model to be served and scikit-learn.
 
-    Raises `TrainingError` when it is more than rounding, and when a row's bits depend on the rows
-    beside it.
+    Raises `TrainingError` if it exceeds rounding, or if a row's bits depend on its neighbours.
     """
     found = model.probabilities(rows)
     difference = np.abs(found.astype(float) - estimator.predict_proba(rows)[:, 1])
@@ -93,7 +92,7 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
 
 
 def check_explanation(model: OnnxModel, rows: Rows) -> None:
-    """Raises `TrainingError` when contributions and intercept do not sum to the logit."""
+    """Check that contributions and intercept sum to the logit. Raises `TrainingError`."""
     try:
         contributions, intercept = model.explain(rows)
     except Exception as error:  # the runtime's own errors have no common root
@@ -113,8 +112,8 @@ def check_explanation(model: OnnxModel, rows: Rows) -> None:
 
 
 def _check_alone(model: Model, estimator: Any, rows: Rows, found: Rows) -> None:
-    # Random places: vector units take four or eight rows at a time, and a regular step would
-    # always meet the same one of them.
+    # Random starts: vector units take four or eight rows at a time, and a regular step would
+    # always hit the same lane.
     starts = np.random.default_rng(0).integers(0, len(rows), ALONE_CHECKS)
     for start, size in zip(starts, itertools.cycle([1, 3, 7]), strict=False):
         block = slice(start, start + size)
@@ -138,18 +137,18 @@ TRAPS = {
     "SimpleImputer before it",
     "KNNImputer": "converted neighbours differ where distances tie: take a SimpleImputer",
 }
-"""What is known to go wrong, by the class that a pipeline holds; the outermost is named first."""
+"""Known conversion faults by the class in the pipeline, the outermost class first."""
 
 
 def advice(estimator: Any) -> str:
-    """What to do about a conversion that went wrong."""
+    """The fix for a conversion that went wrong."""
     classes = _classes(estimator)
     known = [text for name, text in TRAPS.items() if name in classes]
     return "; or ".join([*known[:1], "set runtime='sklearn' to serve the estimator as it is"])
 
 
 def _classes(estimator: Any) -> set[str]:
-    """Names of the classes of an estimator and of all that it holds."""
+    """Class names of an estimator and of everything in it."""
     found = {type(estimator).__name__}
     if hasattr(estimator, "get_params"):
         found |= {type(value).__name__ for value in estimator.get_params(deep=True).values()}

@@ -1,13 +1,13 @@
-"""What a model file says: fields, data, estimator. Everything else is the same for every model.
+"""The recipe of a model: its fields, its data and its estimator. The engine does the rest.
 
-`heart.py` is the demonstration; a file of your own with `MODEL = Recipe(...)` takes its place.
+`heart/model.py` is the demonstration. A file of your own with `MODEL = Recipe(...)` replaces it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,64 +16,73 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.records.schema import FieldTable
+from training.blocks import Block
 from training.errors import TrainingError
 
-Column = NDArray[np.float64]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Dataset:
-    """Rows of the fields used by the model, in the table's order, and their outcomes."""
+    """Training rows with their outcomes. The columns are the fields used, in the table's order."""
 
-    rows: NDArray[np.float64]
+    rows: Floats
     """[n, fields used]; NaN means missing."""
-    outcome: NDArray[np.int64]
-    """[n]; 1 is what the probability is of."""
+    outcome: Ints
+    """[n]; the probability is that of 1."""
     sha256: str
     """Of the bytes that the data came from."""
     demonstration: bool = False
-    """Whether this is the file that the expected figures were measured on."""
+    """Whether the expected figures were measured on this file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A model: what it is of, its fields, where its data come from and how it is fitted."""
+    """A model: its fields, where its data come from and how it is fitted."""
 
     name: str
     version: str
     title: str
-    """What the probability is of, for people."""
+    """Names the probability for people."""
     table: FieldTable
     load: Callable[[Path | None], Dataset]
-    """Reads and guards the data, from a given file or its usual place."""
+    """Reads and checks the data, from a given file or from its usual place."""
     estimator: Callable[[], Any]
     """An unfitted scikit-learn classifier of rows as in `Dataset`."""
     notice: str = ""
-    """What must stand wherever a score is shown."""
+    """Shown wherever a score is shown."""
     threshold: float = 0.5
     runtime: Literal["onnx", "sklearn"] = "onnx"
     convert: Callable[[Any, FieldTable], bytes] | None = None
     """The fitted estimator as ONNX; without it skl2onnx converts."""
     explain: Callable[[Any, FieldTable], bytes] | None = None
-    """What each field contributes, as ONNX: `contributions` and `intercept`, in log-odds."""
+    """The contribution of each field as ONNX: `contributions` and `intercept`, in log-odds."""
+    fit: Callable[[Any, Floats, Ints, Floats], Any] | None = None
+    """`fit(estimator, rows, outcome, asked)` for cross-validation: fits an estimator that only has
+    to answer for the rows `asked`. Without it: `estimator.fit(rows, outcome)`."""
     golden: tuple[Mapping[str, float | str], ...] = ()
     """Records whose probabilities go into the manifest; without them, the first rows."""
     field_sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Sets of present fields to evaluate, by a title."""
-    subgroups: Mapping[str, Callable[[Mapping[str, Column]], NDArray[np.bool_]]] = field(
+    every_field_set: bool = False
+    """Evaluate every set of present fields, too, from five repeats on. Takes a while."""
+    subgroups: Mapping[str, Callable[[Mapping[str, Floats]], NDArray[np.bool_]]] = field(
         default_factory=dict
     )
-    """Groups of patients to evaluate, by a title: which rows, told by the columns by name."""
+    """Groups of rows to evaluate, by a title; each function gets the columns by name."""
     bands: tuple[float, ...] = ()
-    """Probabilities between which the card says what share had the outcome."""
+    """Edges of the bands of probability; the card says which share of each had the outcome."""
     prose: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Paragraphs of the model card by section, beside what is computed."""
+    """Paragraphs of the model card, by section. Figures and `describe` add to them."""
+    describe: Callable[[Any, Recipe], Mapping[str, Sequence[Block]]] | None = None
+    """Blocks of the model card about the fitted estimator, by section."""
     expected: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Cross-validated figures of the demonstration data, by number of repeats."""
 
 
 def read_model_file(path: Path) -> Recipe:
-    """Run a model file and take its `MODEL`. Raises `TrainingError`."""
+    """Run a model file and return its `MODEL`. Raises `TrainingError`."""
     spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise TrainingError(f"{path} is not a Python file")

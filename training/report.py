@@ -1,4 +1,4 @@
-"""What a run found in three forms: Markdown, one self-contained HTML page, lines for a terminal.
+"""The results of a run as Markdown, as one self-contained HTML page and as lines for a terminal.
 
 The same figures give the same bytes.
 """
@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from html import escape
 
 from shared.records.artifact import Manifest
-from training.card import Block, Picture, Section, Table, named_figures, run_tables
+from training.blocks import Block, Picture, Section, Table
+from training.card import named_figures, run_tables
 
 
 def markdown(manifest: Manifest, parts: Iterable[Section]) -> str:
@@ -68,7 +69,7 @@ svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .tick { fil
 
 
 def page(manifest: Manifest, parts: Iterable[Section]) -> str:
-    """The card as one HTML page that asks for nothing else."""
+    """The card as one HTML page that loads nothing else."""
     title = escape(manifest.title or manifest.name)
     notice = f'<p class="notice">{escape(manifest.notice)}</p>' if manifest.notice else ""
     body = "\n".join(
@@ -101,7 +102,7 @@ def _html_blocks(blocks: Iterable[Block]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Escaped text; what stands between backquotes is code."""
+    """Escaped text; text between backquotes becomes code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
 

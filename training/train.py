@@ -1,6 +1,6 @@
-"""One training run: guard, cross-validate, fit, export, compare, write.
+"""One training run: read the data, cross-validate, fit, convert, compare, write.
 
-Nothing is written unless everything held.
+Nothing is written unless every check passes.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from training.evaluation import Evaluation, Progress, evaluate, rounded
 from training.export import check_loads_elsewhere, libraries, pickled, sha256, write_artifact
 from training.figures import figures
 from training.graph import stock_graph
-from training.heart import MODEL
 from training.parity import check_explanation, check_parity, parity_rows
-from training.recipe import Dataset, Recipe, read_model_file
+from training.recipe import Dataset, Recipe
 from training.report import markdown, page
 
-DEFAULT_OUTPUT = Path(__file__).parents[1] / "artifact"
 GOLDEN_ROWS = 5
 """First rows of the data that become golden records when the recipe names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """An artifact before it is written."""
+    """A complete artifact in memory."""
 
     manifest: Manifest
     files: dict[str, bytes]
@@ -43,23 +41,22 @@ class Trained:
 
 
 def train(
+    recipe: Recipe,
+    output: Path,
     *,
     progress: Progress,
     data: Path | None = None,
-    output: Path = DEFAULT_OUTPUT,
     repeats: int = 1,
-    model: Path | None = None,
     card: Path | None = None,
 ) -> Manifest:
-    """Train the demonstration model, or that of a model file, and write its artifact.
+    """Train a model and write its artifact to `output`.
 
-    `data` takes the place of the model's own data; `card` is where the model card goes as
-    Markdown. Returns the manifest of the artifact in `output`. Raises `TrainingError`.
+    `data` replaces the recipe's own data; the model card goes to `card` as Markdown. Returns the
+    manifest. Raises `TrainingError`.
     """
-    recipe = read_model_file(model) if model else MODEL
     try:
         trained = run(recipe, data, repeats, progress)
-    except ValueError as error:  # what scikit-learn says of data that an estimator cannot take
+    except ValueError as error:  # scikit-learn's refusal of data that an estimator cannot take
         reason = (str(error).splitlines() or ["no reason"])[0]
         raise TrainingError(
             f"{recipe.name}: {reason} (fields that are not required may be missing: impute them, "
@@ -73,10 +70,10 @@ def train(
 
 
 def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> Trained:
-    """Train any recipe; writes nothing. Raises `TrainingError`."""
+    """Train a model without writing anything. Raises `TrainingError`."""
     dataset = recipe.load(data)
     progress(f"data: {len(dataset.outcome)} rows, {dataset.outcome.sum()} with the outcome")
-    # The matrices are small: more threads cost time and could change the last bit.
+    # The matrices are small: more threads only cost time, and they could change the last bit.
     with threadpool_limits(1):
         evaluation = evaluate(recipe, dataset, repeats, progress)
         progress("fitting")

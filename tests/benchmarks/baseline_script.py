@@ -22,7 +22,7 @@ def score_file(model_file: str, blob: str) -> int:
     import joblib
     import pandas as pd
 
-    from training.fields import TABLE
+    from training.heart.fields import TABLE
 
     model = joblib.load(model_file)
     service = BlobServiceClient.from_connection_string(
@@ -46,7 +46,7 @@ def score_messages(model_file: str, queue: str, count: str) -> None:
     import joblib
     import numpy as np
 
-    from training.fields import TABLE
+    from training.heart.fields import TABLE
 
     model = joblib.load(model_file)
     text = os.environ["AZURE_STORAGE_CONNECTION_STRING"]

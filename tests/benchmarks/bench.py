@@ -46,7 +46,7 @@ from tests.benchmarks.distance import far_away
 
 DISTANCE = 0.01
 """Seconds that a request to a storage account of the same region takes."""
-DATA = ROOT / "training/data/heart_cleveland.csv"
+DATA = ROOT / "training/heart/data/heart_cleveland.csv"
 RECORD = {"age": 63, "sex": 1, "cp": 3, "trestbps": 145, "chol": 233}
 
 

@@ -15,7 +15,7 @@ import pytest
 from cli.local import ROOT, Running
 from shared.storage.azure import Storage
 from tests.e2e.client import outcome, post, scores, send_file
-from training.fields import TABLE
+from training.heart.fields import TABLE
 
 FIELDS = [field.name for field in TABLE.fields]
 
@@ -23,7 +23,7 @@ FIELDS = [field.name for field in TABLE.fields]
 @pytest.fixture(scope="module")
 def patients() -> list[dict[str, float | None]]:
     """All 303 patients of the training data, as JSON records."""
-    with (ROOT / "training/data/heart_cleveland.csv").open(newline="") as file:
+    with (ROOT / "training/heart/data/heart_cleveland.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{name: float(row[name]) if row[name] else None for name in FIELDS} for row in rows]
 

@@ -18,7 +18,7 @@ from shared.records.artifact import Artifact
 from tests.api_client import FakeStorage, a_client
 from tests.builders import a_patient
 from tests.fakes_model import FakeModel
-from training.fields import TABLE
+from training.heart.fields import TABLE
 
 MARK = "Mustermann77"
 NUMBER = 777123456

@@ -15,7 +15,7 @@ from shared.records.scoring import Matrix, ModelFault, Score, Scorer, Vector
 from tests.api_client import an_async_client
 from tests.builders import a_patient
 from tests.fakes_model import FailingModel, FakeModel
-from training.fields import TABLE
+from training.heart.fields import TABLE
 
 AGES = range(30, 80)
 RECORDS = [TABLE.read(a_patient(age=age)) for age in AGES]

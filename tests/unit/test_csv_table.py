@@ -29,7 +29,7 @@ from tests.builders import (
     score_file,
 )
 from tests.fakes_model import FailingModel, FakeModel
-from training.fields import TABLE
+from training.heart.fields import TABLE
 
 HEADER = b"age,sex,cp,trestbps,chol\n"
 PATIENT = b"54,1,3,130,250\n"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from shared.records.errors import CODES, FieldError, RecordRejected
 from shared.records.schema import Choice, FieldSpec, FieldTable, Hint, printable, read_id
 from tests.builders import a_patient
-from training.fields import TABLE
+from training.heart.fields import TABLE
 
 AGE = TABLE.by_name["age"]
 SEX = TABLE.by_name["sex"]

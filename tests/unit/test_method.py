@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.records.artifact import Golden, Manifest, OnnxModel
-from training.dataset import read_heart
 from training.errors import TrainingError
-from training.fields import TABLE
-from training.graph import pattern_explanation, pattern_graph
-from training.heart import MODEL, SIGNS, terms
-from training.pipeline import PatternLogisticRegression
+from training.heart.dataset import read_heart
+from training.heart.estimator import PatternLogisticRegression
+from training.heart.fields import TABLE
+from training.heart.graph import pattern_explanation, pattern_graph
+from training.heart.model import MODEL, SIGNS, terms
 
 NAMES = TABLE.used_names
 FIRST_VISIT: dict[str, float] = {"age": 67, "sex": 1, "cp": 3, "trestbps": 160, "chol": 286}

@@ -21,7 +21,7 @@ from shared.records.errors import RecordRejected
 from shared.records.schema import RECORD_ID, FieldSpec, Record
 from shared.records.scoring import Scorer
 from tests.builders import NAMES, a_scorer, blocks_of, cut, json_lines, score_file
-from training.fields import TABLE
+from training.heart.fields import TABLE
 
 SCORER = a_scorer()
 WORDS = sorted({word for field in TABLE.fields for word in field.words})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from shared.records.artifact import Manifest
-from training.card import Section, Table
+from training.blocks import Section, Table
 from training.evaluation import rounded
 from training.figures import (
     at_threshold,
@@ -25,7 +25,7 @@ from training.figures import (
     roc,
     wilson,
 )
-from training.heart import MODEL
+from training.heart.model import MODEL
 from training.report import markdown, page, summary
 from training.train import Trained, run
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from shared.records.errors import RecordRejected
-from training.dataset import DATA, read_heart
 from training.errors import TrainingError
-from training.fields import TABLE
+from training.heart.dataset import DATA, read_heart
+from training.heart.fields import TABLE
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -138,7 +138,7 @@ def test_a_changed_recorded_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(the_data().head(302), tmp_path)
-    monkeypatch.setattr("training.dataset.DATA", path)
+    monkeypatch.setattr("training.heart.dataset.DATA", path)
 
     with pytest.raises(TrainingError, match="not the recorded file"):
         read_heart()

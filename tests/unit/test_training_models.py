@@ -22,12 +22,12 @@ from sklearn.pipeline import make_pipeline
 from shared.records.artifact import load_artifact
 from shared.records.schema import FieldTable
 from shared.records.scoring import Scorer
-from training.dataset import read_heart
 from training.errors import TrainingError
 from training.evaluation import Evaluation
 from training.examples import heart_boosting
 from training.export import check_loads_elsewhere, pickled
-from training.fields import TABLE
+from training.heart.dataset import read_heart
+from training.heart.fields import TABLE
 from training.parity import check_parity, parity_rows
 from training.recipe import Dataset, Recipe, read_model_file
 from training.train import artifact_of, run, train
@@ -44,7 +44,7 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     path = EXAMPLES / f"{name}.py"
     recipe = read_model_file(path)
 
-    manifest = train(output=tmp_path / "model", model=path, progress=quiet)
+    manifest = train(read_model_file(path), tmp_path / "model", progress=quiet)
 
     artifact = load_artifact(tmp_path / "model")
     data = recipe.load(None)
@@ -179,7 +179,7 @@ def test_a_model_that_cannot_miss_a_field_says_so(tmp_path: Path) -> None:
     )
 
     with pytest.raises(TrainingError, match=r"contains NaN.*impute them"):
-        train(output=tmp_path / "model", model=path, progress=quiet)
+        train(read_model_file(path), tmp_path / "model", progress=quiet)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_file_that_is_no_model_file_is_named(
 
 
 def test_parity_compares_what_is_served(tmp_path: Path) -> None:
-    train(output=tmp_path / "model", model=EXAMPLES / "heart_boosting.py", progress=quiet)
+    train(heart_boosting.MODEL, tmp_path / "model", progress=quiet)
     data = read_heart()
     other = heart_boosting.estimator().set_params(trees__n_estimators=61)
     other.fit(data.rows, data.outcome)
@@ -238,7 +238,7 @@ def test_the_model_file_of_the_page_trains_and_is_served(tmp_path: Path) -> None
     path = tmp_path / "skid.py"
     path.write_text(code)
 
-    manifest = train(output=tmp_path / "model", model=path, progress=quiet)
+    manifest = train(read_model_file(path), tmp_path / "model", progress=quiet)
 
     artifact = load_artifact(tmp_path / "model")
     scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
@@ -254,5 +254,6 @@ def test_the_page_names_every_option_and_file() -> None:
     assert len(options) == 5
     for option in options:
         assert f"`{option} " in page, option
-    for path in EXAMPLES.parent.glob("*.py"):
-        assert path.name.startswith("__") or path.name == "errors.py" or f"`{path.name}`" in page
+    for path in [*EXAMPLES.parent.glob("*.py"), *EXAMPLES.parent.glob("heart/*.py")]:
+        name = path.relative_to(EXAMPLES.parent).as_posix()
+        assert "__" in name or name == "errors.py" or f"`{name}`" in page

@@ -25,8 +25,8 @@ from training.errors import TrainingError
 from training.evaluation import check_figures
 from training.export import write_artifact
 from training.figures import calibration_error, figures
-from training.graph import pattern_explanation, pattern_graph
-from training.heart import MODEL
+from training.heart.graph import pattern_explanation, pattern_graph
+from training.heart.model import MODEL
 from training.parity import check_explanation, check_parity, parity_rows
 from training.report import summary
 from training.train import _model_files, run, train
@@ -51,7 +51,7 @@ def trained() -> Run:
     """One artifact for all tests here."""
     directory = TemporaryDirectory()
     lines: list[str] = []
-    manifest = train(output=Path(directory.name, "artifact"), progress=lines.append)
+    manifest = train(MODEL, Path(directory.name, "artifact"), progress=lines.append)
     return Run(directory, summary(manifest), "\n".join(lines))
 
 
@@ -261,12 +261,12 @@ def test_figures_are_compared_with_those_of_the_nearest_number_of_repeats(
 
 
 def test_another_sample_is_not_compared_with_the_demonstration(tmp_path: Path) -> None:
-    source = ROOT / "training" / "data" / "heart_cleveland.csv"
+    source = ROOT / "training" / "heart" / "data" / "heart_cleveland.csv"
     lines = source.read_text().splitlines()
     sample = tmp_path / "sample.csv"
     sample.write_text("\n".join([lines[0], *lines[1::2]]) + "\n")
 
-    manifest = train(data=sample, output=tmp_path / "artifact", progress=lambda _: None)
+    manifest = train(MODEL, tmp_path / "artifact", data=sample, progress=lambda _: None)
 
     assert manifest.figures["rows"] == 152
     assert manifest.data_sha256 == hashlib.sha256(sample.read_bytes()).hexdigest()

@@ -1,1 +1,1 @@
-"""Model files to start from: other estimators, other data, another runtime."""
+"""Example model files: other estimators, other data, another runtime."""

@@ -36,13 +36,13 @@ TABLE = FieldTable(
 def load(path: Path | None) -> Dataset:
     """The rows that scikit-learn ships. Its target is 1 for benign; here 1 is malignant."""
     if path:
-        raise TrainingError("this model knows only the data that scikit-learn ships")
+        raise TrainingError("this model trains only on the data that scikit-learn ships")
     rows, outcome = np.asarray(BUNCH.data, float), 1 - np.asarray(BUNCH.target, np.int64)
     return Dataset(rows, outcome, sha256(rows.tobytes() + outcome.tobytes()))
 
 
 def estimator() -> Pipeline:
-    """Standardise and fit a penalised line."""
+    """A penalised logistic regression of standardised values."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
 
 

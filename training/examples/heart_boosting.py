@@ -9,8 +9,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from training.dataset import read_heart
-from training.fields import TABLE
+from training.heart.dataset import read_heart
+from training.heart.fields import TABLE
 from training.recipe import Recipe
 
 CODES = [TABLE.used_names.index(name) for name in ("cp", "slope", "thal")]
@@ -18,7 +18,7 @@ NUMBERS = [place for place in range(len(TABLE.used)) if place not in CODES]
 
 
 def estimator() -> Pipeline:
-    """Rows come as float32 [n, fields used], so columns are named by their place."""
+    """The rows are an array [n, fields used], so columns are selected by their index."""
     codes = make_pipeline(
         SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
     )

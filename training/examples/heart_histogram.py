@@ -1,15 +1,15 @@
-"""An estimator that does not convert to ONNX: it is served as scikit-learn pickled it.
+"""An estimator that does not convert to ONNX and is served by scikit-learn itself.
 
-Its trees have learnt which way missing values go, so nothing is imputed. The servers need
-scikit-learn and joblib, in the versions of training, for `runtime="sklearn"`.
+Its trees handle missing values, so nothing is imputed. For `runtime="sklearn"` the servers need
+scikit-learn and joblib in the versions of training.
 
     python -m training --model training/examples/heart_histogram.py --output artifact
 """
 
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from training.dataset import read_heart
-from training.fields import TABLE
+from training.heart.dataset import read_heart
+from training.heart.fields import TABLE
 from training.recipe import Recipe
 
 MODEL = Recipe(

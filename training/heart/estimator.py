@@ -1,10 +1,9 @@
 """Penalised logistic regression with one fit for every set of present fields.
 
-A missing field is never filled in: the model that answers is the one that was fitted without that
-field (pattern submodels, Fletcher Mercaldo and Blume, Biostatistics 2020,
-doi:10.1093/biostatistics/kxy040). All fits stand in one table with a row for each field set.
-Where medicine says which way a field points, its coefficients may not say the opposite. Which
-fields there are is none of this module's business: `Term` describes them.
+A missing field is never filled in: the fit that answers never saw that field (pattern submodels,
+Fletcher Mercaldo and Blume, Biostatistics 2020, doi:10.1093/biostatistics/kxy040). One table holds
+all fits, one row for each field set. Where medicine knows the direction of a field, its
+coefficients may not contradict it. The estimator knows no field by name: `Term` describes them.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 Sign = Literal[-1, 0, 1]
-"""1: more never means less risk; -1: more never means more risk; 0: free."""
+"""1: more never lowers the risk; -1: more never raises it; 0: free."""
 
 DECIMALS = 8
-"""Places kept of every fitted number: far below what a score shows, far above what another
-processor's linear algebra changes, so that both write the same model."""
+"""Decimals kept of every fitted number. They are far finer than a score shows, and coarser than the
+differences between processors' linear algebra, so that every machine writes the same model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """How one field enters the model."""
+    """The way one field enters the model."""
 
     field: str
     shape: Literal["line", "levels", "steps"]
@@ -46,11 +45,11 @@ class Term:
 
     @property
     def width(self) -> int:
-        """Columns that the term takes."""
+        """Number of columns of the term."""
         return 1 if self.shape == "line" else len(self.levels)
 
     def columns(self, values: Floats) -> Floats:
-        """Columns [n, width] of clipped values [n]; a line's is not yet standardised."""
+        """Columns [n, width] of clipped values [n]; a line is not standardised yet."""
         if self.shape == "line":
             return values[:, None]
         levels = np.array(self.levels)
@@ -63,10 +62,10 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
     """Logistic regression over `terms`, fitted once for each of the 2^k sets of present fields.
 
     Rows are [n, len(terms)] in the order of `terms`; NaN means missing. The number of a field set
-    is the sum of 2^i over the missing ones among the optional terms: 0 when all are there.
+    is the sum of 2^i over the missing ones among the optional terms: 0 when all are present.
 
     After `fit`: `mean_` and `scale_` of the columns, `coefficients_` [2^k + 1, columns] and
-    `intercepts_` [2^k + 1]. The last row is NaN: it answers where a required field is missing.
+    `intercepts_` [2^k + 1]. The last row is NaN and answers when a required field is missing.
     """
 
     def __init__(self, terms: tuple[Term, ...], C: float = 0.3) -> None:
@@ -76,8 +75,8 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
     def fit(self, X: ArrayLike, y: ArrayLike, sets: Iterable[int] | None = None) -> Self:
         """Fit all field sets, or only `sets`; rows of a set not fitted get NaN.
 
-        A value missing in a training row stands at the mean (lines) or the most frequent value:
-        that row still tells something about its other fields.
+        A value missing in a training row becomes the mean (lines) or the most frequent value, so
+        that the row still contributes its other fields.
         """
         rows, outcome = np.asarray(X, float), np.asarray(y)
         self.classes_ = np.unique(outcome)
@@ -85,7 +84,7 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         if self.n_features_in_ != len(self.terms):
             raise ValueError(f"rows have {self.n_features_in_} fields, not {len(self.terms)}")
         filled = np.column_stack(
-            [_filled(term, rows[:, place]) for place, term in enumerate(self.terms)]
+            [_filled(term, rows[:, index]) for index, term in enumerate(self.terms)]
         )
         columns = self._columns(filled)
         lines = np.repeat([term.shape == "line" for term in self.terms], self.widths)
@@ -117,36 +116,36 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
 
     @property
     def widths(self) -> list[int]:
-        """Columns of each term."""
+        """Number of columns of each term."""
         return [term.width for term in self.terms]
 
     @property
     def powers(self) -> Ints:
-        """What each missing field adds to the number of its field set; beyond all if required."""
+        """Summand of each missing field in its field set's number; `set_count` if required."""
         optional = np.array([term.optional for term in self.terms])
         return np.where(optional, (1 << np.cumsum(optional)) >> 1, self.set_count)
 
     @property
     def set_count(self) -> int:
-        """How many field sets there are."""
+        """Number of field sets."""
         return 1 << sum(term.optional for term in self.terms)
 
     def present(self, number: int) -> NDArray[np.bool_]:
-        """Which terms a field set has."""
-        found: NDArray[np.bool_] = (self.powers & number) == 0
-        return found
+        """The terms of a field set, as a mask."""
+        mask: NDArray[np.bool_] = (self.powers & number) == 0
+        return mask
 
     def field_sets(self, X: ArrayLike) -> Ints:
         """The number of each row's field set, [n]; `set_count` if a required field is missing."""
-        found: Ints = np.isnan(np.asarray(X, float)) @ self.powers
-        return np.minimum(found, self.set_count)
+        numbers: Ints = np.isnan(np.asarray(X, float)) @ self.powers
+        return np.minimum(numbers, self.set_count)
 
     def _columns(self, rows: Floats) -> Floats:
-        """Columns of rows without gaps, not yet standardised."""
+        """Columns of rows without missing values, not standardised yet."""
         return np.hstack(
             [
-                term.columns(np.clip(rows[:, place], term.low, term.high))
-                for place, term in enumerate(self.terms)
+                term.columns(np.clip(rows[:, index], term.low, term.high))
+                for index, term in enumerate(self.terms)
             ]
         )
 
@@ -161,7 +160,7 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
         design = (self._columns(known) - self.mean_) / self.scale_
         starts = np.cumsum([0, *self.widths[:-1]])
         return (
-            # Adding 0 makes a 0 of every -0.
+            # Adding 0 turns -0 into 0.
             np.add.reduceat(design * self.coefficients_[sets], starts, axis=1) + 0.0,
             self.intercepts_[sets],
         )
@@ -179,8 +178,15 @@ class PatternLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The more probable class of each row, [n]."""
-        found: NDArray[Any] = self.classes_[(self.decision_function(X) >= 0).astype(int)]
-        return found
+        labels: NDArray[Any] = self.classes_[(self.decision_function(X) >= 0).astype(int)]
+        return labels
+
+
+def fit_asked(
+    estimator: PatternLogisticRegression, rows: Floats, outcome: Ints, asked: Floats
+) -> PatternLogisticRegression:
+    """Fit only the field sets that the rows `asked` need."""
+    return estimator.fit(rows, outcome, sets=np.unique(estimator.field_sets(asked)).tolist())
 
 
 def _filled(term: Term, values: Floats) -> Floats:

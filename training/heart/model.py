@@ -1,16 +1,16 @@
 """The demonstration model: coronary disease from the Cleveland data.
 
-Joins the field table, the data and the estimator; says which way each field may point and what
-the cross-validated figures must come to.
+Joins field table, data and estimator, and holds the allowed direction of each field, the golden
+records and the expected figures.
 """
 
 from __future__ import annotations
 
-from training.dataset import read_heart
-from training.fields import TABLE
-from training.graph import pattern_explanation, pattern_graph
-from training.heart_card import PROSE
-from training.pipeline import PatternLogisticRegression, Sign, Term
+from training.heart.card import PROSE, describe
+from training.heart.dataset import read_heart
+from training.heart.estimator import PatternLogisticRegression, Sign, Term, fit_asked
+from training.heart.fields import TABLE
+from training.heart.graph import pattern_explanation, pattern_graph
 from training.recipe import Recipe
 
 SIGNS: dict[str, Sign] = {
@@ -23,13 +23,13 @@ SIGNS: dict[str, Sign] = {
     "oldpeak": 1,
     "ca": 1,
 }
-"""Which way more of a field moves the risk. The other fields' codes have no order."""
+"""The direction in which more of a field moves the risk. The other fields' codes have no order."""
 
 STEPS = {"ca": (1.0, 2.0, 3.0)}
 
 
 def terms() -> tuple[Term, ...]:
-    """How each used field enters: numbers and yes/no as lines, codes as levels, ca as steps."""
+    """A term for each field used: numbers and yes/no as lines, codes as levels, ca as steps."""
     return tuple(_term(name) for name in TABLE.used_names)
 
 
@@ -95,8 +95,8 @@ GOLDEN: tuple[dict[str, float | str], ...] = (
     {"age": 60, "sex": "male", "cp": 3, "trestbps": 140, "chol": 564},
     {"age": 60, "sex": "male", "cp": 3, "trestbps": 140, "chol": 700},
 )
-"""The first three patients of the file, what is left of the second with fields missing, and
-records at and beyond the training range."""
+"""The first three patients of the file, the second one with fields missing, and records at and
+beyond the training range."""
 
 _USED = TABLE.used_names
 
@@ -109,6 +109,7 @@ MODEL = Recipe(
     table=TABLE,
     load=read_heart,
     estimator=lambda: PatternLogisticRegression(terms()),
+    fit=fit_asked,
     convert=pattern_graph,
     explain=pattern_explanation,
     golden=GOLDEN,
@@ -120,6 +121,7 @@ MODEL = Recipe(
         "age, sex, cp": ("age", "sex", "cp"),
         "age, sex": ("age", "sex"),
     },
+    every_field_set=True,
     subgroups={
         "women": lambda column: column["sex"] == 0,
         "men": lambda column: column["sex"] == 1,
@@ -129,6 +131,7 @@ MODEL = Recipe(
     },
     bands=(0.2, 0.7),
     prose=PROSE,
+    describe=describe,
     expected={
         1: {
             "auc": 0.9187,

@@ -1,4 +1,17 @@
-"""What the heart model's card says that no run can compute."""
+"""The heart model's card: the prose that no run can compute, and the fitted estimator in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.records.schema import FieldSpec
+from training import plots
+from training.blocks import Block, Picture, Table
+from training.heart.estimator import PatternLogisticRegression, Term
+from training.recipe import Recipe
 
 PROSE: dict[str, tuple[str, ...]] = {
     "Intended use": (
@@ -68,3 +81,90 @@ PROSE: dict[str, tuple[str, ...]] = {
         "Educational demonstration, not a medical device.",
     ),
 }
+
+
+def describe(estimator: PatternLogisticRegression, recipe: Recipe) -> dict[str, list[Block]]:
+    """The coefficients of the named field sets, and each field's effect when all are present."""
+    return {
+        "Specification": _specification(estimator, recipe),
+        "Effect of each field": _effects(estimator, recipe),
+    }
+
+
+def _specification(estimator: PatternLogisticRegression, recipe: Recipe) -> list[Block]:
+    numbers = {
+        title: _set_number(estimator, present) for title, present in recipe.field_sets.items()
+    }
+    names = [name for term in estimator.terms for name in _column_names(term)]
+
+    def present(number: int) -> NDArray[np.bool_]:
+        return np.repeat(estimator.present(number), estimator.widths)
+
+    rows = [
+        (
+            name,
+            f"{mean:.4f}" if scale != 1 else "",
+            f"{scale:.4f}" if scale != 1 else "",
+            *(
+                _weight(estimator.coefficients_[n, index]) if present(n)[index] else ""
+                for n in numbers.values()
+            ),
+        )
+        for index, (name, mean, scale) in enumerate(
+            zip(names, estimator.mean_, estimator.scale_, strict=True)
+        )
+    ]
+    intercepts = [f"{estimator.intercepts_[n]:.4f}" for n in numbers.values()]
+    return [
+        f"The probability is 1 / (1 + exp(-z)), where z is the intercept plus the sum of "
+        f"coefficient times column. A number's column is (value - mean) / sd; a code's column "
+        f"is 1 or 0. The model has {estimator.set_count} such fits; the table shows the named "
+        "sets. An empty cell is a column that the set does not have, 0 one that was taken out.",
+        Table(("column", "mean", "sd", *numbers), (("intercept", "", "", *intercepts), *rows)),
+    ]
+
+
+def _set_number(estimator: PatternLogisticRegression, present: Iterable[str]) -> int:
+    missing = [term.field not in present for term in estimator.terms]
+    return int(estimator.powers[missing].sum())
+
+
+def _column_names(term: Term) -> list[str]:
+    sign = "=" if term.shape == "levels" else "≥"
+    return (
+        [term.field]
+        if term.shape == "line"
+        else [f"{term.field} {sign} {level:g}" for level in term.levels]
+    )
+
+
+def _weight(value: float) -> str:
+    return f"{value:+.4f}" if value else "0"
+
+
+def _effects(estimator: PatternLogisticRegression, recipe: Recipe) -> list[Block]:
+    fields = [recipe.table.fields[index] for index in recipe.table.used]
+    curves = [_effect(estimator, index, field) for index, field in enumerate(fields)]
+    values = [y for points in curves for _, y in points]
+    limits = (min(values) - 0.2, max(values) + 0.2)
+    return [
+        "What each value adds in log-odds when all fields are present; 0.7 doubles the odds.",
+        *(
+            Picture(plots.effect_plot(field.name, points, limits, _codes(field)), field.title, True)
+            for field, points in zip(fields, curves, strict=True)
+        ),
+    ]
+
+
+def _effect(
+    estimator: PatternLogisticRegression, index: int, field: FieldSpec
+) -> list[tuple[float, float]]:
+    at = sorted(field.codes) if field.kind == "category" else list(field.training)
+    rows = np.tile([term.low for term in estimator.terms], (len(at), 1))
+    rows[:, index] = at
+    contributions = estimator.contributions(rows)[0][:, index]
+    return [(float(x), float(y)) for x, y in zip(at, contributions, strict=True)]
+
+
+def _codes(field: FieldSpec) -> list[str]:
+    return [f"{choice.code}" for choice in field.choices]

@@ -1,9 +1,9 @@
-"""Reads the heart data and refuses what is not coded as the code book says.
+"""Reads the heart data and refuses data in another coding than the code book's.
 
-Two kinds of guard. For every file: the columns, each value by the field table, both outcomes, no
-complete row twice, and the directions that angiography patients are known for (older patients and
-those without chest pain are ill more often), since a reversed label or a moved code changes no
-range. For the file in `data/` alone: its SHA-256, its 303 rows and its 139 ill.
+Checks for every file: the columns, each value by the field table, both outcomes, no complete row
+twice, and the known directions among angiography patients (older patients and those without chest
+pain are ill more often), because a reversed label or a shifted code stays within every range.
+Checks for the file in `data/` only: its SHA-256, its 303 rows and its 139 ill.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from shared.records.errors import RecordRejected
 from training.errors import TrainingError
-from training.fields import TABLE
+from training.heart.fields import TABLE
 from training.recipe import Dataset
 
 DATA = Path(__file__).parent / "data" / "heart_cleveland.csv"
@@ -43,15 +43,15 @@ RISKIER = {
     "thal": "patients with a thallium defect",
     "ca": "patients with a coloured vessel",
 }
-"""Who is ill more often among patients sent to angiography, by the field that says it."""
+"""The group that is ill more often among patients sent to angiography, by field."""
 CONTRADICTION = -1.0
-"""Standard errors: the right codes give 4 to 9 in the 303 rows, moved ones less than -1."""
+"""In standard errors: the right codes give 4 to 9 in the 303 rows, shifted ones less than -1."""
 
 
 def read_heart(path: Path | None = None) -> Dataset:
-    """Read and guard the Cleveland file, or another sample of the same fields.
+    """Read and check the Cleveland file, or another sample of the same fields.
 
-    Raises `TrainingError` that names what is wrong with the file.
+    Raises `TrainingError` that names the fault of the file.
     """
     source = path or DATA
     try:
@@ -77,7 +77,7 @@ def read_heart(path: Path | None = None) -> Dataset:
 
 def _parse(name: str, content: bytes) -> pd.DataFrame:
     try:
-        # Text cells: the field table reads them, as it reads a caller's file.
+        # Cells as text: the field table reads them as it reads a caller's file.
         return pd.read_csv(
             io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig"
         ).rename(columns=lambda column: column.strip().lower())
@@ -133,7 +133,7 @@ def _check_duplicates(name: str, values: Values, outcome: Values) -> None:
 
 
 def _check_directions(name: str, values: Values, outcome: Values) -> None:
-    """Refuse a reversed label or moved codes, by how clearly each group contradicts."""
+    """Refuse a reversed label or shifted codes, by how clearly each group contradicts."""
     scores = {
         field: _excess(_riskier(field, values), outcome, np.isnan(_column(field, values)))
         for field in RISKIER
@@ -171,7 +171,7 @@ def _riskier(field: str, values: Values) -> Values:
 
 
 def _excess(group: Values, outcome: Values, unknown: Values) -> float:
-    """How many standard errors more often the group is ill than the others (two proportions)."""
+    """Excess of illness in the group over the others, in standard errors (two proportions)."""
     inside, outside = outcome[group & ~unknown], outcome[~group & ~unknown]
     if not len(inside) or not len(outside):
         return 0.0

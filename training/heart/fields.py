@@ -1,8 +1,8 @@
-"""The field table of the heart model: the code book of `data/README.md`, for programs.
+"""The field table of the heart model: the code book of `data/README.md` as code.
 
-Training writes it into the manifest; the api and the worker read records by it and know no field
-by name. Codes start at 0. Ranges for `training` are those of the 303 Cleveland rows, ranges for
-`accept` are wide enough for every plausible adult.
+Training writes it into the manifest. The API and the worker read records by it and know no field
+by name. Codes start at 0. `training` is the range of the 303 Cleveland rows, `accept` is wide
+enough for every plausible adult.
 """
 
 from __future__ import annotations
