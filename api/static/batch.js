@@ -1,0 +1,111 @@
+// One batch: how far it is, then what came out of it.
+
+import { alertBox, h, svg } from "./dom.js";
+import { follow, isFinal } from "./follow.js";
+import { outcomeView } from "./outcome.js";
+import { recall } from "./memory.js";
+import { call, explain } from "./client.js";
+import { path } from "./follow.js";
+import { count, duration, percent } from "./words.js";
+
+const PATIENCE = 40; // seconds in the queue after which the page says that no worker came
+const TITLES = { queued: "Queued", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled" };
+
+/** Follows a batch. `stop` ends that. */
+export function batchView(model, id) {
+  const sent = recall(id);
+  const badge = h("span", { class: "badge", role: "status" });
+  const trouble = h("div");
+  const content = h("div", { class: "stack" }, h("p", { class: "hint" }, "Asking …"));
+  const element = h(
+    "div",
+    { class: "stack" },
+    h(
+      "div",
+      { class: "card stack" },
+      h("div", { class: "title-row" }, h("h2", {}, sent.name ?? "Batch"), badge),
+      h("p", { class: "hint" }, "Batch ", h("code", {}, id)),
+      trouble,
+      content,
+    ),
+  );
+  const started = sent.sent ?? Date.now();
+  const stop = follow(id, show, showTrouble);
+  let outcome;
+
+  function show(state) {
+    trouble.replaceChildren();
+    badge.textContent = TITLES[state.status];
+    badge.className = `badge ${state.status}`;
+    if (!isFinal(state.status)) {
+      content.replaceChildren(progress(state, sent, started, cancel));
+    } else {
+      outcome = outcomeView(model, id, state, sent);
+      content.replaceChildren(...outcome.top);
+      element.append(...outcome.cards);
+    }
+  }
+
+  function showTrouble(error, passes) {
+    const [title, text] = explain(error);
+    const more = passes ? `${text} The page keeps asking.` : text;
+    trouble.replaceChildren(alertBox(passes ? "attention" : "bad", title, more));
+    if (!passes) content.replaceChildren();
+  }
+
+  async function cancel(event) {
+    event.target.disabled = true;
+    try {
+      await call(path(id), { method: "DELETE" });
+    } catch (error) {
+      showTrouble(error, true);
+    }
+  }
+
+  return {
+    element,
+    stop() {
+      stop();
+      outcome?.stop();
+    },
+  };
+}
+
+function progress(state, sent, started, cancel) {
+  const running = state.status === "running";
+  const share = running ? shareOf(state, sent) : 0;
+  const step = (name, status) => h("li", { class: status }, name);
+  const fill = { class: `fill${share === undefined ? " waits" : ""}`, height: 10, width: `${(share ?? 1) * 100}%` };
+  return h(
+    "div",
+    { class: "stack" },
+    h("ol", { class: "steps" }, step("Received", "done"), step("Queued", running ? "done" : "now"), step("Running", running ? "now" : ""), step("Done", "")),
+    h("div", { class: "bar" }, svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, svg("rect", fill))),
+    running ? h("p", {}, rowsSoFar(state, share)) : waiting(state, started),
+    h("div", { class: "buttons" }, h("button", { type: "button", class: "quiet", onclick: cancel }, "Cancel this batch")),
+  );
+}
+
+/** The share that is done, where the whole is known. */
+function shareOf({ rows, bytes }, sent) {
+  if (bytes?.total) return Math.min(bytes.done / bytes.total, 1);
+  return sent.count ? Math.min(rows.total / sent.count, 1) : undefined;
+}
+
+function rowsSoFar({ rows }, share) {
+  const done = `${count(rows.total, "row")} so far`;
+  const part = share === undefined ? "" : `, ${percent(share)}`;
+  const rejected = rows.rejected ? `, ${rows.rejected.toLocaleString("en")} of them rejected` : "";
+  return `${done}${part}${rejected}.`;
+}
+
+function waiting(state, started) {
+  const since = state.queued_at ? Date.parse(state.queued_at) : started;
+  const seconds = (Date.now() - since) / 1000;
+  if (seconds < PATIENCE) return h("p", {}, "Waiting for a worker.");
+  return alertBox(
+    "attention",
+    `No worker has taken it for ${duration(seconds)}`,
+    "The file is safe and is scored as soon as a worker runs. If this lasts, ask the operator whether one does. You may close this page and come back.",
+  );
+}

@@ -1,0 +1,239 @@
+// "A file": choose or paste one, check its columns, send it.
+
+import { explain, randomName, upload } from "./client.js";
+import { serialise } from "./csv.js";
+import { alertBox, h, save, svg } from "./dom.js";
+import { match, renames, template } from "./mapping.js";
+import { remember } from "./memory.js";
+import { ROWS, Unusable, body, open } from "./source.js";
+import { count, list, percent, size } from "./words.js";
+
+const ACCEPTED = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.gz";
+
+export function fileView(model) {
+  const content = h("div", { class: "stack" });
+  const element = h("div", { ondragover, ondragleave, ondrop, onpaste }, content);
+  const drop = dropZone(model, choose);
+  let sending = false;
+  reset();
+
+  function reset(problem) {
+    content.replaceChildren(...(problem ? [problem] : []), drop);
+  }
+
+  async function choose(file) {
+    if (!file || sending) return;
+    try {
+      const source = await open(file);
+      content.replaceChildren(preview(model, source, send, () => reset()));
+      content.querySelector("h2").focus();
+    } catch (error) {
+      if (!(error instanceof Unusable)) throw error;
+      reset(alertBox("bad", error.title, error.message));
+    }
+  }
+
+  async function send(source, pairs) {
+    const cancel = new AbortController();
+    const progress = progressCard(source, () => cancel.abort());
+    const before = [...content.children];
+    content.replaceChildren(progress.element);
+    sending = true;
+    try {
+      const { content: bytes, headers } = await body(source);
+      const query = new URLSearchParams({ include_input: "true" });
+      if (pairs.length) query.set("rename", JSON.stringify(Object.fromEntries(pairs)));
+      const key = { "Idempotency-Key": randomName() };
+      const { batch_id: id } = await upload(`batches?${query}`, bytes, { ...headers, ...key }, progress.show, cancel.signal);
+      remember(id, source);
+      reset();
+      location.hash = `batch=${encodeURIComponent(id)}`;
+    } catch (error) {
+      const gone = error.name === "AbortError";
+      const [title, text] = error instanceof Unusable ? [error.title, error.message] : gone ? [] : explain(error);
+      content.replaceChildren(...(gone ? [] : [alertBox("bad", title, text)]), ...before);
+    } finally {
+      sending = false;
+    }
+  }
+
+  function ondragover(event) {
+    event.preventDefault();
+    drop.classList.add("over");
+  }
+
+  function ondragleave() {
+    drop.classList.remove("over");
+  }
+
+  function ondrop(event) {
+    event.preventDefault();
+    drop.classList.remove("over");
+    choose(event.dataTransfer.files[0]);
+  }
+
+  function onpaste(event) {
+    if (event.clipboardData.files.length) choose(event.clipboardData.files[0]);
+  }
+
+  return { element };
+}
+
+function dropZone(model, choose) {
+  const input = h("input", { type: "file", accept: ACCEPTED, class: "unseen", tabIndex: -1, "aria-label": "File", onchange: () => choose(input.files[0]).then(() => (input.value = "")) });
+  const paste = pasteBox(choose);
+  return h(
+    "div",
+    { class: "drop" },
+    svg(
+      "svg",
+      { class: "icon", width: 44, height: 44, viewBox: "0 0 24 24", fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-linecap": "round", "stroke-linejoin": "round", "aria-hidden": "true" },
+      svg("path", { d: "M4 15v4a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-4M12 15V4M8 8l4-4 4 4" }),
+    ),
+    h("h2", {}, `Drop a file of ${model.nouns} here`),
+    h("p", { class: "hint" }, "CSV with a header line, a JSON array, or JSON lines; also packed with gzip."),
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", onclick: () => input.click() }, "Choose a file"),
+      h("button", { type: "button", class: "quiet", onclick: () => paste.open() }, "Paste from a spreadsheet"),
+      h("button", { type: "button", class: "quiet", onclick: () => downloadTemplate(model) }, "Download a template"),
+    ),
+    input,
+    paste.element,
+  );
+}
+
+function pasteBox(choose) {
+  const text = h("textarea", { id: "pasted", rows: 8, placeholder: "Copy the cells with their header line, then paste them here." });
+  const use = () => text.value.trim() && choose(new File([text.value], "pasted.csv"));
+  const element = h(
+    "div",
+    { hidden: true, class: "paste" },
+    h("label", { for: "pasted" }, "Cells from a spreadsheet"),
+    text,
+    h("div", { class: "buttons" }, h("button", { type: "button", onclick: use }, "Look at it")),
+  );
+  const show = () => {
+    element.hidden = false;
+    text.focus();
+  };
+  return { element, open: show };
+}
+
+function downloadTemplate(model) {
+  const example = model.examples?.[0]?.record ?? {};
+  save(serialise(template(model.fields, model.record_id, example)), "template.csv", "text/csv");
+}
+
+function progressCard(source, cancel) {
+  const fill = svg("rect", { class: "fill", width: "0%", height: 10 });
+  const text = h("p", { role: "status" }, "Sending …");
+  const element = h(
+    "div",
+    { class: "card stack" },
+    h("h2", {}, source.name),
+    h("div", { class: "bar" }, svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, fill)),
+    text,
+    h("button", { type: "button", class: "quiet", onclick: cancel }, "Cancel"),
+  );
+  const show = (share) => {
+    fill.setAttribute("width", `${share * 100}%`);
+    text.textContent = share < 1 ? `Sent ${percent(share)} of ${size(source.bytes)}` : "Waiting for the answer …";
+  };
+  return { element, show };
+}
+
+/** The first rows with, above each column, its field to confirm or correct. */
+function preview(model, source, send, back) {
+  const matched = match(source.columns, model.fields, model.record_id);
+  const mapping = matched.map(({ field }) => field);
+  const told = h("div", { class: "stack" });
+  const confirm = h("input", { type: "checkbox", id: "confirm", onchange: check });
+  const guesses = matched.filter(({ state }) => state === "near").length;
+  const confirmLine = h("label", { class: "confirm", hidden: guesses === 0 }, confirm, ` I have checked the ${count(guesses, "column")} marked “guess”.`);
+  const button = h("button", { type: "button", onclick: () => send(source, renames(source.columns, mapping)) }, source.count ? `Score ${count(source.count, "row")}` : "Score this file");
+
+  const choose = (index, field) => {
+    mapping[index] = field;
+    check();
+  };
+
+  function check() {
+    const problems = problemsOf(model, mapping);
+    const absent = model.fields.filter(({ name, used, required }) => used && !required && !mapping.includes(name));
+    const note = absent.length > 0 && h("p", { class: "hint" }, `Not in this file, so not known: ${list(absent.map(({ title }) => title))}.`);
+    told.replaceChildren(...problems.map((text) => alertBox("attention", "This does not fit yet", text)), ...(note ? [note] : []));
+    button.disabled = problems.length > 0 || (guesses > 0 && !confirm.checked);
+  }
+
+  const element = h(
+    "div",
+    { class: "card stack" },
+    h("div", { class: "title-row" }, h("h2", { tabIndex: -1 }, source.name), h("button", { type: "button", class: "quiet", onclick: back }, "Choose another")),
+    facts(source),
+    previewTable(model, source, matched, choose),
+    told,
+    confirmLine,
+    h("div", { class: "buttons" }, button),
+  );
+  check();
+  return element;
+}
+
+function facts(source) {
+  const parts = [
+    size(source.bytes),
+    source.count === undefined ? `first ${ROWS} rows shown` : count(source.count, "row"),
+    source.encoding + (source.bom ? " with byte order mark" : ""),
+    source.separatorName && `separated by ${source.separatorName}`,
+    source.separatorName && `decimal ${source.decimal === "," ? "comma" : "point"}`,
+  ];
+  return h("p", { class: "facts" }, parts.filter(Boolean).map((text) => h("span", {}, text)));
+}
+
+function problemsOf(model, mapping) {
+  const titleOf = (name) => model.fields.find((field) => field.name === name)?.title ?? name;
+  const twice = [...new Set(mapping.filter((name, index) => name && mapping.indexOf(name) !== index))];
+  const lacking = model.fields.filter(({ name, required }) => required && !mapping.includes(name));
+  return [
+    ...twice.map((name) => `Two columns are ${titleOf(name)}. Choose one of them.`),
+    ...lacking.map(({ title }) => `No column is ${title}, which every ${model.noun} needs. Choose its column above.`),
+  ];
+}
+
+function previewTable(model, source, matched, choose) {
+  const options = [
+    ["", "Ignore"],
+    [model.record_id, `Name of the ${model.noun}`],
+    ...model.fields.map(({ name, title }) => [name, title]),
+  ];
+  const header = (column, index) => {
+    const { field, state } = matched[index];
+    const mark = h("span", { class: "state" }, { exact: "recognised", near: "guess", none: "ignored" }[state]);
+    const select = h(
+      "select",
+      {
+        "aria-label": `Field of the column ${column}`,
+        onchange: () => {
+          cell.className = select.value ? "exact" : "ignored";
+          mark.textContent = select.value ? "chosen" : "ignored";
+          choose(index, select.value);
+        },
+      },
+      options.map(([value, title]) => h("option", { value, selected: value === field }, title)),
+    );
+    const cell = h("th", { scope: "col", class: state === "none" ? "ignored" : state }, column, select, mark);
+    return cell;
+  };
+  return h(
+    "div",
+    { class: "scroll", tabIndex: 0, role: "region", "aria-label": "First rows of the file" },
+    h(
+      "table",
+      { class: "data" },
+      h("thead", {}, h("tr", {}, source.columns.map(header))),
+      h("tbody", {}, source.rows.map((row) => h("tr", {}, row.map((cell, index) => h("td", { class: matched[index]?.state === "none" ? "ignored" : undefined }, cell))))),
+    ),
+  );
+}

@@ -1,0 +1,17 @@
+// What this tab remembers of the batches that it sent, so that a reload loses nothing.
+
+const key = (id) => `batch:${id}`;
+
+/** Keep the name and form of the file that became this batch. */
+export function remember(id, { name, count, separator, decimal, bom, format }) {
+  const kept = { name, count, separator, decimal, bom, format, sent: Date.now() };
+  sessionStorage.setItem(key(id), JSON.stringify(kept));
+}
+
+/** The same, or what is usual where this browser lives. */
+export function recall(id) {
+  const kept = sessionStorage.getItem(key(id));
+  if (kept) return JSON.parse(kept);
+  const decimal = (1.5).toLocaleString()[1];
+  return { separator: decimal === "," ? ";" : ",", decimal };
+}
