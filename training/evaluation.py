@@ -27,6 +27,7 @@ from training.figures import (
     intervals,
     net_benefit,
     roc,
+    similar_scores,
 )
 from training.recipe import Dataset, Recipe
 
@@ -92,6 +93,7 @@ def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) ->
         "bands": {
             name: bands(outcome, predicted[name], recipe.bands) for name in withheld if recipe.bands
         },
+        "similar": _similar(recipe, data, predicted),
         "importance": _importance(outcome, unseen, predicted, shuffled),
         "net_benefit": [net_benefit(outcome, unseen, t) for t in BENEFITS],
     }
@@ -139,11 +141,28 @@ def _fit(recipe: Recipe, rows: Floats, outcome: Ints, questions: Floats) -> Any:
 def _withheld(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
     """The rows with only the fields of each set left; the first set has all of them."""
     names = recipe.table.used_names
-    sets = recipe.field_sets or {"all fields": names}
     return {
         title: np.where([name in present for name in names], data.rows, np.nan)
-        for title, present in sets.items()
+        for title, present in _field_sets(recipe).items()
     }
+
+
+def _similar(
+    recipe: Recipe, data: Dataset, predicted: Mapping[str, Floats]
+) -> list[dict[str, Any]]:
+    """For each set of fields: the outcomes of the patients who have them all, by their score."""
+    names = recipe.table.used_names
+    found = []
+    for title, present in _field_sets(recipe).items():
+        complete = ~np.isnan(data.rows[:, [names.index(name) for name in present]]).any(axis=1)
+        if complete.any():
+            groups = similar_scores(data.outcome[complete], predicted[title][:, complete])
+            found.append({"title": title, "fields": list(present), "groups": groups})
+    return found
+
+
+def _field_sets(recipe: Recipe) -> Mapping[str, tuple[str, ...]]:
+    return recipe.field_sets or {"all fields": recipe.table.used_names}
 
 
 def _shuffled(recipe: Recipe, data: Dataset) -> dict[str, Floats]:

@@ -23,6 +23,8 @@ Ints = NDArray[np.int64]
 RESAMPLES = 2000
 GROUPS = 10
 """Groups of equal size for calibration."""
+SIMILAR_GROUPS = 5
+"""Groups of similar scores that a score is compared with: fewer, so that each says more."""
 Z = 1.959964
 """Standard errors to either side of a 95 % interval."""
 
@@ -61,14 +63,14 @@ def calibration_error(outcome: Ints, probability: Floats) -> float:
     """Expected calibration error over groups of equal size."""
     gaps = [
         len(group) * abs(outcome[group].mean() - probability[group].mean())
-        for group in _equal_groups(probability)
+        for group in _equal_groups(probability, GROUPS)
     ]
     return float(sum(gaps) / len(outcome))
 
 
-def _equal_groups(probability: Floats) -> list[Ints]:
+def _equal_groups(probability: Floats, count: int) -> list[Ints]:
     order = np.argsort(probability, kind="stable")
-    return [group for group in np.array_split(order, GROUPS) if len(group)]
+    return [group for group in np.array_split(order, count) if len(group)]
 
 
 def calibration_groups(outcome: Ints, predicted: Floats) -> list[dict[str, float]]:
@@ -78,7 +80,7 @@ def calibration_groups(outcome: Ints, predicted: Floats) -> list[dict[str, float
     """
     probability = predicted.mean(axis=0)
     found = []
-    for group in _equal_groups(probability):
+    for group in _equal_groups(probability, GROUPS):
         low, high = wilson(int(outcome[group].sum()), len(group))
         found.append(
             {
@@ -87,6 +89,34 @@ def calibration_groups(outcome: Ints, predicted: Floats) -> list[dict[str, float
                 "observed": float(outcome[group].mean()),
                 "low": low,
                 "high": high,
+            }
+        )
+    return found
+
+
+def similar_scores(outcome: Ints, predicted: Floats) -> list[dict[str, Any]]:
+    """How many patients with a similar score had the outcome, in five groups from low to high.
+
+    A group has the scores from `low` up to, but not including, `high`. Patients are grouped by
+    their mean prediction over the repeats.
+    """
+    probability = predicted.mean(axis=0)
+    groups = _equal_groups(probability, SIMILAR_GROUPS)
+    ends = [
+        float(probability[group[-1]] + probability[following[0]]) / 2
+        for group, following in pairwise(groups)
+    ]
+    found = []
+    for group, (low, high) in zip(groups, pairwise([0.0, *ends, 1.0]), strict=True):
+        positive = int(outcome[group].sum())
+        found.append(
+            {
+                "low": low,
+                "high": high,
+                "n": len(group),
+                "positive": positive,
+                "observed": positive / len(group),
+                "interval": wilson(positive, len(group)),
             }
         )
     return found

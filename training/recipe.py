@@ -52,6 +52,12 @@ class Recipe:
     """An unfitted scikit-learn classifier of rows as in `Dataset`."""
     notice: str = ""
     """Shown wherever a score is shown."""
+    noun: str = "record"
+    """Names one row for people: patient, customer, part."""
+    nouns: str = ""
+    """The plural of `noun`, unless it is `noun` and an s."""
+    outcome: str = "the outcome"
+    """Completes the sentence "31 of them had …" for rows whose outcome is 1."""
     threshold: float = 0.5
     runtime: Literal["onnx", "sklearn"] = "onnx"
     convert: Callable[[Any, FieldTable], bytes] | None = None

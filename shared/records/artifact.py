@@ -56,6 +56,11 @@ class Manifest(BaseModel):
     """What the probability is of, for people."""
     notice: str = ""
     """What must stand wherever a score is shown."""
+    noun: str = "record"
+    """Names one row for people: patient, customer, part."""
+    nouns: str = "records"
+    outcome: str = "the outcome"
+    """Completes the sentence "31 of them had …"."""
     runtime: Literal["onnx", "sklearn"] = "onnx"
     files: dict[str, str]
     """SHA-256 of each file of the artifact."""

@@ -70,6 +70,8 @@ class Hint(_Frozen):
     low: float
     high: float
     text: str
+    factor: float | None = None
+    """Converts the number to the field's unit, if it is in another unit."""
     coding: str | None = None
     """Set when only this other coding of the data has such a value."""
 

@@ -23,6 +23,7 @@ from training.figures import (
     intervals,
     net_benefit,
     roc,
+    similar_scores,
     wilson,
 )
 from training.heart.model import MODEL
@@ -237,6 +238,22 @@ def test_curves_run_from_corner_to_corner_and_groups_hold_everybody() -> None:
     assert curve[-1] == (1, 1)
     assert all(a[1] <= b[1] for a, b in pairwise(curve))
     assert sum(group["n"] for group in groups) == 4
+
+
+def test_groups_of_similar_scores_cover_every_score_and_hold_everybody_once() -> None:
+    rng = np.random.default_rng(2)
+    predicted = rng.uniform(size=(2, 103))
+    outcome = (rng.uniform(size=103) < predicted.mean(axis=0)).astype(np.int64)
+
+    groups = similar_scores(outcome, predicted)
+
+    assert [group["low"] for group in groups] == [0, *(group["high"] for group in groups[:-1])]
+    assert groups[-1]["high"] == 1
+    assert sum(group["n"] for group in groups) == 103
+    assert sum(group["positive"] for group in groups) == outcome.sum()
+    for group in groups:
+        low, high = group["interval"]
+        assert low < group["observed"] < high
 
 
 @pytest.mark.slow

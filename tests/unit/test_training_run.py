@@ -335,3 +335,26 @@ def test_figures_of_a_perfect_and_of_a_useless_prediction() -> None:
 def test_the_graph_is_a_function_of_the_estimator_alone(output: Path, estimator: Any) -> None:
     for name, build in (("model.onnx", pattern_graph), ("explain.onnx", pattern_explanation)):
         assert build(estimator, MODEL.table) == (output / name).read_bytes()
+
+
+def test_the_manifest_says_how_patients_with_similar_scores_fared(manifest: Manifest) -> None:
+    sets = {tuple(one["fields"]): one["groups"] for one in manifest.figures["similar"]}
+
+    assert set(sets) == set(MODEL.field_sets.values())
+    complete = manifest.figures["complete"]
+    assert sum(group["n"] for group in sets[manifest.fields.used_names]) == complete
+    assert (manifest.noun, manifest.nouns) == ("patient", "patients")
+
+
+def test_a_hint_with_a_factor_leads_to_an_accepted_value(manifest: Manifest) -> None:
+    convertible = [
+        (field, hint, hint.factor)
+        for field in manifest.fields.fields
+        for hint in field.hints
+        if hint.factor is not None
+    ]
+
+    assert convertible
+    for field, hint, factor in convertible:
+        middle = (hint.low + hint.high) / 2 * factor
+        assert field.accept[0] <= middle <= field.accept[1], (field.name, hint.text)

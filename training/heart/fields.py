@@ -77,7 +77,7 @@ FIELDS = (
         hints=(
             ZERO,
             UCI_MISSING,
-            Hint(low=8, high=35, text="looks like kPa: multiply by 7.5 for mm Hg"),
+            Hint(low=8, high=35, text="looks like kPa: multiply by 7.5 for mm Hg", factor=7.5),
         ),
         aliases=(
             "bp",
@@ -103,7 +103,9 @@ FIELDS = (
         hints=(
             ZERO,
             UCI_MISSING,
-            Hint(low=1, high=20, text="looks like mmol/l: multiply by 38.67 for mg/dl"),
+            Hint(
+                low=1, high=20, text="looks like mmol/l: multiply by 38.67 for mg/dl", factor=38.67
+            ),
         ),
         aliases=(
             "cholesterol",
@@ -153,7 +155,7 @@ FIELDS = (
         hints=(
             ZERO,
             UCI_MISSING,
-            Hint(low=0.6, high=4, text="looks like beats per second: multiply by 60"),
+            Hint(low=0.6, high=4, text="looks like beats per second: multiply by 60", factor=60),
         ),
         aliases=(
             "max_heart_rate",
@@ -185,7 +187,9 @@ FIELDS = (
         training=(0, 6.2),
         hints=(
             UCI_MISSING,
-            Hint(low=50, high=1000, text="looks like microvolts: divide by 100 for mm"),
+            Hint(
+                low=50, high=1000, text="looks like microvolts: divide by 100 for mm", factor=0.01
+            ),
         ),
         aliases=("st_depression", "stdepression", "st_dep", "old_peak"),
     ),

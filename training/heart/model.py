@@ -106,6 +106,8 @@ MODEL = Recipe(
     title="Probability of coronary disease (over 50 % narrowing of a major vessel at angiography)",
     notice="Educational demonstration, not a medical device. "
     "Fitted to 303 patients referred for angiography in 1981 to 1984.",
+    noun="patient",
+    outcome="coronary disease",
     table=TABLE,
     load=read_heart,
     estimator=lambda: PatternLogisticRegression(terms()),
