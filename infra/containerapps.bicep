@@ -4,6 +4,8 @@ metadata description = 'heart-scorer on Azure Container Apps: an API, a worker t
 // once the images are in the registry, the same command with imageTag. See docs/deploy.md.
 targetScope = 'resourceGroup'
 
+import { tagMap } from 'types.bicep'
+
 @description('Region of every resource.')
 param location string = resourceGroup().location
 
@@ -106,14 +108,30 @@ param narrowWorkerRole bool = false
 @description('Run the apps in a virtual network and close the storage account to all others. Cannot be changed later.')
 param privateNetwork bool = false
 
+@description('Domain of Azure Storage in this cloud; the names of the private DNS zones end with it.')
+param storageDomain string = az.environment().suffixes.storage
+
 @description('Tags of every resource.')
-param tags object = {}
+param tags tagMap = {}
 
 var deployApps = !empty(imageTag)
 var createRegistry = empty(registryName)
+var hasOperator = !empty(operatorPrincipalId)
 var unique = uniqueString(resourceGroup().id, namePrefix)
 var compactName = '${toLower(replace(namePrefix, '-', ''))}${unique}'
 var poisonQueueName = '${queueName}-poison'
+
+// Every name is made here, before the deployment starts, and never taken from a module's output:
+// what-if shows only resources whose names and conditions are known at the start.
+var names = {
+  api: '${namePrefix}-api'
+  worker: '${namePrefix}-worker'
+  environment: '${namePrefix}-env'
+  insights: '${namePrefix}-insights'
+  registry: createRegistry ? compactName : registryName
+  storage: take(compactName, 24)
+  topic: '${namePrefix}-blobs'
+}
 
 module identities 'modules/identities.bicep' = {
   params: {
@@ -129,15 +147,18 @@ module monitoring 'modules/monitoring.bicep' = {
     namePrefix: namePrefix
     tags: tags
     dailyLogLimitGb: dailyLogLimitGb
+    insightsName: names.insights
     applicationInsights: applicationInsights
-    publisherPrincipalIds: [identities.outputs.apiPrincipalId, identities.outputs.workerPrincipalId]
+    // Object ids are part of the names of role assignments.
+    #disable-next-line what-if-short-circuiting
+    publishers: { api: identities.outputs.apiPrincipalId, worker: identities.outputs.workerPrincipalId }
   }
 }
 
 module storage 'modules/storage.bicep' = {
   params: {
     location: location
-    name: take(compactName, 24)
+    name: names.storage
     tags: tags
     skuName: storageSku
     queueNames: [queueName, poisonQueueName]
@@ -150,7 +171,7 @@ module storage 'modules/storage.bicep' = {
 module registry 'modules/registry.bicep' = if (createRegistry) {
   params: {
     location: location
-    name: compactName
+    name: names.registry
     tags: tags
   }
 }
@@ -158,39 +179,50 @@ module registry 'modules/registry.bicep' = if (createRegistry) {
 module registryAccess 'modules/registry-access.bicep' = {
   scope: resourceGroup(registryResourceGroup)
   params: {
-    registryName: createRegistry ? registry!.outputs.name : registryName
+    registryName: names.registry
+    // Object ids are part of the names of role assignments.
+    #disable-next-line what-if-short-circuiting
     principalId: identities.outputs.platformPrincipalId
   }
+  dependsOn: [registry]
 }
 
 module topic 'modules/topic.bicep' = if (watchIncoming) {
   params: {
     location: location
-    namePrefix: namePrefix
+    name: names.topic
     tags: tags
-    storageName: storage.outputs.name
+    storageName: names.storage
   }
+  dependsOn: [storage]
 }
 
 module access 'modules/access.bicep' = {
   params: {
-    storageName: storage.outputs.name
+    storageName: names.storage
     queueName: queueName
     poisonQueueName: poisonQueueName
-    apiPrincipalId: identities.outputs.apiPrincipalId
-    workerPrincipalId: identities.outputs.workerPrincipalId
-    platformPrincipalId: identities.outputs.platformPrincipalId
-    topicPrincipalId: watchIncoming ? topic!.outputs.principalId : ''
-    operatorPrincipalId: operatorPrincipalId
+    // Object ids are part of the names of role assignments.
+    #disable-next-line what-if-short-circuiting
+    principals: {
+      api: identities.outputs.apiPrincipalId
+      worker: identities.outputs.workerPrincipalId
+      platform: identities.outputs.platformPrincipalId
+      topic: watchIncoming ? topic!.outputs.principalId : ''
+      operator: operatorPrincipalId
+    }
+    hasTopic: watchIncoming
+    hasOperator: hasOperator
     operatorPrincipalType: operatorPrincipalType
     narrowWorkerRole: narrowWorkerRole
   }
+  dependsOn: [storage]
 }
 
 module subscription 'modules/subscription.bicep' = if (watchIncoming) {
   params: {
-    topicName: topic!.outputs.name
-    storageName: storage.outputs.name
+    topicName: names.topic
+    storageName: names.storage
     queueName: queueName
   }
   // Event Grid tries its identity on the queue when the subscription is created.
@@ -202,14 +234,16 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     location: location
     namePrefix: namePrefix
     tags: tags
-    storageName: storage.outputs.name
+    storageName: names.storage
+    storageDomain: storageDomain
   }
+  dependsOn: [storage]
 }
 
 module environment 'modules/environment.bicep' = {
   params: {
     location: location
-    namePrefix: namePrefix
+    name: names.environment
     tags: tags
     workspaceId: monitoring.outputs.workspaceId
     subnetId: privateNetwork ? network!.outputs.appsSubnetId : ''
@@ -219,7 +253,7 @@ module environment 'modules/environment.bicep' = {
 module api 'modules/api.bicep' = if (deployApps) {
   params: {
     location: location
-    name: '${namePrefix}-api'
+    name: names.api
     tags: tags
     environmentId: environment.outputs.id
     image: '${registryAccess.outputs.loginServer}/heart-scorer-api:${imageTag}'
@@ -227,10 +261,10 @@ module api 'modules/api.bicep' = if (deployApps) {
     identityId: identities.outputs.apiId
     identityClientId: identities.outputs.apiClientId
     platformIdentityId: identities.outputs.platformId
-    storageName: storage.outputs.name
+    storageName: names.storage
     queueName: queueName
     apiKeys: apiKeys
-    insightsName: monitoring.outputs.insightsName
+    insightsName: applicationInsights ? names.insights : ''
     minReplicas: apiMinReplicas
     maxReplicas: apiMaxReplicas
     external: externalIngress
@@ -243,7 +277,7 @@ module api 'modules/api.bicep' = if (deployApps) {
 module worker 'modules/worker.bicep' = if (deployApps) {
   params: {
     location: location
-    name: '${namePrefix}-worker'
+    name: names.worker
     tags: tags
     environmentId: environment.outputs.id
     image: '${registryAccess.outputs.loginServer}/heart-scorer-worker:${imageTag}'
@@ -251,12 +285,12 @@ module worker 'modules/worker.bicep' = if (deployApps) {
     identityId: identities.outputs.workerId
     identityClientId: identities.outputs.workerClientId
     platformIdentityId: identities.outputs.platformId
-    storageName: storage.outputs.name
+    storageName: names.storage
     queueName: queueName
     queueLength: queueLength
     slots: slots
     cores: workerCores
-    insightsName: monitoring.outputs.insightsName
+    insightsName: applicationInsights ? names.insights : ''
     maxReplicas: maxReplicas
   }
   // A scale rule that cannot read its queue fails without a word and stays at 0 replicas.
@@ -271,30 +305,31 @@ module alerts 'modules/alerts.bicep' = if (deployApps) {
     email: alertEmail
     workspaceId: monitoring.outputs.workspaceId
     poisonQueueName: poisonQueueName
-    apiName: api!.outputs.name
-    workerName: worker!.outputs.name
+    apiName: names.api
+    workerName: names.worker
     workerMaxReplicas: maxReplicas
-    topicName: watchIncoming ? topic!.outputs.name : ''
+    topicName: watchIncoming ? names.topic : ''
   }
+  dependsOn: [api, worker, topic]
 }
 
 @description('Address of the API; empty until it is deployed.')
 output apiUrl string = deployApps ? api!.outputs.url : ''
 
 @description('Name of the API\'s container app.')
-output apiName string = '${namePrefix}-api'
+output apiName string = names.api
 
 @description('Name of the worker\'s container app.')
-output workerName string = '${namePrefix}-worker'
+output workerName string = names.worker
 
 @description('Name of the registry that holds the images.')
-output registryName string = createRegistry ? registry!.outputs.name : registryName
+output registryName string = names.registry
 
 @description('Host name of the registry.')
 output registryServer string = registryAccess.outputs.loginServer
 
 @description('Name of the storage account.')
-output storageAccount string = storage.outputs.name
+output storageAccount string = names.storage
 
 @description('Name of the queue of the batches.')
 output queueName string = queueName

@@ -1,5 +1,7 @@
 metadata description = 'Who may do what in the storage account: the whole table, on one page.'
 
+import { principalIds } from '../types.bicep'
+
 @description('Name of the storage account.')
 param storageName string
 
@@ -9,22 +11,16 @@ param queueName string
 @description('Its poison queue.')
 param poisonQueueName string
 
-@description('Object id of the API\'s identity.')
-param apiPrincipalId string
+@description('Who is given the roles.')
+param principals principalIds
 
-@description('Object id of the worker\'s identity.')
-param workerPrincipalId string
+@description('An Event Grid topic delivers to the queue.')
+param hasTopic bool
 
-@description('Object id of the identity that the scale rule uses.')
-param platformPrincipalId string
+@description('A person or group operates the service.')
+param hasOperator bool
 
-@description('Object id of the Event Grid topic\'s identity; empty without a topic.')
-param topicPrincipalId string
-
-@description('Object id of the person or group that operates the service; empty for none.')
-param operatorPrincipalId string
-
-@description('What operatorPrincipalId is.')
+@description('What the operator is.')
 param operatorPrincipalType string
 
 @description('Give the worker the custom role below in place of Storage Queue Data Contributor.')
@@ -43,39 +39,39 @@ var queueWorkerRole = guid(resourceGroup().id, storageName, 'queue-worker')
 // Processor may not do: the next wider built-in role is Contributor.
 var workerQueueRole = narrowWorkerRole ? queueWorkerRole : roles.queueContributor
 
+// Who is named here by a word, not by an object id: the number of roles and what they are for
+// must be known before the deployment starts, or what-if cannot show them.
 var queueGrants = [
-  { to: apiPrincipalId, role: roles.queueSender, queue: queueName }
-  { to: workerPrincipalId, role: workerQueueRole, queue: queueName }
-  { to: workerPrincipalId, role: roles.queueSender, queue: poisonQueueName }
-  { to: platformPrincipalId, role: roles.queueReader, queue: queueName }
+  { to: 'api', role: roles.queueSender, queue: queueName }
+  { to: 'worker', role: workerQueueRole, queue: queueName }
+  { to: 'worker', role: roles.queueSender, queue: poisonQueueName }
+  { to: 'platform', role: roles.queueReader, queue: queueName }
 ]
 
-var containerGrants = [
-  { to: apiPrincipalId, role: roles.blobContributor, container: 'uploads' }
-  { to: apiPrincipalId, role: roles.blobReader, container: 'scores' }
-  { to: workerPrincipalId, role: roles.blobReader, container: 'incoming' }
-  { to: workerPrincipalId, role: roles.blobReader, container: 'uploads' }
-  { to: workerPrincipalId, role: roles.blobContributor, container: 'scores' }
+var appContainerGrants = [
+  { to: 'api', role: roles.blobContributor, container: 'uploads' }
+  { to: 'api', role: roles.blobReader, container: 'scores' }
+  { to: 'worker', role: roles.blobReader, container: 'incoming' }
+  { to: 'worker', role: roles.blobReader, container: 'uploads' }
+  { to: 'worker', role: roles.blobContributor, container: 'scores' }
 ]
 
-var topicContainerGrants = empty(topicPrincipalId) ? [] : [
-  { to: topicPrincipalId, role: roles.blobContributor, container: 'dead-letters' }
-]
+var topicContainerGrants = hasTopic ? [{ to: 'topic', role: roles.blobContributor, container: 'dead-letters' }] : []
 
 // Event Grid has refused its identity where it held this role on the queue alone.
-var topicAccountGrants = empty(topicPrincipalId) ? [] : [
-  { to: topicPrincipalId, type: 'ServicePrincipal', role: roles.queueSender }
-]
+var topicAccountGrants = hasTopic ? [{ to: 'topic', type: 'ServicePrincipal', role: roles.queueSender }] : []
 
-var operatorAccountGrants = empty(operatorPrincipalId) ? [] : [
-  { to: operatorPrincipalId, type: operatorPrincipalType, role: roles.blobContributor }
-  { to: operatorPrincipalId, type: operatorPrincipalType, role: roles.queueContributor }
-]
+var operatorAccountGrants = hasOperator
+  ? [
+      { to: 'operator', type: operatorPrincipalType, role: roles.blobContributor }
+      { to: 'operator', type: operatorPrincipalType, role: roles.queueContributor }
+    ]
+  : []
 
-var allContainerGrants = concat(containerGrants, topicContainerGrants)
+var containerGrants = concat(appContainerGrants, topicContainerGrants)
 var accountGrants = concat(topicAccountGrants, operatorAccountGrants)
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: storageName
 
   resource queueService 'queueServices' existing = {
@@ -87,15 +83,19 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
   }
 }
 
-resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' existing = [for grant in queueGrants: {
-  parent: account::queueService
-  name: grant.queue
-}]
+resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2026-04-01' existing = [
+  for grant in queueGrants: {
+    parent: account::queueService
+    name: grant.queue
+  }
+]
 
-resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = [for grant in allContainerGrants: {
-  parent: account::blobService
-  name: grant.container
-}]
+resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' existing = [
+  for grant in containerGrants: {
+    parent: account::blobService
+    name: grant.container
+  }
+]
 
 resource queueWorker 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (narrowWorkerRole) {
   name: queueWorkerRole
@@ -117,33 +117,41 @@ resource queueWorker 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (
   }
 }
 
-resource queueRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (grant, i) in queueGrants: {
-  scope: queues[i]
-  name: guid(queues[i].id, grant.to, grant.role)
-  properties: {
-    principalId: grant.to
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', grant.role)
+// The names hold the object id: an identity that was deleted and created again gets a new
+// assignment, since Azure refuses to change whom an existing one is for.
+resource queueRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (grant, i) in queueGrants: {
+    scope: queues[i]
+    name: guid(queues[i].id, principals[grant.to], grant.role)
+    properties: {
+      principalId: principals[grant.to]
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', grant.role)
+    }
+    dependsOn: [queueWorker]
   }
-  dependsOn: [queueWorker]
-}]
+]
 
-resource containerRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (grant, i) in allContainerGrants: {
-  scope: containers[i]
-  name: guid(containers[i].id, grant.to, grant.role)
-  properties: {
-    principalId: grant.to
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', grant.role)
+resource containerRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for (grant, i) in containerGrants: {
+    scope: containers[i]
+    name: guid(containers[i].id, principals[grant.to], grant.role)
+    properties: {
+      principalId: principals[grant.to]
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', grant.role)
+    }
   }
-}]
+]
 
-resource accountRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for grant in accountGrants: {
-  scope: account
-  name: guid(account.id, grant.to, grant.role)
-  properties: {
-    principalId: grant.to
-    principalType: grant.type
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', grant.role)
+resource accountRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for grant in accountGrants: {
+    scope: account
+    name: guid(account.id, principals[grant.to], grant.role)
+    properties: {
+      principalId: principals[grant.to]
+      principalType: grant.type
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', grant.role)
+    }
   }
-}]
+]

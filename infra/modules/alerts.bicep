@@ -1,5 +1,7 @@
 metadata description = 'What wakes somebody: a poisoned message, errors, restarts, too few replicas, lost events.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the log alert.')
 param location string
 
@@ -7,7 +9,7 @@ param location string
 param namePrefix string
 
 @description('Tags of every resource.')
-param tags object
+param tags tagMap
 
 @description('Address that alerts are mailed to; empty for none.')
 param email string
@@ -30,11 +32,11 @@ param workerMaxReplicas int
 @description('Name of the Event Grid topic; empty without one.')
 param topicName string
 
-resource api 'Microsoft.App/containerApps@2025-01-01' existing = {
+resource api 'Microsoft.App/containerApps@2026-01-01' existing = {
   name: apiName
 }
 
-resource worker 'Microsoft.App/containerApps@2025-01-01' existing = {
+resource worker 'Microsoft.App/containerApps@2026-01-01' existing = {
   name: workerName
 }
 
@@ -55,7 +57,7 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(e
 
 // No platform metric knows the length of one queue: the metric of the account counts all its
 // queues, once a day. The storage log sees each message that arrives, whoever sends it.
-resource poisoned 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
+resource poisoned 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = {
   name: '${namePrefix}-message-poisoned'
   location: location
   tags: tags
@@ -140,47 +142,51 @@ var appAlerts = [
   }
 ]
 
-var topicAlerts = empty(topicName) ? [] : [
-  {
-    name: 'event-dead-letters'
-    description: 'Event Grid gave up on an event: a file in incoming is not being scored. See the container dead-letters.'
-    scope: topic!.id
-    namespace: 'Microsoft.EventGrid/systemTopics'
-    metric: 'DeadLetteredCount'
-    aggregation: 'Total'
-    operator: 'GreaterThan'
-    threshold: 0
-    window: 'PT15M'
-    dimensions: []
+var topicAlerts = empty(topicName)
+  ? []
+  : [
+      {
+        name: 'event-dead-letters'
+        description: 'Event Grid gave up on an event: a file in incoming is not being scored. See the container dead-letters.'
+        scope: topic!.id
+        namespace: 'Microsoft.EventGrid/systemTopics'
+        metric: 'DeadLetteredCount'
+        aggregation: 'Total'
+        operator: 'GreaterThan'
+        threshold: 0
+        window: 'PT15M'
+        dimensions: []
+      }
+    ]
+
+resource metricAlerts 'Microsoft.Insights/metricAlerts@2026-01-01' = [
+  for alert in concat(appAlerts, topicAlerts): {
+    name: '${namePrefix}-${alert.name}'
+    location: 'global'
+    tags: tags
+    properties: {
+      description: alert.description
+      severity: 2
+      enabled: true
+      scopes: [alert.scope]
+      evaluationFrequency: 'PT5M'
+      windowSize: alert.window
+      criteria: {
+        'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+        allOf: [
+          {
+            criterionType: 'StaticThresholdCriterion'
+            name: alert.name
+            metricNamespace: alert.namespace
+            metricName: alert.metric
+            timeAggregation: alert.aggregation
+            operator: alert.operator
+            threshold: alert.threshold
+            dimensions: alert.dimensions
+          }
+        ]
+      }
+      actions: empty(email) ? [] : [{ actionGroupId: actionGroup.id }]
+    }
   }
 ]
-
-resource metricAlerts 'Microsoft.Insights/metricAlerts@2018-03-01' = [for alert in concat(appAlerts, topicAlerts): {
-  name: '${namePrefix}-${alert.name}'
-  location: 'global'
-  tags: tags
-  properties: {
-    description: alert.description
-    severity: 2
-    enabled: true
-    scopes: [alert.scope]
-    evaluationFrequency: 'PT5M'
-    windowSize: alert.window
-    criteria: {
-      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
-      allOf: [
-        {
-          criterionType: 'StaticThresholdCriterion'
-          name: alert.name
-          metricNamespace: alert.namespace
-          metricName: alert.metric
-          timeAggregation: alert.aggregation
-          operator: alert.operator
-          threshold: alert.threshold
-          dimensions: alert.dimensions
-        }
-      ]
-    }
-    actions: empty(email) ? [] : [{ actionGroupId: actionGroup.id }]
-  }
-}]

@@ -1,5 +1,7 @@
 metadata description = 'The API: scores while the caller waits, and takes batches for the worker.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the app.')
 param location string
 
@@ -8,7 +10,7 @@ param location string
 param name string
 
 @description('Tags of the app.')
-param tags object
+param tags tagMap
 
 @description('Container Apps environment it runs in.')
 param environmentId string
@@ -66,11 +68,13 @@ var settings = [
   { name: 'SCORER_API_KEYS', secretRef: 'api-keys' }
 ]
 
-var telemetrySettings = empty(insightsName) ? [] : [
-  { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights!.properties.ConnectionString }
-]
+var telemetrySettings = empty(insightsName)
+  ? []
+  : [
+      { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights!.properties.ConnectionString }
+    ]
 
-resource app 'Microsoft.App/containerApps@2025-01-01' = {
+resource app 'Microsoft.App/containerApps@2026-01-01' = {
   name: name
   location: location
   tags: tags
@@ -138,7 +142,7 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = {
 }
 
 // Checked by the platform before a request reaches the container; probes do not pass here.
-resource signIn 'Microsoft.App/containerApps/authConfigs@2025-01-01' = if (!empty(signInClientId)) {
+resource signIn 'Microsoft.App/containerApps/authConfigs@2026-01-01' = if (!empty(signInClientId)) {
   parent: app
   name: 'current'
   properties: {
@@ -156,9 +160,6 @@ resource signIn 'Microsoft.App/containerApps/authConfigs@2025-01-01' = if (!empt
     }
   }
 }
-
-@description('Name of the app.')
-output name string = app.name
 
 @description('Address of the API.')
 output url string = 'https://${app.properties.configuration.ingress.fqdn}'

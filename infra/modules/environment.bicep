@@ -1,13 +1,15 @@
 metadata description = 'The Container Apps environment and where its logs go.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the environment.')
 param location string
 
-@description('Start of every name.')
-param namePrefix string
+@description('Name of the environment.')
+param name string
 
 @description('Tags of the environment.')
-param tags object
+param tags tagMap
 
 @description('Log Analytics workspace that takes the logs.')
 param workspaceId string
@@ -15,8 +17,8 @@ param workspaceId string
 @description('Subnet of the environment; empty for Azure\'s own network.')
 param subnetId string
 
-resource environment 'Microsoft.App/managedEnvironments@2025-01-01' = {
-  name: '${namePrefix}-env'
+resource environment 'Microsoft.App/managedEnvironments@2026-01-01' = {
+  name: name
   location: location
   tags: tags
   properties: {
@@ -27,6 +29,8 @@ resource environment 'Microsoft.App/managedEnvironments@2025-01-01' = {
   }
 }
 
+// The only version in use: the stable one of 2016 cannot send to a workspace by category.
+#disable-next-line use-recent-api-versions
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: environment
   name: 'all-logs'

@@ -1,5 +1,7 @@
 metadata description = 'Three identities: one for each app, and one that only the platform uses.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the identities.')
 param location string
 
@@ -7,7 +9,7 @@ param location string
 param namePrefix string
 
 @description('Tags of every resource.')
-param tags object
+param tags tagMap
 
 // User-assigned, so that they exist, and have their roles, before the apps that need them.
 resource api 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {

@@ -1,5 +1,7 @@
 metadata description = 'The log workspace and, if wanted, Application Insights.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the workspace.')
 param location string
 
@@ -7,7 +9,7 @@ param location string
 param namePrefix string
 
 @description('Tags of every resource.')
-param tags object
+param tags tagMap
 
 @description('Gigabytes of logs taken in a day at most; -1 for no limit.')
 param dailyLogLimitGb int
@@ -15,12 +17,15 @@ param dailyLogLimitGb int
 @description('Create Application Insights.')
 param applicationInsights bool
 
+@description('Name of the Application Insights component.')
+param insightsName string
+
 @description('Object ids of the identities that may send telemetry.')
-param publisherPrincipalIds array
+param publishers { api: string, worker: string }
 
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {
   name: '${namePrefix}-logs'
   location: location
   tags: tags
@@ -32,7 +37,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
 }
 
 resource insights 'Microsoft.Insights/components@2020-02-02' = if (applicationInsights) {
-  name: '${namePrefix}-insights'
+  name: insightsName
   location: location
   tags: tags
   kind: 'web'
@@ -44,21 +49,20 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = if (applicationIn
   }
 }
 
-resource publishers 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for principalId in publisherPrincipalIds: if (applicationInsights) {
-  scope: insights
-  name: guid(insights.id, principalId, metricsPublisher)
-  properties: {
-    principalId: principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
+resource publisherRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for app in ['api', 'worker']: if (applicationInsights) {
+    scope: insights
+    name: guid(insights.id, publishers[app], metricsPublisher)
+    properties: {
+      principalId: publishers[app]
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
+    }
   }
-}]
+]
 
 @description('Resource id of the workspace.')
 output workspaceId string = workspace.id
 
 @description('Id by which queries name the workspace.')
 output workspaceCustomerId string = workspace.properties.customerId
-
-@description('Name of the Application Insights component; empty without one.')
-output insightsName string = applicationInsights ? '${namePrefix}-insights' : ''

@@ -1,5 +1,7 @@
 metadata description = 'A virtual network for the apps, with private endpoints to the storage account.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the network.')
 param location string
 
@@ -7,18 +9,21 @@ param location string
 param namePrefix string
 
 @description('Tags of every resource.')
-param tags object
+param tags tagMap
 
 @description('Name of the storage account.')
 param storageName string
 
+@description('Domain of Azure Storage in this cloud.')
+param storageDomain string
+
 var services = ['blob', 'queue']
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: storageName
 }
 
-resource network 'Microsoft.Network/virtualNetworks@2024-10-01' = {
+resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
   name: '${namePrefix}-network'
   location: location
   tags: tags
@@ -49,44 +54,52 @@ resource network 'Microsoft.Network/virtualNetworks@2024-10-01' = {
   }
 }
 
-resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for service in services: {
-  name: 'privatelink.${service}.${environment().suffixes.storage}'
-  location: 'global'
-  tags: tags
-}]
-
-resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (service, i) in services: {
-  parent: zones[i]
-  name: '${namePrefix}-${service}'
-  location: 'global'
-  properties: {
-    virtualNetwork: { id: network.id }
-    registrationEnabled: false
+resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
+  for service in services: {
+    name: 'privatelink.${service}.${storageDomain}'
+    location: 'global'
+    tags: tags
   }
-}]
+]
 
-resource endpoints 'Microsoft.Network/privateEndpoints@2024-10-01' = [for service in services: {
-  name: '${namePrefix}-${service}'
-  location: location
-  tags: tags
-  properties: {
-    subnet: { id: network::endpoints.id }
-    privateLinkServiceConnections: [
-      {
-        name: service
-        properties: { privateLinkServiceId: account.id, groupIds: [service] }
-      }
-    ]
+resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
+  for (service, i) in services: {
+    parent: zones[i]
+    name: '${namePrefix}-${service}'
+    location: 'global'
+    properties: {
+      virtualNetwork: { id: network.id }
+      registrationEnabled: false
+    }
   }
-}]
+]
 
-resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-10-01' = [for (service, i) in services: {
-  parent: endpoints[i]
-  name: 'default'
-  properties: {
-    privateDnsZoneConfigs: [{ name: service, properties: { privateDnsZoneId: zones[i].id } }]
+resource endpoints 'Microsoft.Network/privateEndpoints@2026-01-01' = [
+  for service in services: {
+    name: '${namePrefix}-${service}'
+    location: location
+    tags: tags
+    properties: {
+      subnet: { id: network::endpoints.id }
+      privateLinkServiceConnections: [
+        {
+          name: service
+          properties: { privateLinkServiceId: account.id, groupIds: [service] }
+        }
+      ]
+    }
   }
-}]
+]
+
+resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2026-01-01' = [
+  for (service, i) in services: {
+    parent: endpoints[i]
+    name: 'default'
+    properties: {
+      privateDnsZoneConfigs: [{ name: service, properties: { privateDnsZoneId: zones[i].id } }]
+    }
+  }
+]
 
 @description('Resource id of the subnet for the Container Apps environment.')
 output appsSubnetId string = network::apps.id

@@ -1,5 +1,7 @@
 metadata description = 'A registry for the two images.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the registry.')
 param location string
 
@@ -9,7 +11,7 @@ param location string
 param name string
 
 @description('Tags of the registry.')
-param tags object
+param tags tagMap
 
 resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
   // checkov:skip=CKV_AZURE_139: az acr build and a developer's docker push come from outside
@@ -26,6 +28,3 @@ resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
     roleAssignmentMode: 'LegacyRegistryPermissions'
   }
 }
-
-@description('Name of the registry.')
-output name string = registry.name

@@ -1,5 +1,7 @@
 metadata description = 'The storage account: queues, containers, and how long things are kept.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the account.')
 param location string
 
@@ -9,13 +11,13 @@ param location string
 param name string
 
 @description('Tags of the account.')
-param tags object
+param tags tagMap
 
 @description('Redundancy of the account.')
 param skuName string
 
 @description('Queues to create.')
-param queueNames array
+param queueNames string[]
 
 @description('Days after which inputs, results and dead letters are deleted.')
 param retentionDays int
@@ -30,7 +32,7 @@ param workspaceId string
 // scores: results; dead-letters: events that Event Grid could not deliver.
 var containerNames = ['incoming', 'uploads', 'scores', 'dead-letters']
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   // checkov:skip=CKV_AZURE_35: denied with privateNetwork; else people and the apps come by the public endpoint, with roles
   // checkov:skip=CKV_AZURE_206: the parameter storageSku chooses; results can be computed again
   name: name
@@ -88,18 +90,24 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
   }
 }
 
-resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' = [for queue in queueNames: {
-  parent: account::queueService
-  name: queue
-}]
+resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2026-04-01' = [
+  for queue in queueNames: {
+    parent: account::queueService
+    name: queue
+  }
+]
 
-resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = [for container in containerNames: {
-  parent: account::blobService
-  name: container
-  properties: { publicAccess: 'None' }
-}]
+resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' = [
+  for container in containerNames: {
+    parent: account::blobService
+    name: container
+    properties: { publicAccess: 'None' }
+  }
+]
 
 // The alert on poisoned messages reads these.
+// The only version in use: the stable one of 2016 cannot send to a workspace by category.
+#disable-next-line use-recent-api-versions
 resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: account::queueService
   name: 'queue-writes'
@@ -108,6 +116,3 @@ resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = 
     logs: [{ category: 'StorageWrite', enabled: true }]
   }
 }
-
-@description('Name of the account.')
-output name string = account.name

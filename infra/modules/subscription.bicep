@@ -9,7 +9,7 @@ param storageName string
 @description('Queue of the batches.')
 param queueName string
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: storageName
 }
 

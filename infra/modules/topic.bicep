@@ -1,24 +1,26 @@
 metadata description = 'The Event Grid topic of the storage account.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the storage account.')
 param location string
 
-@description('Start of every name.')
-param namePrefix string
+@description('Name of the topic.')
+param name string
 
 @description('Tags of the topic.')
-param tags object
+param tags tagMap
 
 @description('Name of the storage account whose events it carries.')
 param storageName string
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: storageName
 }
 
 // System-assigned: the only kind of identity that delivers through a storage firewall.
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
-  name: '${namePrefix}-blobs'
+  name: name
   location: location
   tags: tags
   identity: { type: 'SystemAssigned' }
@@ -27,9 +29,6 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
     topicType: 'Microsoft.Storage.StorageAccounts'
   }
 }
-
-@description('Name of the topic.')
-output name string = topic.name
 
 @description('Object id of the topic\'s identity.')
 output principalId string = topic.identity.principalId

@@ -1,5 +1,7 @@
 metadata description = 'The worker: takes batches from the queue, from 0 replicas to as many as the queue asks for.'
 
+import { tagMap } from '../types.bicep'
+
 @description('Region of the app.')
 param location string
 
@@ -8,7 +10,7 @@ param location string
 param name string
 
 @description('Tags of the app.')
-param tags object
+param tags tagMap
 
 @description('Container Apps environment it runs in.')
 param environmentId string
@@ -64,11 +66,13 @@ var settings = [
   { name: 'SCORER_SLOTS', value: string(slots) }
 ]
 
-var telemetrySettings = empty(insightsName) ? [] : [
-  { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights!.properties.ConnectionString }
-]
+var telemetrySettings = empty(insightsName)
+  ? []
+  : [
+      { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights!.properties.ConnectionString }
+    ]
 
-resource app 'Microsoft.App/containerApps@2025-01-01' = {
+resource app 'Microsoft.App/containerApps@2026-01-01' = {
   name: name
   location: location
   tags: tags
@@ -147,6 +151,3 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = {
     }
   }
 }
-
-@description('Name of the app.')
-output name string = app.name

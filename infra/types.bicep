@@ -1,0 +1,27 @@
+metadata description = 'Types that several modules share.'
+
+@export()
+@description('Tags of a resource.')
+type tagMap = {
+  @description('Value of one tag.')
+  *: string
+}
+
+@export()
+@description('Object ids of everything that is given a role. Azure chooses them when it creates the identities.')
+type principalIds = {
+  @description('The API\'s identity.')
+  api: string
+
+  @description('The worker\'s identity.')
+  worker: string
+
+  @description('The identity that pulls images and reads the queue\'s length.')
+  platform: string
+
+  @description('The Event Grid topic\'s identity; empty without a topic.')
+  topic: string
+
+  @description('The person or group that operates the service; empty for none.')
+  operator: string
+}
