@@ -30,7 +30,7 @@ def main() -> int:
 
     try:
         settings = load_settings(ApiSettings)
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, log_format=settings.log_format)
         artifact = load_artifact(settings.model_dir, settings.model_sha256)
         health_port = serve_metrics(settings.host, settings.health_port)
 

@@ -1,4 +1,7 @@
-"""The command `heart-scorer`: one file a verb; what is slow to import is imported by its verb."""
+"""The command `heart-scorer`: one file per command.
+
+A command imports late what is slow to import, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from cli import poison
 from cli.check import check
 from cli.compare import compare
 from cli.doctor import doctor
-from cli.home import MODEL_DIR
-from cli.output import Exit, say
+from cli.logs import logs
+from cli.output import Exit
 from cli.status import status
 from cli.submit import submit
 from cli.train import train
 from cli.up import up
 from cli.verify import verify
+from cli.version import version
 
 app = typer.Typer(
     name="heart-scorer",
@@ -27,36 +31,53 @@ app = typer.Typer(
 )
 
 
-def version(asked: bool) -> None:
-    """Print the version of the product, and of the model if one is trained."""
-    if not asked:
-        return
-    from shared import __version__
-    from shared.records.artifact import read_manifest
-    from shared.records.errors import StartupError
-
-    print(f"heart-scorer {__version__}")
-    try:
-        manifest, sha256 = read_manifest(MODEL_DIR)
-    except StartupError as error:
-        say(str(error))
-    else:
-        print(f"model {manifest.name} {manifest.version} {sha256}")
-    raise typer.Exit(Exit.DONE)
+def print_version(requested: bool) -> None:
+    """Run `version` for the option of that name."""
+    if requested:
+        version()
+        raise typer.Exit(Exit.DONE)
 
 
 @app.callback()
 def root(
     _: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Print versions.")
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Same as `version`."),
     ] = False,
 ) -> None:
-    """Takes a scikit-learn model to production: trains, runs, submits batches."""
+    """Take a scikit-learn model to production: train it, run it, submit batches.
+
+    \b
+    A first look, without Docker or an account:
+      heart-scorer up                          start everything on this machine
+      heart-scorer submit FILE --wait          score a file of patients
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 usage, 3 input refused or rows rejected,
+    4 not authorised, 5 timed out, 130 interrupted
+    """
 
 
-for verb in (up, train, check, submit, status, verify, compare, doctor):
-    app.command()(verb)
+for command in (up, logs, train, check, submit, status, verify, compare, doctor):
+    app.command()(command)
 app.add_typer(poison.app, name="poison")
+app.command()(version)
+
+
+@app.command("help")
+def help_(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help="For example `poison list`.")
+    ] = None,
+) -> None:
+    """Show how a command is used.
+
+    \b
+    Examples:
+      heart-scorer help submit
+      heart-scorer help poison replay
+    """
+    app([*(words or ()), "--help"], prog_name="heart-scorer")
 
 
 def main() -> None:

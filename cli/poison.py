@@ -1,7 +1,7 @@
-"""`heart-scorer poison`: looks after the batches that failed.
+"""`heart-scorer poison`: list, show, replay and drop the batches that failed.
 
-How entries are read is in `poison_queue`, how one is sent again in `replay`. Nothing is held while
-somebody is asked.
+`poison_queue` reads the entries, `replay` sends one again. No entry is hidden from others while a
+person answers a question.
 """
 
 from __future__ import annotations
@@ -14,22 +14,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.message_view import input_facts, view_message
 from cli.output import Exit, say
 from cli.poison_queue import Entry, Selection, message_of, poison_queue, read_all, walk
 from cli.replay import NotReplayable, replay_one
+from shared.batches.results import read_summary
 
 if TYPE_CHECKING:
     from shared.batches.ports import Account
 
-app = typer.Typer(help="Batches that failed: list, show, replay, drop.", no_args_is_help=True)
+HELP = """List, show, replay and drop failed batches.
 
-Reason = Annotated[str | None, typer.Option(help="Only entries whose reason holds this text.")]
+\b
+Examples:
+  heart-scorer poison list
+  heart-scorer poison replay ward-7
+"""
+app = typer.Typer(help=HELP, no_args_is_help=True)
+
+Reason = Annotated[str | None, typer.Option(help="Only entries whose reason contains this text.")]
 Older = Annotated[float | None, typer.Option(help="Only entries older than this many hours.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most this many, the oldest first.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most this many, oldest first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+All = Annotated[bool, typer.Option("--all", help="All entries that the other options leave.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the entries and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Ids = Annotated[list[str] | None, typer.Argument(help="Batches; all, if none is named.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Failed batches; or --all.")]
 
 
 @app.command("list")
@@ -39,114 +49,177 @@ def list_entries(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """List them: time, batch id, reason."""
-    found = _read()
-    chosen = Selection((), reason, older_than, limit).of(found)
+    """List failed batches: time, batch id, reason.
+
+    \b
+    Examples:
+      heart-scorer poison list
+      heart-scorer poison list --reason column --older-than 24
+    """
+    entries = _read()
+    chosen = Selection((), reason, older_than, limit).of(entries)
     if as_json:
         print(json.dumps([entry.shown() for entry in chosen], indent=1))
         return
-    width = max((len(entry.batch_id) for entry in chosen), default=0)
-    for entry in chosen:
-        print(f"{entry.facts.get('time')}  {entry.batch_id:<{width}}  {entry.reason}")
-    say(f"{len(chosen)} of {_counted(len(found))}")
+    for line in as_lines(chosen):
+        print(line)
+    say(f"{len(chosen)} of {_counted(len(entries))}")
+
+
+def as_lines(entries: list[Entry]) -> list[str]:
+    """One line per entry."""
+    width = max((len(entry.batch_id) for entry in entries), default=0)
+    return [
+        f"{entry.facts.get('time')}  {entry.batch_id:<{width}}  {entry.reason}" for entry in entries
+    ]
 
 
 @app.command()
 def show(
     batch: Annotated[str, typer.Argument(help="The failed batch.")],
     body: Annotated[
-        bool, typer.Option("--body", help="Show the message too: it may hold patients' data.")
+        bool, typer.Option("--body", help="Print the message too: it may hold patients' data.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one; the message itself only if asked for."""
+    """Show why a batch failed, its input and its model.
+
+    \b
+    Examples:
+      heart-scorer poison show ward-7
+      heart-scorer poison show ward-7 --body
+    """
     from cli.storage import run_with_storage
 
     async def work(storage: Account) -> list[dict[str, Any]]:
         chosen = Selection((batch,)).of(await read_all(poison_queue(storage)))
-        return [
-            entry.shown() | ({"body": await message_of(storage, entry)} if body else {})
-            for entry in chosen
-        ]
+        return [await describe(storage, entry, body=body) for entry in chosen]
 
-    found = run_with_storage(work)
-    if not found:
+    described = run_with_storage(work)
+    if not described:
         say(f"no entry of batch {batch} in the poison queue")
         raise typer.Exit(Exit.FAILED)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(described, indent=1))
         return
-    for shown in found:
-        print("\n".join(f"{key:<10}  {value}" for key, value in shown.items()))
+    for one in described:
+        print("\n".join(f"{name:<10}  {_as_text(value)}" for name, value in one.items()))
+
+
+async def describe(storage: Account, entry: Entry, *, body: bool) -> dict[str, Any]:
+    """The facts of an entry, of its input and of its model; the message only if asked for."""
+    blobs = storage.blobs()
+    message = await message_of(storage, entry)
+    facts = entry.shown()
+    facts["input"] = await input_facts(blobs, view_message(message, entry.message.id))
+    summary = await read_summary(blobs, entry.batch_id)
+    facts["model"] = (summary or {}).get("model")
+    return facts | ({"body": message} if body else {})
+
+
+def _as_text(value: Any) -> str:
+    match value:
+        case {"container": container, "blob": blob, "bytes": size}:
+            return f"{container}/{blob} ({'not there' if size is None else f'{size:,} bytes'})"
+        case {"inline": True, "bytes": size}:
+            return "inside the message" + ("" if size is None else f" ({size:,} bytes)")
+        case {"name": name, "version": version}:
+            return f"{name} {version}"
+        case None:
+            return "not recorded"
+        case _:
+            return str(value)
 
 
 @app.command()
 def replay(
     batches: Ids = None,
+    every: All = False,
     reason: Reason = None,
     older_than: Older = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Send them again, each as a new batch that names the old one."""
+    """Send failed batches again, each as a new batch that names the old one.
+
+    \b
+    Examples:
+      heart-scorer poison replay ward-7
+      heart-scorer poison replay --all --reason column --dry-run
+    """
     selection = Selection(batches or (), reason, older_than, limit)
-    _act("replay", selection, replay_one, dry_run=dry_run, yes=yes)
+    _act("replay", selection, replay_one, every=every, dry_run=dry_run, yes=yes)
 
 
 @app.command()
 def drop(
     batches: Ids = None,
+    every: All = False,
     reason: Reason = None,
     older_than: Older = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove them for good. The batches' summaries stay."""
+    """Delete entries for good; the summaries of their batches stay.
+
+    \b
+    Examples:
+      heart-scorer poison drop ward-7
+      heart-scorer poison drop --all --older-than 720
+    """
     selection = Selection(batches or (), reason, older_than, limit)
-    _act("drop", selection, drop_one, dry_run=dry_run, yes=yes)
+    _act("drop", selection, drop_one, every=every, dry_run=dry_run, yes=yes)
 
 
 async def drop_one(storage: Account, entry: Entry) -> str:
-    """Remove an entry; say so."""
+    """Delete an entry and report it."""
     await poison_queue(storage).delete(entry.message)
     return "dropped"
 
 
 def _act(
-    verb: str,
+    name: str,
     selection: Selection,
     act: Callable[[Account, Entry], Awaitable[str]],
     *,
+    every: bool,
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Look, ask, and only then take each entry in hand."""
+    """Read the entries, list them, ask, and only then receive and process each."""
     from cli.storage import run_with_storage
 
+    if every == bool(selection.ids):
+        say(f"name the batches to {name}, or say --all")
+        raise typer.Exit(Exit.USAGE)
     chosen = selection.of(_read())
     missing = set(selection.ids) - {entry.batch_id for entry in chosen}
     for batch_id in sorted(missing):
         say(f"no entry of batch {batch_id} in the poison queue")
     code = Exit.FAILED if missing else Exit.DONE
     if not chosen:
-        say(f"nothing to {verb}")
-    elif dry_run:
-        print("\n".join(f"{entry.batch_id}: would {verb}" for entry in chosen))
-    elif not yes and not _agreed(f"{verb} {_counted(len(chosen))}?"):
+        say(f"nothing to {name}")
+        raise typer.Exit(code)
+    if dry_run:
+        print("\n".join(as_lines(chosen)))
+        say(f"would {name} {_counted(len(chosen))}")
+        raise typer.Exit(code)
+    say("\n".join(as_lines(chosen)))
+    if not yes and not _agreed(f"{name} {_counted(len(chosen))}?"):
         say("nothing was done")
         code = Exit.FAILED if sys.stdin.isatty() else Exit.USAGE
     else:
         wanted = {entry.message.id for entry in chosen}
-        code = max(code, run_with_storage(lambda storage: _take(storage, wanted, act)))
+        code = max(code, run_with_storage(lambda storage: _process(storage, wanted, act)))
     raise typer.Exit(code)
 
 
-async def _take(
+async def _process(
     storage: Account, wanted: set[str], act: Callable[[Account, Entry], Awaitable[str]]
 ) -> Exit:
-    """Deal with each entry as soon as it is ours, long before its minute is over."""
+    """Process each entry as soon as it is received, long before it is visible again."""
     from shared.records.errors import OwnershipLost
 
     code = Exit.DONE
@@ -161,7 +234,7 @@ async def _take(
                 say(f"{entry.batch_id}: {error}")
                 code = Exit.FAILED
     if wanted:
-        say(f"{_counted(len(wanted))} in the hands of another command; try again in a minute")
+        say(f"{_counted(len(wanted))} being read by another command; try again in a minute")
         code = Exit.FAILED
     return code
 

@@ -1,7 +1,7 @@
-"""The entries of the poison queue: reads all of them, gives back what nobody took.
+"""The entries of the poison queue: read all of them, release those that nobody deleted.
 
-Entries are read by receiving them (a peek shows 32 at most): they are hidden from others for a
-minute and given back at once, so that whatever interrupts a command, each is still in the queue.
+A peek shows 32 messages at most, so entries are received: others cannot see them for a minute, and
+they are released at the end. An interrupted command loses none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.batches.ports import Account, Message, Queue
 
 HIDDEN = 60
-"""Seconds that entries are hidden from others while a command looks at them."""
+"""Seconds for which entries are hidden from others while a command reads them."""
 PAGE = 32
 """Most messages of one call."""
 
@@ -52,12 +52,12 @@ class Entry:
         return (datetime.now(UTC) - self.message.inserted).total_seconds() / 3600
 
     def shown(self) -> dict[str, Any]:
-        """What may be printed: never the body."""
+        """The facts that may be printed: never the body."""
         return {key: self.facts.get(key) for key in ("batch_id", "reason", "time", "deliveries")}
 
 
 def _entry(message: Message) -> Entry:
-    """What the worker wrote; anything else stands for itself, as somebody put it there."""
+    """An entry as the worker wrote it, or a message that somebody else put into the queue."""
     try:
         facts = json.loads(message.body)
     except ValueError:
@@ -77,7 +77,7 @@ def _entry(message: Message) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries a command is about."""
+    """The entries that a command works on."""
 
     ids: Collection[str] = ()
     reason: str | None = None
@@ -85,7 +85,7 @@ class Selection:
     limit: int | None = None
 
     def of(self, found: Iterable[Entry]) -> list[Entry]:
-        """The oldest first."""
+        """The selected entries, oldest first."""
         return [
             entry
             for entry in sorted(found, key=lambda entry: entry.message.inserted)
@@ -96,15 +96,15 @@ class Selection:
 
 
 async def walk(queue: Queue) -> AsyncGenerator[Entry, None]:
-    """Each entry once. Those that the caller did not delete are given back at the end."""
+    """Yield each entry once; release at the end those that the caller did not delete."""
     import asyncio
 
     from shared.records.errors import OwnershipLost
 
     taken: dict[str, Message] = {}
 
-    async def give_back(message: Message) -> None:
-        with suppress(OwnershipLost):  # deleted, or another command has it by now
+    async def release(message: Message) -> None:
+        with suppress(OwnershipLost):  # deleted, or received by another command
             await queue.renew(message, 0)
 
     try:
@@ -113,25 +113,25 @@ async def walk(queue: Queue) -> AsyncGenerator[Entry, None]:
             taken |= {message.id: message for message in page}
             for message in new:
                 yield _entry(message)
-            if not new:  # the first ones are to be seen again: the walk took a minute
+            if not new:  # the first ones are visible again: the walk took more than a minute
                 break
     finally:
         messages = list(taken.values())
         for start in range(0, len(messages), PAGE):
-            await asyncio.gather(*map(give_back, messages[start : start + PAGE]))
+            await asyncio.gather(*map(release, messages[start : start + PAGE]))
 
 
 async def read_all(queue: Queue) -> list[Entry]:
-    """All entries that no other command is looking at."""
+    """All entries that no other command is reading."""
     async with aclosing(walk(queue)) as entries:
         found = [entry async for entry in entries]
     if (hidden := await queue.length() - len(found)) > 0:
-        say(f"{hidden} more are in the hands of another command; they are back within a minute")
+        say(f"{hidden} more are being read by another command; they return within a minute")
     return found
 
 
 async def message_of(storage: Account, entry: Entry) -> str:
-    """The failed message itself: in its entry, or in the blob that the entry names."""
+    """The failed message: part of its entry, or in a blob that the entry names."""
     if "body_blob" in entry.facts:
         return (await storage.blobs().read(SCORES, str(entry.facts["body_blob"]))).decode()
     return str(entry.facts.get("body", ""))

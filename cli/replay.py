@@ -1,7 +1,7 @@
-"""Replays: an entry of the poison queue as a new batch that names the old one.
+"""Replay an entry of the poison queue as a new batch that names the old one.
 
-The entry goes only after the queue has the new message. A replay that is repeated, whatever cut the
-first one off, is the same batch.
+The entry is deleted only after the queue has the new message. A replay that was interrupted and is
+repeated is the same batch.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from shared.batches.ports import Account
 
 LONGEST_ID = 55
-"""Characters of a batch id that leave room for `.r2`; a longer one is cut and hashed."""
+"""Longest batch id that leaves room for `.r2` to `.r9999`; a longer one is cut and hashed."""
 
 
 class NotReplayable(Exception):
-    """An entry whose message no worker could read."""
+    """The entry's message cannot be read, so no worker could score it."""
 
 
 async def replay_one(storage: Account, entry: Entry) -> str:
-    """Send an entry's message as a new batch, remove the entry; say so. Raises `NotReplayable`."""
+    """Send the message as a new batch, delete the entry, and report. Raises `NotReplayable`."""
     from shared.batches.message import Envelope, EnvelopeOptions
     from shared.settings import StorageSettings, load_settings
 
@@ -42,16 +42,16 @@ async def replay_one(storage: Account, entry: Entry) -> str:
             traceparent=batch.traceparent,
         )
         await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
-    # Only now: a crash before this line leaves the entry, whose replay is the same batch again.
+    # Send first: a crash between the two leaves the entry, and its replay is the same batch.
     await poison_queue(storage).delete(entry.message)
     return f"sent again {'before ' if sent_before else ''}as {new_id}"
 
 
 async def next_id(storage: Account, batch_id: str) -> tuple[str, bool]:
-    """`{id}.r2`, of which the next is `.r3`, and whether it is a replay of this batch already.
+    """The id of the next replay (`.r2`, `.r3` …), and whether this batch was sent as it already.
 
-    A worker may send an entry twice, and a command may die between sending and removing: the
-    second replay of one batch is the first one.
+    A worker may write an entry twice, and a command may be killed after sending: a second replay of
+    a batch is the first one.
     """
     base, number = _base(batch_id)
     while True:
@@ -63,7 +63,7 @@ async def next_id(storage: Account, batch_id: str) -> tuple[str, bool]:
 
 
 def _base(batch_id: str) -> tuple[str, int]:
-    """An id without its `.r2`, and that number; one of its own where none can be behind it."""
+    """An id without its `.r2`, and the number; an id too long for a suffix is cut and hashed."""
     named = re.fullmatch(r"(.+)\.r([1-9][0-9]{0,3})", batch_id)
     base, number = (named[1], int(named[2])) if named else (batch_id, 1)
     if "~" in base or len(base) > LONGEST_ID:
@@ -73,17 +73,17 @@ def _base(batch_id: str) -> tuple[str, int]:
 
 
 async def _input(storage: Account, batch: Batch, new_id: str) -> EnvelopeInput:
-    """The blob that the new batch reads; records that came inside the message are put into one."""
+    """The blob that the new batch reads. Records inside a message are uploaded to one."""
     from shared.batches.message import BlobInput, EnvelopeInput
     from shared.records.errors import AlreadyExists
     from shared.records.strict_json import DuplicateKeys
 
     source = batch.input
     if isinstance(source, BlobInput):
-        # No etag: what stands there now is meant, it may have been mended.
+        # No etag: the replay reads the current version, which may have been fixed.
         return EnvelopeInput(container=source.container, blob=source.blob, format=source.format)
     if any(isinstance(item, DuplicateKeys) for item in source.items or ()):
-        raise NotReplayable("cannot be replayed: a key stands twice in a record")
+        raise NotReplayable("cannot be replayed: a record has a duplicate key")
     content = b"[%s]" % source.content if source.content.startswith(b"{") else source.content
     name = f"{new_id}/input.{source.format}"
     with suppress(AlreadyExists):  # an earlier replay of this entry was interrupted
@@ -100,5 +100,5 @@ async def _read_batch(storage: Account, entry: Entry) -> Batch:
     except UnreadableMessage as error:
         raise NotReplayable(f"cannot be replayed: {error.reason}") from error
     if not isinstance(batch, Batch):
-        raise NotReplayable("cannot be replayed: an event that is none of ours")
+        raise NotReplayable("cannot be replayed: the message is an event that we ignore")
     return batch

@@ -23,7 +23,13 @@ def status(
     limit: Annotated[int, typer.Option(min=1, help="How many of the latest batches.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show what became of a batch, or of the latest ones."""
+    """Show the outcome of a batch, or of the latest ones.
+
+    \b
+    Examples:
+      heart-scorer status
+      heart-scorer status ward-7 --json
+    """
     from cli.storage import run_with_storage
 
     async def work(storage: Storage) -> int:

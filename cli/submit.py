@@ -45,7 +45,13 @@ def submit(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 3600,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Send files of patient records to the worker."""
+    """Send files of patient records to the worker.
+
+    \b
+    Examples:
+      heart-scorer submit patients.csv --wait --output scores.csv
+      heart-scorer submit ward --strict
+    """
     from cli.storage import run_with_storage
 
     chosen = expand(files)

@@ -26,7 +26,14 @@ def train(
         Path | None, typer.Option(help="Another sample of the same fields, as CSV.")
     ] = None,
 ) -> None:
-    """Train the model, check it and write the artifact."""
+    """Train the model, check it and write the artifact.
+
+    \b
+    Examples:
+      heart-scorer train
+      heart-scorer train --repeats 10 --output new
+      heart-scorer train --model my_model.py --output my-artifact
+    """
     command = [*PYTHON, "training", "--repeats", str(repeats), "--output", str(output)]
     for option, value in (("--data", data), ("--model", model), ("--card", card)):
         if value is not None:

@@ -1,23 +1,46 @@
-"""`heart-scorer up`: Azurite, api and worker on this machine until Ctrl-C."""
+"""`heart-scorer up`: Azurite, API and worker on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
 import sys
 import tempfile
 import threading
+import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from cli.home import IS_CLONE, LOCAL, ROOT, forget, only_one, remember
-from cli.output import Exit, say
+from cli.output import Exit, on_terminal, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cli.local import Child, Ports, Running
+    from cli.logs import LogFiles
+
+PORTS = LOCAL / "ports.json"
+"""Ports of the last run: addresses that people noted stay good."""
+PAUSE = 0.3
+"""Seconds between two looks at the processes."""
 
 
 def up() -> None:
-    """Run Azurite, api and worker here until Ctrl-C. Docker is not needed."""
+    """Run Azurite, API and worker on this machine until Ctrl-C.
+
+    Docker is not needed. On a terminal it shows the logs; with SCORER_LOG_FORMAT=json as written.
+
+    \b
+    Examples:
+      heart-scorer up
+      SCORER_SLOTS=8 heart-scorer up
+    """
     from cli.local import LocalError
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -35,35 +58,77 @@ def up() -> None:
 
 
 def run(started: threading.Event, *, first: bool) -> None:
-    """Start everything, say where it is, wait for ever. Only the first one keeps its data."""
-    from cli.local import API_PORT, everything
+    """Start everything, print the addresses, and watch. Only the first `up` keeps its data."""
+    from cli.local import Ports, everything
+    from cli.logs import NAMES, LogFiles
 
     logs: Path = LOCAL / "logs"
     data: Path | None = LOCAL / "data"
+    preferred = previous_ports() if first else Ports()
     if not first:
-        say("another `heart-scorer up` runs here: this one keeps its data in memory")
+        say("another `heart-scorer up` is running: this one keeps its data in memory")
         logs, data = Path(tempfile.mkdtemp(prefix="heart-scorer-")), None
-    with everything(logs, data, usual_ports=first) as running:
-        if first and running.api_port != API_PORT:
-            say(f"port {API_PORT} is taken: the api is on {running.api_port}")
-        say(f"api      {running.api_url}  (docs: {running.api_url}/docs)")
-        say(f"worker   {running.worker_url}/readyz")
-        say(f"logs     {logs}")
-        say(f'export AZURE_STORAGE_CONNECTION_STRING="{running.connection_string}"')
-        say(f"try      {_as_called()} submit {_sample()} --wait")
-        say("Ctrl-C ends all of it.")
+    raw = os.environ.get("SCORER_LOG_FORMAT") == "json"
+    log_files = LogFiles({name: logs / f"{name}.log" for name in NAMES}, lines=0, raw=raw)
+    log_files.new_lines()  # skips those of earlier runs
+    with everything(logs, data, preferred) as running:
+        announce(running, preferred, logs)
         if first:
             remember(running.connection_string)
+            PORTS.write_text(json.dumps(asdict(running.ports)))
         started.set()
         try:
-            threading.Event().wait()
+            watch(running.children, log_files)
         finally:
             if first:
                 forget()
 
 
+def previous_ports() -> Ports:
+    """Ports of the last run, else the usual ones."""
+    from cli.local import USUAL_PORTS, Ports
+
+    try:
+        return Ports(**json.loads(PORTS.read_text()))
+    except (OSError, ValueError, TypeError):
+        return USUAL_PORTS
+
+
+def announce(running: Running, preferred: Ports, logs: Path) -> None:
+    """Print where everything is."""
+    actual = asdict(running.ports)
+    for name, port in asdict(preferred).items():
+        if port not in (0, actual[name]):
+            say(f"port {port} is taken: {name.replace('_', ' ')} on {actual[name]}")
+    ports = running.ports
+    say(f"API      {running.api_url}  (docs: {running.api_url}/docs)")
+    say(f"         http://127.0.0.1:{ports.api_metrics}/metrics")
+    say(f"worker   {running.worker_url}/readyz, {running.worker_url}/metrics")
+    say(f"Azurite  blobs {ports.blobs}, queues {ports.queues}, tables {ports.tables}")
+    say(f"logs     {logs}")
+    say(f'export AZURE_STORAGE_CONNECTION_STRING="{running.connection_string}"')
+    say(f"try      {_as_called()} submit {_sample()} --wait")
+    say("Ctrl-C stops everything.")
+
+
+def watch(children: Sequence[Child], logs: LogFiles) -> None:
+    """Show logs on a terminal. Raises `LocalError` when a process ends by itself."""
+    from cli.local import LocalError, how_it_ended, tail
+
+    while True:
+        for line in logs.new_lines() if on_terminal() else ():
+            say(line)
+        for child in children:
+            if (code := child.process.poll()) is not None:
+                raise LocalError(
+                    f"{child.name} {how_it_ended(code)}; the end of its log:\n{tail(child.log)}\n"
+                    "Everything else is stopped. Start again: heart-scorer up"
+                )
+        time.sleep(PAUSE)
+
+
 def _as_called() -> str:
-    """The command as it was called: it may not be on the PATH."""
+    """The command as the user called it: it may not be on the PATH."""
     called = sys.argv[0]
     return shlex.quote(called) if called.endswith("heart-scorer") else "heart-scorer"
 

@@ -46,8 +46,8 @@ def connection_string(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     try:
         with one_process_at_a_time():
             install_azurite()
-        with azurite(None, logs) as text:
-            yield text
+        with azurite(None, logs) as started:
+            yield started.connection_string
     except LocalError as error:
         if os.environ.get("CI"):
             pytest.fail(f"Azurite could not be started: {error}")

@@ -50,7 +50,7 @@ def main() -> int:
     keep_memory_flat()
     try:
         settings = load_settings(WorkerSettings)
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, log_format=settings.log_format)
         artifact = load_artifact(settings.model_dir, settings.model_sha256)
         # All that was loaded stays: the collector need not go through it again and again.
         gc.freeze()

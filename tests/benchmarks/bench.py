@@ -90,7 +90,7 @@ class Bench:
         """The same over an empty Azurite, each request to it so many seconds longer."""
         with ExitStack() as stack:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder)))
-            connection_string = stack.enter_context(azurite(data, self.folder))
+            connection_string = stack.enter_context(azurite(data, self.folder)).connection_string
             if distance:
                 connection_string = stack.enter_context(far_away(connection_string, distance))
             yield Bench(self.folder, self.rounds, connection_string)

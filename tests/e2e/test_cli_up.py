@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
 import signal
 import socket
@@ -10,11 +13,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from cli.home import LOCAL, ROOT
+from cli.local import Ports
 from tests.e2e.command import COMMAND, environment
 
 PARTS = ("cli", "shared", "api", "worker", "training", "artifact", "samples")
@@ -80,9 +85,26 @@ def _lives(pid: int) -> bool:
     return False
 
 
+def addresses(said: str) -> list[str]:
+    return re.findall(r"127\.0\.0\.1:\d+", said)
+
+
+def child_called(name: str, pid: int) -> int:
+    [child] = [
+        child
+        for child in children_of(pid)
+        if Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[3:4] == [name.encode()]
+    ]
+    return child
+
+
 def status(clone: Path) -> subprocess.CompletedProcess[str]:
+    return call(clone, "status")
+
+
+def call(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, "status"],
+        [*COMMAND, *words],
         cwd=clone,
         env=environment(None, PYTHONPATH=str(clone)),
         capture_output=True,
@@ -96,7 +118,7 @@ def status(clone: Path) -> subprocess.CompletedProcess[str]:
 def test_killed_it_leaves_no_process_and_no_stale_address(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with up(clone, log) as command:
-        wait_for(log, "Ctrl-C ends")
+        wait_for(log, "Ctrl-C stops")
         children = children_of(command.pid)
         found = status(clone)
         command.send_signal(signal.SIGKILL)
@@ -109,14 +131,15 @@ def test_killed_it_leaves_no_process_and_no_stale_address(clone: Path, tmp_path:
     assert "heart-scorer up" in status(clone).stderr
 
 
+@pytest.mark.slow
 def test_a_second_one_leaves_the_first_its_data_and_its_address(
     clone: Path, tmp_path: Path
 ) -> None:
     logs = tmp_path / "first.log", tmp_path / "second.log"
     with up(clone, logs[0]) as first:
-        address = wait_for(logs[0], "Ctrl-C ends")
+        address = wait_for(logs[0], "Ctrl-C stops")
         with up(clone, logs[1]) as second:
-            said = wait_for(logs[1], "Ctrl-C ends")
+            said = wait_for(logs[1], "Ctrl-C stops")
             second.send_signal(signal.SIGINT)
             ended = second.wait(240)
         after = status(clone)
@@ -128,6 +151,64 @@ def test_a_second_one_leaves_the_first_its_data_and_its_address(
     assert "keeps its data in memory" not in address
     assert ended == 0
     assert after.returncode == 0, after.stderr
+
+
+def test_a_process_that_ends_is_named_and_ends_the_others(clone: Path, tmp_path: Path) -> None:
+    log = tmp_path / "up.log"
+    with up(clone, log) as command:
+        wait_for(log, "Ctrl-C stops")
+        worker = child_called("worker", command.pid)
+        others = [pid for pid in children_of(command.pid) if pid != worker]
+        os.kill(worker, signal.SIGKILL)
+
+        assert command.wait(60) == 1
+        assert are_gone(others)
+
+    assert "worker was ended by SIGKILL" in log.read_text()
+    assert "heart-scorer up" in log.read_text()
+
+
+@pytest.mark.slow
+def test_it_keeps_its_ports_and_its_logs_can_be_read(clone: Path, tmp_path: Path) -> None:
+    said = []
+    for log in (tmp_path / "first.log", tmp_path / "second.log"):
+        with up(clone, log) as command:
+            said.append(wait_for(log, "Ctrl-C stops"))
+            command.send_signal(signal.SIGINT)
+            command.wait(60)
+
+    shown = call(clone, "logs", "worker")
+
+    assert addresses(said[0]) == addresses(said[1])
+    assert re.search(
+        r"^worker  \| \d\d:\d\d:\d\d INFO    worker_started ", shown.stdout, re.MULTILINE
+    )
+    assert call(clone, "logs", "nobody").returncode == 2
+
+
+@pytest.mark.slow
+def test_a_terminal_sees_readable_log_lines(clone: Path) -> None:
+    ours, theirs = os.openpty()
+    command = subprocess.Popen(
+        [*COMMAND, "up"],
+        cwd=clone,
+        env=environment(None, PYTHONPATH=str(clone), TERM="xterm"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    received = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # closed at its end
+        while chunk := terminal.read(65536):
+            received += chunk
+            if b"worker_started" in received:
+                command.send_signal(signal.SIGINT)
+    command.wait(60)
+
+    [line] = [line for line in received.decode().splitlines() if "worker_started" in line]
+    assert line.startswith("worker  | ")
+    assert "{" not in line
 
 
 def test_interrupted_while_it_starts_it_ends_what_it_began(clone: Path, tmp_path: Path) -> None:
@@ -147,12 +228,12 @@ def test_interrupted_while_it_starts_it_ends_what_it_began(clone: Path, tmp_path
 def test_a_taken_port_is_said_and_another_one_used(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with socket.socket() as taker:
-        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):  # somebody else has it: as good
-            taker.bind(("127.0.0.1", 8000))
-            taker.listen()
+        taker.bind(("127.0.0.1", 0))
+        taker.listen()
+        taken = taker.getsockname()[1]
+        (clone / ".local/ports.json").write_text(json.dumps(asdict(Ports(api=taken))))
         with up(clone, log):
-            said = wait_for(log, "Ctrl-C ends")
+            said = wait_for(log, "Ctrl-C stops")
 
-    assert "port 8000 is taken: the api is on " in said
-    assert "http://127.0.0.1:8000" not in said
+    assert f"port {taken} is taken: api on " in said
+    assert f"http://127.0.0.1:{taken}" not in said

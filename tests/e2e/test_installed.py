@@ -90,7 +90,7 @@ def up(installed: Installed) -> Iterator[None]:
         )
     try:
         ends = time.monotonic() + 180
-        while "Ctrl-C" not in log.read_text():
+        while "Ctrl-C stops" not in log.read_text():
             assert command.poll() is None, log.read_text()
             assert time.monotonic() < ends, log.read_text()
             time.sleep(0.1)

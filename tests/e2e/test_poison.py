@@ -99,6 +99,7 @@ async def test_the_message_is_shown_only_if_asked_for(poison: Poison) -> None:
 
     assert SECRET not in shown.stdout + shown.stderr
     assert "deliveries  5" in shown.stdout
+    assert "input       inside the message (26 bytes)" in shown.stdout
     assert SECRET in body.stdout
     assert SECRET in document[0]["body"]
     assert await poison.left() == {"one"}
@@ -107,9 +108,10 @@ async def test_the_message_is_shown_only_if_asked_for(poison: Poison) -> None:
 async def test_a_dry_run_changes_nothing(poison: Poison) -> None:
     await poison.add("one", "two")
 
-    done = await poison.call("replay", "--dry-run")
+    done = await poison.call("replay", "--all", "--dry-run")
 
-    assert done.stdout == "one: would replay\ntwo: would replay\n"
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["one", "two"]
+    assert done.stderr == "would replay 2 entries\n"
     assert await poison.left() == {"one", "two"}
     assert await poison.sent() == []
 
@@ -118,10 +120,24 @@ async def test_a_dry_run_changes_nothing(poison: Poison) -> None:
 async def test_nothing_is_done_where_nobody_can_be_asked(verb: str, poison: Poison) -> None:
     await poison.add("one")
 
-    done = await poison.call(verb)
+    done = await poison.call(verb, "--all")
 
     assert done.returncode == 2
+    assert "one  gave up" in done.stderr
     assert "Say --yes" in done.stderr
+    assert await poison.left() == {"one"}
+
+
+@pytest.mark.parametrize("verb", ["replay", "drop"])
+@pytest.mark.parametrize("words", [(), ("one", "--all"), ("--reason", "gave up")])
+async def test_all_entries_are_touched_only_if_that_is_said(
+    verb: str, words: tuple[str, ...], poison: Poison
+) -> None:
+    await poison.add("one")
+
+    done = await poison.call(verb, *words, "--yes")
+
+    assert (done.returncode, done.stderr) == (2, f"name the batches to {verb}, or say --all\n")
     assert await poison.left() == {"one"}
 
 
@@ -136,7 +152,7 @@ async def test_on_a_terminal_somebody_is_asked_and_nothing_is_held_meanwhile(
     found, text = await asyncio.to_thread(
         on_terminal,
         poison.connection_string,
-        *("poison", "drop"),
+        *("poison", "drop", "--all"),
         answer=answer,
         SCORER_QUEUE=poison.name,
     )
@@ -150,7 +166,7 @@ async def test_a_replay_takes_only_what_was_asked_for(poison: Poison) -> None:
     await poison.add("one", "two")
     await poison.add("three", reason="input missing")
 
-    done = await poison.call("replay", "--reason", "gave up", "--limit", "1", "--yes")
+    done = await poison.call("replay", "--all", "--reason", "gave up", "--limit", "1", "--yes")
 
     assert done.stdout == "one: sent again as one.r2\n"
     assert await poison.sent() == ["one.r2"]
@@ -169,7 +185,7 @@ async def test_a_batch_without_an_entry_is_named_and_exits_1(poison: Poison) -> 
 
 
 async def test_an_empty_poison_queue_is_no_fault(poison: Poison) -> None:
-    done = await poison.call("replay", "--yes")
+    done = await poison.call("replay", "--all", "--yes")
 
     assert (done.returncode, done.stderr) == (0, "nothing to replay\n")
 
@@ -178,7 +194,7 @@ async def test_a_message_that_cannot_be_replayed_stays_and_exits_1(poison: Poiso
     await poison.add("one")
     await poison.poison.send(json.dumps({"batch_id": "bad", "reason": "no batch", "body": "hello"}))
 
-    done = await poison.call("replay", "--yes")
+    done = await poison.call("replay", "--all", "--yes")
 
     assert done.returncode == 1
     assert done.stdout == "one: sent again as one.r2\n"
@@ -195,7 +211,7 @@ StorageQueue.delete = die
 import cli.poison_queue
 cli.poison_queue.HIDDEN = 1
 from cli.__main__ import main
-sys.argv = ["heart-scorer", "poison", "replay", "--yes"]
+sys.argv = ["heart-scorer", "poison", "replay", "--all", "--yes"]
 main()
 """
 
@@ -208,7 +224,7 @@ async def test_killed_between_send_and_delete_a_replay_repeated_is_the_same_batc
     killed = await start(poison, sys.executable, "-c", KILLED_BEFORE_DELETE)
     await killed.wait()
     await asyncio.sleep(1.5)  # what it took is visible again
-    again = await poison.call("replay", "--yes")
+    again = await poison.call("replay", "--all", "--yes")
 
     assert killed.returncode == -signal.SIGKILL
     assert again.returncode == 0, again.stderr
@@ -221,7 +237,7 @@ async def test_killed_between_send_and_delete_a_replay_repeated_is_the_same_batc
 async def test_interrupted_in_the_middle_the_rest_stays_and_can_be_seen(poison: Poison) -> None:
     await poison.add(*(f"batch-{number}" for number in range(30)))
 
-    command = await start(poison, *COMMAND, "poison", "replay", "--yes")
+    command = await start(poison, *COMMAND, "poison", "replay", "--all", "--yes")
     assert command.stdout is not None
     first = await command.stdout.readline()
     command.send_signal(signal.SIGINT)
@@ -230,7 +246,7 @@ async def test_interrupted_in_the_middle_the_rest_stays_and_can_be_seen(poison: 
     replayed = {line.split(":")[0] for line in (first + rest).decode().splitlines()}
     left = await poison.left()
     assert command.returncode == 130
-    assert said == b"interrupted\n"
+    assert said.endswith(b"interrupted\n")
     assert left
     assert left | replayed == {f"batch-{number}" for number in range(30)}
 
@@ -253,10 +269,12 @@ async def test_a_failed_batch_is_replayed_to_its_end(
 
     sent = await call_here(running, "submit", str(file), "--batch-id", batch_id, "--wait")
     listed = await call_here(running, "poison", "list", "--reason", "`age`")
+    shown = await call_here(running, "poison", "show", batch_id)
     done = await call_here(running, "poison", "replay", batch_id, "--yes")
     summary = await outcome(storage, f"{batch_id}.r2")
 
     assert sent.returncode == 1
     assert batch_id in listed.stdout
+    assert f"uploads/{batch_id}/input.csv (18 bytes)" in shown.stdout
     assert done.stdout == f"{batch_id}: sent again as {batch_id}.r2\n"
     assert (summary["status"], summary["replay_of"]) == ("failed", batch_id)

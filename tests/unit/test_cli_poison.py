@@ -233,8 +233,8 @@ async def test_batches_that_share_most_of_their_name_get_different_ones(world: W
         ("hello", "neither JSON nor CSV"),
         ("{", "not JSON"),
         ('{"schema":"heart-scorer/1","input":{"container":"x","blob":"a.csv"}}', "input container"),
-        ('{"eventType":"Microsoft.Storage.BlobDeleted"}', "an event that is none of ours"),
-        ('{"schema":"heart-scorer/1","records":[{"age":54,"age":45,"sex":1}]}', "twice"),
+        ('{"eventType":"Microsoft.Storage.BlobDeleted"}', "an event that we ignore"),
+        ('{"schema":"heart-scorer/1","records":[{"age":54,"age":45,"sex":1}]}', "duplicate key"),
     ],
 )
 def test_what_no_worker_could_read_is_said_and_stays(body: str, why: str, world: World) -> None:
@@ -332,7 +332,7 @@ async def test_entries_that_another_command_holds_are_counted(
     await queue.receive(2, HIDDEN)
 
     assert len(await read_all(queue)) == 1
-    assert "2 more are in the hands of another command" in capsys.readouterr().err
+    assert "2 more are being read by another command" in capsys.readouterr().err
 
 
 def entries(*facts: tuple[str, str, float]) -> list[Entry]:

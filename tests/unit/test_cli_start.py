@@ -1,4 +1,4 @@
-"""The command line as it greets a newcomer: quick, complete, and the same however it is called."""
+"""The first impression of the command line: quick help, complete, with examples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -18,8 +19,9 @@ from cli.home import ROOT
 from cli.output import Exit
 
 SLOW = {"asyncio", "azure", "numpy", "onnxruntime", "polars", "pydantic", "rich", "sklearn"}
-VERBS = ["up", "train", "check", "submit", "status", "verify", "compare", "doctor", "poison"]
-POISON_VERBS = ["list", "show", "replay", "drop"]
+COMMANDS = ["up", "logs", "train", "check", "submit", "status", "verify", "compare", "doctor"]
+COMMANDS += ["version", "help", "poison"]
+POISON_COMMANDS = ["list", "show", "replay", "drop"]
 
 
 def call(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -48,19 +50,37 @@ print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
     assert set(json.loads(done.stdout)) & SLOW == set()
 
 
-def test_help_names_each_verb_with_a_whole_sentence() -> None:
+def test_help_names_each_command_with_a_whole_sentence() -> None:
     lines = call("--help").stdout.partition("Commands:\n")[2].splitlines()
 
-    assert [line.split()[0] for line in lines] == VERBS
+    assert [line.split()[0] for line in lines] == COMMANDS
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
-@pytest.mark.parametrize("words", [*VERBS, *(f"poison {verb}" for verb in POISON_VERBS)])
-def test_each_verb_says_how_it_is_used(words: str) -> None:
+@pytest.mark.parametrize("words", [*COMMANDS, *(f"poison {name}" for name in POISON_COMMANDS)])
+def test_each_command_says_how_it_is_used_with_examples_that_parse(words: str) -> None:
     done = CliRunner().invoke(app, [*words.split(), "--help"])
 
     assert done.exit_code == 0
     assert done.stdout.lstrip().startswith(f"Usage: heart-scorer {words} ")
+    assert CliRunner().invoke(app, ["help", *words.split()]).stdout == done.stdout
+    examples = re.findall(rf"^    .*heart-scorer {words}(.*)$", done.stdout, re.MULTILINE)
+    assert examples
+    command = command_called(words)
+    for example in examples:
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in example.split() if word.startswith("-")} <= options, example
+
+
+def command_called(words: str) -> Any:
+    command: Any = get_command(app)
+    for word in words.split():
+        command = command.commands[word]
+    return command
+
+
+def test_help_about_a_command_that_does_not_exist_is_a_usage_error() -> None:
+    assert CliRunner().invoke(app, ["help", "poisson"]).exit_code == Exit.USAGE
 
 
 @pytest.mark.parametrize(
@@ -74,7 +94,7 @@ def test_each_verb_says_how_it_is_used(words: str) -> None:
         ),
     ],
 )
-def test_a_shell_completes_a_verb(shell: str, env: dict[str, str]) -> None:
+def test_a_shell_completes_a_command(shell: str, env: dict[str, str]) -> None:
     done = call(**{"_HEART_SCORER_COMPLETE": f"complete_{shell}"} | env)
 
     assert "poison" in done.stdout
@@ -91,6 +111,7 @@ def test_a_wrong_option_is_a_usage_error() -> None:
 def test_versions_of_product_and_model_are_printed(artifact_dir: Path) -> None:
     done = call("--version")
 
+    assert call("version").stdout == done.stdout
     assert re.fullmatch(
         r"heart-scorer \d+\.\d+\.\d+\nmodel heart-cleveland \S+ [0-9a-f]{64}\n", done.stdout
     )
@@ -98,13 +119,13 @@ def test_versions_of_product_and_model_are_printed(artifact_dir: Path) -> None:
 
 def test_every_option_says_what_it_is_for() -> None:
     group = get_command(app)
-    verbs = [*group.commands.values(), *group.commands["poison"].commands.values()]  # type: ignore[attr-defined]
+    commands = [*group.commands.values(), *group.commands["poison"].commands.values()]  # type: ignore[attr-defined]
 
-    assert len(verbs) == len(VERBS) + len(POISON_VERBS)
+    assert len(commands) == len(COMMANDS) + len(POISON_COMMANDS)
     silent = [
-        f"{verb.name} {parameter.name}"
-        for verb in verbs
-        for parameter in verb.params
+        f"{command.name} {parameter.name}"
+        for command in commands
+        for parameter in command.params
         if not getattr(parameter, "help", "")
     ]
 

@@ -113,7 +113,7 @@ def test_every_error_text_of_the_troubleshooting_page_exists() -> None:
     assert [text for text in texts if text not in code and text not in OUTSIDE] == []
 
 
-def test_the_page_of_the_command_line_names_every_verb_and_exit_code() -> None:
+def test_the_page_of_the_command_line_names_every_command_and_exit_code() -> None:
     page = (DOCS / "cli.md").read_text()
     group = get_command(app)
     poison = group.commands["poison"]  # type: ignore[attr-defined]  # a click group
