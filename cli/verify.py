@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -20,6 +20,7 @@ from shared.batches.results import read_summary
 
 if TYPE_CHECKING:
     from shared.batches.ports import Account, Blobs
+    from shared.files.formats import Format
     from shared.records.scoring import Scorer
 
 TOLERANCE = 1e-6
@@ -29,6 +30,8 @@ SHOWN = 20
 """Differing rows that are shown."""
 
 Rows = Iterable[tuple[int, float | None]]
+Expected = tuple[int, float | None, float | None]
+"""Row number, probability of the row as served and of the row as given."""
 
 
 def verify(
@@ -53,7 +56,7 @@ def verify(
             else verify_batch(batch_or_file, model_dir)
         )
     print(json.dumps(asdict(found), indent=1) if as_json else found)
-    raise typer.Exit(Exit.FAILED if found.different else Exit.DONE)
+    raise typer.Exit(Exit.FAILED if found.failed else Exit.DONE)
 
 
 def verify_file(file: Path, model_dir: Path) -> Comparison:
@@ -61,13 +64,14 @@ def verify_file(file: Path, model_dir: Path) -> Comparison:
     from shared.records.artifact import load_artifact
     from shared.records.scoring import Scorer
 
-    kind, packed = format_or_exit(file.name)
-    oracle = scikit_learn(model_dir)
+    file_format, packed = format_or_exit(file.name)
+    oracle = read_oracle(model_dir)
     artifact = load_artifact(model_dir)
     serving = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
     return compare_rows(
-        scored_rows(file, kind, serving, packed=packed),
-        scored_rows(file, kind, oracle, packed=packed),
+        scored_rows(file, file_format, serving, packed=packed),
+        oracle.rows(file, file_format, packed=packed),
+        oracle.limit,
     )
 
 
@@ -92,11 +96,12 @@ def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
             return summary
 
         summary = run_with_storage(fetch)
-        oracle = scikit_learn(model_dir, summary["model"]["sha256"])
-        kind, packed = format_or_exit(summary["identity"]["blob"])
+        oracle = read_oracle(model_dir, summary["model"]["sha256"])
+        file_format, packed = format_or_exit(summary["identity"]["blob"])
         return compare_rows(
             committed_rows(result, summary["output"]["blob"]),
-            scored_rows(source, kind, oracle, packed=packed),
+            oracle.rows(source, file_format, packed=packed),
+            oracle.limit,
         )
 
 
@@ -114,8 +119,28 @@ def committed_rows(file: Path, name: str) -> Iterator[tuple[int, float | None]]:
         yield int(line["row"]), probability_of(line)
 
 
-def scikit_learn(model_dir: Path, expected_sha256: str | None = None) -> Scorer:
-    """The estimator behind the artifact, its hash checked. Raises `StartupError`."""
+class Oracle(NamedTuple):
+    """The estimator of an artifact, on rows as served (float32) and as given (float64)."""
+
+    served: Scorer
+    given: Scorer
+    limit: float
+    """Largest difference between the two that the manifest allows."""
+
+    def rows(self, file: Path, file_format: Format, *, packed: bool) -> Iterator[Expected]:
+        """Row number and both probabilities of each row. Raises `BadFile`."""
+        for (row, served), (_, given) in zip(
+            scored_rows(file, file_format, self.served, packed=packed),
+            scored_rows(file, file_format, self.given, packed=packed),
+            strict=True,
+        ):
+            yield row, served, given
+
+
+def read_oracle(model_dir: Path, expected_sha256: str | None = None) -> Oracle:
+    """Load the estimator of an artifact after checking its hash. Raises `StartupError`."""
+    import numpy as np
+
     from shared.records.artifact import SklearnModel, read_manifest
     from shared.records.errors import StartupError
     from shared.records.scoring import Scorer
@@ -132,40 +157,65 @@ def scikit_learn(model_dir: Path, expected_sha256: str | None = None) -> Scorer:
         raise StartupError(f"no model.joblib in {model_dir}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != manifest.files.get("model.joblib"):
         raise StartupError(f"{model_dir / 'model.joblib'} is not the one of its manifest")
-    return Scorer(SklearnModel(content, manifest), manifest.fields, manifest.threshold)
+    model = SklearnModel(content, manifest)
+    served, given = (
+        Scorer(model, manifest.fields, manifest.threshold, dtype)
+        for dtype in (np.float32, np.float64)
+    )
+    return Oracle(served, given, manifest.rounding_limit)
 
 
 @dataclass(slots=True)
 class Comparison:
-    """How two ways of scoring the same rows differ."""
+    """Differences between two ways of scoring the same rows."""
 
     rows: int = 0
     different: int = 0
     largest: float = 0.0
     first: list[tuple[int, float | None, float | None]] = field(default_factory=list)
-    """The first rows that differ: number, found and expected probability."""
+    """The first rows that differ: number, served and expected probability."""
+    rounding_limit: float = 0.0
+    beyond_rounding_limit: int = 0
+    largest_as_given: float = 0.0
+    """Largest difference to the estimator on the values as given, in float64."""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.different or self.beyond_rounding_limit)
 
     def __str__(self) -> str:
         lines = [f"row {row}: {_shown(a)}, by scikit-learn {_shown(b)}" for row, a, b in self.first]
         total = f"{self.rows} rows, {self.different} differ, largest difference {self.largest:.3g}"
-        return "\n".join([*lines, total])
+        given = (
+            f"on the values as given (float64): {self.beyond_rounding_limit} rows differ by more "
+            f"than {self.rounding_limit:g}, largest difference {self.largest_as_given:.3g}"
+        )
+        return "\n".join([*lines, total, given])
 
 
 def _shown(probability: float | None) -> str:
     return "rejected" if probability is None else f"{probability:.8g}"
 
 
-def compare_rows(found: Rows, expected: Rows) -> Comparison:
-    """Compare row by row; a row that only one side has, or only one side scores, differs."""
-    nothing = 0, None
-    comparison = Comparison()
-    for (one_row, one), (other_row, other) in zip_longest(found, expected, fillvalue=nothing):
+def compare_rows(found: Rows, expected: Iterable[Expected], limit: float) -> Comparison:
+    """Compare row by row. A row that only one side has, or only one side scores, differs."""
+    comparison = Comparison(rounding_limit=limit)
+    for left, right in zip_longest(found, expected):
+        row, one = left or (0, None)
+        other_row, other, given = right or (0, None, None)
         comparison.rows += 1
-        same = one_row == other_row and (one is None) == (other is None)
-        difference = abs(one - other) if one is not None and other is not None else 0.0
+        same = row == other_row and (one is None) == (other is None)
+        difference = _difference(one, other)
         comparison.largest = max(comparison.largest, difference)
         if not same or difference > TOLERANCE:
             comparison.different += 1
             if len(comparison.first) < SHOWN:
-                comparison.first.append((max(one_row, other_row), one, other))
+                comparison.first.append((max(row, other_row), one, other))
+        rounding = _difference(one, given)
+        comparison.largest_as_given = max(comparison.largest_as_given, rounding)
+        comparison.beyond_rounding_limit += int(rounding > limit)
     return comparison
+
+
+def _difference(one: float | None, other: float | None) -> float:
+    return abs(one - other) if one is not None and other is not None else 0.0

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from shared.records.errors import StartupError
 
@@ -29,7 +38,11 @@ class StorageSettings(BaseModel):
     connection_string: SecretStr | None = None
     """Connection string of Azurite or of an account with keys. Not for production."""
     storage_account: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$")
-    """Name of the storage account, reached with the managed identity."""
+    """Name of the storage account in Azure's public cloud, reached with the managed identity."""
+    blob_endpoint: str | None = None
+    """URL of the account's blobs, in place of the account's name; for other clouds and domains."""
+    queue_endpoint: str | None = None
+    """URL of the account's queues. Set both endpoints or neither."""
     client_id: str | None = None
     """Client id of the user-assigned identity, where several are attached."""
     queue: str = Field(default="patient-batches", pattern=r"^[a-z0-9](-?[a-z0-9]){2,55}$")
@@ -51,9 +64,31 @@ class StorageSettings(BaseModel):
     def poison_queue(self) -> str:
         return f"{self.queue}-poison"
 
+    @field_validator("blob_endpoint", "queue_endpoint")
+    @classmethod
+    def _endpoint_carries_no_secret(cls, url: str | None) -> str | None:
+        return None if url is None else _endpoint(url)
+
+    @model_validator(mode="after")
+    def _endpoints_come_in_pairs(self) -> Self:
+        if (self.blob_endpoint is None) != (self.queue_endpoint is None):
+            raise ValueError("set both SCORER_BLOB_ENDPOINT and SCORER_QUEUE_ENDPOINT, or neither")
+        return self
+
+    @property
+    def endpoints(self) -> tuple[str, str] | None:
+        """URLs of blobs and queues that an identity is used with; none without storage."""
+        if self.blob_endpoint is not None and self.queue_endpoint is not None:
+            return self.blob_endpoint, self.queue_endpoint
+        if self.storage_account is None:
+            return None
+        domain = "core.windows.net"
+        account = self.storage_account
+        return f"https://{account}.blob.{domain}", f"https://{account}.queue.{domain}"
+
     @property
     def has_storage(self) -> bool:
-        return self.connection_string is not None or self.storage_account is not None
+        return self.connection_string is not None or self.endpoints is not None
 
 
 class ApiSettings(StorageSettings):
@@ -138,6 +173,25 @@ class WorkerSettings(StorageSettings):
         if self.renew_seconds > self.visibility_seconds / 2:
             raise ValueError("SCORER_RENEW_SECONDS must be at most half SCORER_VISIBILITY_SECONDS")
         return self
+
+
+def _endpoint(url: str) -> str:
+    """Check an endpoint that tokens are sent to. Returns it without a slash at the end."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port  # raises for a port that is not a number
+    except ValueError as error:
+        raise ValueError("not a URL") from error
+    if parts.scheme not in ("https", "http") or not host:
+        raise ValueError("must be a URL such as https://ACCOUNT.blob.core.windows.net")
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise ValueError("must begin with https://: tokens are sent to it")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain a user name or password")
+    if parts.query or parts.fragment or "?" in url:
+        raise ValueError("must not contain a query: a shared access signature is not supported")
+    return url.rstrip("/")
 
 
 S = TypeVar("S", bound=StorageSettings)

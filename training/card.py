@@ -218,11 +218,22 @@ def _origin(manifest: Manifest) -> Table:
         ("SHA-256 of the data", manifest.data_sha256),
         *((name, number) for name, number in sorted(manifest.libraries.items())),
     ]
-    parity = manifest.figures.get("parity")
-    if parity:
-        text = f"{parity['largest_difference']:.1e} over {parity['rows']} rows"
-        rows.append(("largest difference to scikit-learn", text))
+    for line in comparisons(manifest.figures):
+        what, _, which = line.partition(": ")
+        rows.append((what, which))
     return Table(("what", "which"), tuple(rows))
+
+
+def comparisons(figures: dict[str, Any]) -> list[str]:
+    """The comparisons of the served model with the estimator, a line each."""
+    parity, rounding = figures["parity"], figures["rounding"]
+    return [
+        "largest difference to scikit-learn: "
+        f"{parity['largest_difference']:.1e} over {parity['rows']} rows",
+        "largest difference to scikit-learn on the data as they are: "
+        f"{rounding['largest_difference']:.1e}, {rounding['differing']} of {rounding['rows']} rows "
+        "differ by more than rounding",
+    ]
 
 
 def _range(ends: tuple[float, float]) -> str:

@@ -77,7 +77,7 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
     Raises `TrainingError` if it exceeds rounding, or if a row's bits depend on its neighbours.
     """
     found = model.probabilities(rows)
-    difference = np.abs(found.astype(float) - estimator.predict_proba(rows)[:, 1])
+    difference = np.abs(found.astype(float) - estimator.predict_proba(rows.astype(float))[:, 1])
     largest = float(difference.max())
     if not largest <= PARITY_LIMIT:
         wrong = ~(difference <= PARITY_LIMIT)
@@ -89,6 +89,25 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
         )
     _check_alone(model, estimator, rows, found)
     return largest
+
+
+def check_rounding(
+    model: Model, estimator: Any, rows: NDArray[np.float64], limit: float
+) -> dict[str, float]:
+    """Compare the served model, which sees float32, with scikit-learn on the data as they are.
+
+    Returns the figures for the manifest. Raises `TrainingError` above the limit.
+    """
+    served = model.probabilities(rows.astype(np.float32)).astype(float)
+    difference = np.abs(served - estimator.predict_proba(rows)[:, 1])
+    largest, differing = float(difference.max()), int((difference > PARITY_LIMIT).sum())
+    if not largest <= limit:
+        raise TrainingError(
+            f"served as float32, {differing} of {len(rows)} training rows score differently from "
+            f"the estimator on the data as they are, by up to {largest:.2g} (limit {limit:g}): "
+            "round the data to the digits that matter, or set rounding_limit in the recipe"
+        )
+    return {"rows": len(rows), "differing": differing, "largest_difference": largest}
 
 
 def check_explanation(model: OnnxModel, rows: Rows) -> None:

@@ -59,6 +59,9 @@ class Recipe:
     outcome: str = "the outcome"
     """Completes the sentence "31 of them had …" for rows whose outcome is 1."""
     threshold: float = 0.5
+    rounding_limit: float = 1e-4
+    """Values are served as float32. Training fails if that changes a training row's probability by
+    more than this, compared with the estimator on the data as they are."""
     runtime: Literal["onnx", "sklearn"] = "onnx"
     convert: Callable[[Any, FieldTable], bytes] | None = None
     """The fitted estimator as ONNX; without it skl2onnx converts."""

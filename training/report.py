@@ -10,7 +10,7 @@ from html import escape
 
 from shared.records.artifact import Manifest
 from training.blocks import Block, Picture, Section, Table
-from training.card import named_figures, run_tables
+from training.card import comparisons, named_figures, run_tables
 
 
 def markdown(manifest: Manifest, parts: Iterable[Section]) -> str:
@@ -123,8 +123,7 @@ def summary(manifest: Manifest) -> str:
     lines = named_figures(manifest.figures)
     for table in run_tables(manifest):
         lines += ["", *("  " + line for line in _aligned(table))]
-    largest = manifest.figures["parity"]["largest_difference"]
-    lines += ["", f"largest difference to scikit-learn {largest:.1e}"]
+    lines += ["", *comparisons(manifest.figures)]
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ Nothing is written unless every check passes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from training.evaluation import Evaluation, Progress, evaluate, rounded
 from training.export import check_loads_elsewhere, libraries, pickled, sha256, write_artifact
 from training.figures import figures
 from training.graph import stock_graph
-from training.parity import check_explanation, check_parity, parity_rows
+from training.parity import check_explanation, check_parity, check_rounding, parity_rows
 from training.recipe import Dataset, Recipe
 from training.report import markdown, page
 
@@ -75,17 +75,28 @@ def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> 
     progress(f"data: {len(dataset.outcome)} rows, {dataset.outcome.sum()} with the outcome")
     # The matrices are small: more threads only cost time, and they could change the last bit.
     with threadpool_limits(1):
-        evaluation = evaluate(recipe, dataset, repeats, progress)
+        served = as_served(dataset)
+        evaluation = evaluate(recipe, served, repeats, progress)
         progress("fitting")
-        estimator = recipe.estimator().fit(dataset.rows, dataset.outcome)
+        estimator = recipe.estimator().fit(served.rows, served.outcome)
         return artifact_of(recipe, dataset, estimator, evaluation, progress)
 
 
+def as_served(data: Dataset) -> Dataset:
+    """The data with every value rounded to float32, as a server sees them; still float64 arrays."""
+    with np.errstate(over="ignore"):
+        return replace(data, rows=data.rows.astype(np.float32).astype(np.float64))
+
+
 def artifact_of(
-    recipe: Recipe, data: Dataset, estimator: Any, evaluation: Evaluation, progress: Progress
+    recipe: Recipe, original: Dataset, estimator: Any, evaluation: Evaluation, progress: Progress
 ) -> Trained:
-    """The artifact of a fitted estimator, compared with scikit-learn. Raises `TrainingError`."""
+    """The artifact of an estimator that was fitted to `as_served(original)`.
+
+    Compares what is served with scikit-learn. Raises `TrainingError`.
+    """
     progress("exporting and comparing with scikit-learn")
+    data = as_served(original)
     files = _model_files(recipe, estimator)
     manifest = _manifest(recipe, data, files)
     model = _served(manifest, files)
@@ -97,6 +108,7 @@ def artifact_of(
             "rows": len(rows),
             "largest_difference": check_parity(model, estimator, rows),
         },
+        "rounding": check_rounding(model, estimator, original.rows, recipe.rounding_limit),
     }
     if isinstance(model, OnnxModel) and recipe.explain:
         check_explanation(model, rows)
@@ -137,6 +149,7 @@ def _manifest(recipe: Recipe, data: Dataset, files: dict[str, bytes]) -> Manifes
         files=hashes,
         data_sha256=data.sha256,
         threshold=recipe.threshold,
+        rounding_limit=recipe.rounding_limit,
         fields=recipe.table,
         libraries=libraries(),
         golden=tuple(

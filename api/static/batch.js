@@ -9,7 +9,13 @@ import { path } from "./follow.js";
 import { count, duration, percent } from "./words.js";
 
 const PATIENCE = 40; // seconds in the queue after which the page says that no worker came
-const TITLES = { queued: "Queued", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled" };
+const TITLES = {
+  queued: "Queued",
+  running: "Running",
+  succeeded: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
 
 /** Follows a batch. `stop` ends that. */
 export function batchView(model, id) {
@@ -75,14 +81,33 @@ function progress(state, sent, started, cancel) {
   const running = state.status === "running";
   const share = running ? shareOf(state, sent) : 0;
   const step = (name, status) => h("li", { class: status }, name);
-  const fill = { class: `fill${share === undefined ? " waits" : ""}`, height: 10, width: `${(share ?? 1) * 100}%` };
+  const fill = {
+    class: `fill${share === undefined ? " waits" : ""}`,
+    height: 10,
+    width: `${(share ?? 1) * 100}%`,
+  };
   return h(
     "div",
     { class: "stack" },
-    h("ol", { class: "steps" }, step("Received", "done"), step("Queued", running ? "done" : "now"), step("Running", running ? "now" : ""), step("Done", "")),
-    h("div", { class: "bar" }, svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, svg("rect", fill))),
+    h(
+      "ol",
+      { class: "steps" },
+      step("Received", "done"),
+      step("Queued", running ? "done" : "now"),
+      step("Running", running ? "now" : ""),
+      step("Done", ""),
+    ),
+    h(
+      "div",
+      { class: "bar" },
+      svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, svg("rect", fill)),
+    ),
     running ? h("p", {}, rowsSoFar(state, share)) : waiting(state, started),
-    h("div", { class: "buttons" }, h("button", { type: "button", class: "quiet", onclick: cancel }, "Cancel this batch")),
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", class: "quiet", onclick: cancel }, "Cancel this batch"),
+    ),
   );
 }
 

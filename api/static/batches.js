@@ -17,7 +17,12 @@ export function batchesView(model) {
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof Refused)) throw error;
-      element.replaceChildren(alertBox(error.status >= 500 || error.status === 0 ? "attention" : "bad", ...explain(error)));
+      element.replaceChildren(
+        alertBox(
+          error.status >= 500 || error.status === 0 ? "attention" : "bad",
+          ...explain(error),
+        ),
+      );
     }
     timer = setTimeout(update, EVERY * 1000);
   }
@@ -27,7 +32,12 @@ export function batchesView(model) {
       h(
         "div",
         { class: "card stack" },
-        h("div", { class: "title-row" }, h("h2", {}, "Latest batches"), queue && h("p", { class: "hint" }, waiting(queue))),
+        h(
+          "div",
+          { class: "title-row" },
+          h("h2", {}, "Latest batches"),
+          queue && h("p", { class: "hint" }, waiting(queue)),
+        ),
         batches.length ? table(batches) : empty(model),
       ),
     );
@@ -57,13 +67,36 @@ function table(batches) {
   return h(
     "div",
     { class: "scroll tall", tabIndex: 0, role: "region", "aria-label": "Latest batches" },
-    h("table", { class: "data" }, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col", class: name === "Rows" || name === "Rejected" ? "number" : undefined }, name)))), h("tbody", {}, batches.map(row))),
+    h(
+      "table",
+      { class: "data" },
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          columns.map((name) =>
+            h(
+              "th",
+              {
+                scope: "col",
+                class: name === "Rows" || name === "Rejected" ? "number" : undefined,
+              },
+              name,
+            ),
+          ),
+        ),
+      ),
+      h("tbody", {}, batches.map(row)),
+    ),
   );
 }
 
 function row(batch) {
   const rows = batch.rows ?? {};
-  const number = (value) => h("td", { class: "number" }, value === undefined ? "" : value.toLocaleString("en"));
+  const number = (value) =>
+    h("td", { class: "number" }, value === undefined ? "" : value.toLocaleString("en"));
   return h(
     "tr",
     {},
@@ -82,5 +115,10 @@ function time(batch) {
 }
 
 function empty(model) {
-  return h("div", {}, h("p", {}, `No file of ${model.nouns} was sent yet.`), h("div", { class: "buttons" }, h("a", { class: "button", href: "#file" }, "Score a file")));
+  return h(
+    "div",
+    {},
+    h("p", {}, `No file of ${model.nouns} was sent yet.`),
+    h("div", { class: "buttons" }, h("a", { class: "button", href: "#file" }, "Score a file")),
+  );
 }

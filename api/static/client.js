@@ -58,7 +58,11 @@ function lost(error) {
 
 async function refused(answer) {
   const problem = await answer.json().catch(() => ({}));
-  return new Refused(answer.status, problem, Number(answer.headers.get("Retry-After")) || undefined);
+  return new Refused(
+    answer.status,
+    problem,
+    Number(answer.headers.get("Retry-After")) || undefined,
+  );
 }
 
 export async function getJson(path, options) {

@@ -14,11 +14,13 @@ request = urllib.request.Request(
 print(json.load(urllib.request.urlopen(request))["probability"])`;
 
 const CURL = (url, record, key) => `curl -sS ${url} \\
-  -H 'Content-Type: application/json' \\${key ? "\n  -H \"X-API-Key: $KEY\" \\" : ""}
+  -H 'Content-Type: application/json' \\${key ? '\n  -H "X-API-Key: $KEY" \\' : ""}
   -d '${JSON.stringify(record)}'`;
 
 function python(record) {
-  const members = Object.entries(record).map(([name, value]) => `"${name}": ${JSON.stringify(value)}`);
+  const members = Object.entries(record).map(
+    ([name, value]) => `"${name}": ${JSON.stringify(value)}`,
+  );
   return `{${members.join(", ")}}`;
 }
 
@@ -29,14 +31,24 @@ export function codeFor() {
   const copy = h("button", { type: "button", class: "quiet", onclick: copied }, "Copy");
   const languages = { curl: CURL, Python: PYTHON };
   const buttons = Object.keys(languages).map((name) =>
-    h("button", { type: "button", class: "chip", "aria-pressed": String(name === "curl"), onclick: () => choose(name) }, name),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "chip",
+        "aria-pressed": String(name === "curl"),
+        onclick: () => choose(name),
+      },
+      name,
+    ),
   );
   let chosen = "curl";
   let last = [{}, false];
 
   function choose(name) {
     chosen = name;
-    for (const button of buttons) button.setAttribute("aria-pressed", String(button.textContent === name));
+    for (const button of buttons)
+      button.setAttribute("aria-pressed", String(button.textContent === name));
     show(...last);
   }
 

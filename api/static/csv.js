@@ -129,5 +129,7 @@ function sniffSeparator(text) {
 export function serialise(rows, separator = ",") {
   const special = new RegExp(`["\\r\\n${separator === "|" ? "\\|" : separator}]`);
   const quoted = (cell) => (special.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
-  return rows.map((row) => row.map((cell) => quoted(String(cell))).join(separator) + "\r\n").join("");
+  return rows
+    .map((row) => row.map((cell) => quoted(String(cell))).join(separator) + "\r\n")
+    .join("");
 }

@@ -12,7 +12,7 @@ export function svg(tag, properties = {}, ...children) {
 
 function filled(element, properties, children) {
   for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined) continue; // not set
+    if (value === undefined) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (typeof value === "boolean") element[name] = value;
     else element.setAttribute(name, value);

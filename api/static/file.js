@@ -44,13 +44,20 @@ export function fileView(model) {
       const query = new URLSearchParams({ include_input: "true" });
       if (pairs.length) query.set("rename", JSON.stringify(Object.fromEntries(pairs)));
       const key = { "Idempotency-Key": randomName() };
-      const { batch_id: id } = await upload(`batches?${query}`, bytes, { ...headers, ...key }, progress.show, cancel.signal);
+      const { batch_id: id } = await upload(
+        `batches?${query}`,
+        bytes,
+        { ...headers, ...key },
+        progress.show,
+        cancel.signal,
+      );
       remember(id, source);
       reset();
       location.hash = `batch=${encodeURIComponent(id)}`;
     } catch (error) {
       const gone = error.name === "AbortError";
-      const [title, text] = error instanceof Unusable ? [error.title, error.message] : gone ? [] : explain(error);
+      const [title, text] =
+        error instanceof Unusable ? [error.title, error.message] : gone ? [] : explain(error);
       content.replaceChildren(...(gone ? [] : [alertBox("bad", title, text)]), ...before);
     } finally {
       sending = false;
@@ -80,24 +87,54 @@ export function fileView(model) {
 }
 
 function dropZone(model, choose) {
-  const input = h("input", { type: "file", accept: ACCEPTED, class: "unseen", tabIndex: -1, "aria-label": "File", onchange: () => choose(input.files[0]).then(() => (input.value = "")) });
+  const input = h("input", {
+    type: "file",
+    accept: ACCEPTED,
+    class: "unseen",
+    tabIndex: -1,
+    "aria-label": "File",
+    onchange: () => choose(input.files[0]).then(() => (input.value = "")),
+  });
   const paste = pasteBox(choose);
   return h(
     "div",
     { class: "drop" },
     svg(
       "svg",
-      { class: "icon", width: 44, height: 44, viewBox: "0 0 24 24", fill: "none", stroke: "currentColor", "stroke-width": 1.5, "stroke-linecap": "round", "stroke-linejoin": "round", "aria-hidden": "true" },
+      {
+        class: "icon",
+        width: 44,
+        height: 44,
+        viewBox: "0 0 24 24",
+        fill: "none",
+        stroke: "currentColor",
+        "stroke-width": 1.5,
+        "stroke-linecap": "round",
+        "stroke-linejoin": "round",
+        "aria-hidden": "true",
+      },
       svg("path", { d: "M4 15v4a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-4M12 15V4M8 8l4-4 4 4" }),
     ),
     h("h2", {}, `Drop a file of ${model.nouns} here`),
-    h("p", { class: "hint" }, "CSV with a header line, a JSON array, or JSON lines; also packed with gzip."),
+    h(
+      "p",
+      { class: "hint" },
+      "CSV with a header line, a JSON array, or JSON lines; also packed with gzip.",
+    ),
     h(
       "div",
       { class: "buttons" },
       h("button", { type: "button", onclick: () => input.click() }, "Choose a file"),
-      h("button", { type: "button", class: "quiet", onclick: () => paste.open() }, "Paste from a spreadsheet"),
-      h("button", { type: "button", class: "quiet", onclick: () => downloadTemplate(model) }, "Download a template"),
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: () => paste.open() },
+        "Paste from a spreadsheet",
+      ),
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: () => downloadTemplate(model) },
+        "Download a template",
+      ),
     ),
     input,
     paste.element,
@@ -105,7 +142,11 @@ function dropZone(model, choose) {
 }
 
 function pasteBox(choose) {
-  const text = h("textarea", { id: "pasted", rows: 8, placeholder: "Copy the cells with their header line, then paste them here." });
+  const text = h("textarea", {
+    id: "pasted",
+    rows: 8,
+    placeholder: "Copy the cells with their header line, then paste them here.",
+  });
   const use = () => text.value.trim() && choose(new File([text.value], "pasted.csv"));
   const element = h(
     "div",
@@ -133,13 +174,18 @@ function progressCard(source, cancel) {
     "div",
     { class: "card stack" },
     h("h2", {}, source.name),
-    h("div", { class: "bar" }, svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, fill)),
+    h(
+      "div",
+      { class: "bar" },
+      svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, fill),
+    ),
     text,
     h("button", { type: "button", class: "quiet", onclick: cancel }, "Cancel"),
   );
   const show = (share) => {
     fill.setAttribute("width", `${share * 100}%`);
-    text.textContent = share < 1 ? `Sent ${percent(share)} of ${size(source.bytes)}` : "Waiting for the answer …";
+    text.textContent =
+      share < 1 ? `Sent ${percent(share)} of ${size(source.bytes)}` : "Waiting for the answer …";
   };
   return { element, show };
 }
@@ -151,8 +197,17 @@ function preview(model, source, send, back) {
   const told = h("div", { class: "stack" });
   const confirm = h("input", { type: "checkbox", id: "confirm", onchange: check });
   const guesses = matched.filter(({ state }) => state === "near").length;
-  const confirmLine = h("label", { class: "confirm", hidden: guesses === 0 }, confirm, ` I have checked the ${count(guesses, "column")} marked “guess”.`);
-  const button = h("button", { type: "button", onclick: () => send(source, renames(source.columns, mapping)) }, source.count ? `Score ${count(source.count, "row")}` : "Score this file");
+  const confirmLine = h(
+    "label",
+    { class: "confirm", hidden: guesses === 0 },
+    confirm,
+    ` I have checked the ${count(guesses, "column")} marked “guess”.`,
+  );
+  const button = h(
+    "button",
+    { type: "button", onclick: () => send(source, renames(source.columns, mapping)) },
+    source.count ? `Score ${count(source.count, "row")}` : "Score this file",
+  );
 
   const choose = (index, field) => {
     mapping[index] = field;
@@ -161,16 +216,32 @@ function preview(model, source, send, back) {
 
   function check() {
     const problems = problemsOf(model, mapping);
-    const absent = model.fields.filter(({ name, used, required }) => used && !required && !mapping.includes(name));
-    const note = absent.length > 0 && h("p", { class: "hint" }, `Not in this file, so not known: ${list(absent.map(({ title }) => title))}.`);
-    told.replaceChildren(...problems.map((text) => alertBox("attention", "This does not fit yet", text)), ...(note ? [note] : []));
+    const absent = model.fields.filter(
+      ({ name, used, required }) => used && !required && !mapping.includes(name),
+    );
+    const note =
+      absent.length > 0 &&
+      h(
+        "p",
+        { class: "hint" },
+        `Not in this file, so not known: ${list(absent.map(({ title }) => title))}.`,
+      );
+    told.replaceChildren(
+      ...problems.map((text) => alertBox("attention", "This does not fit yet", text)),
+      ...(note ? [note] : []),
+    );
     button.disabled = problems.length > 0 || (guesses > 0 && !confirm.checked);
   }
 
   const element = h(
     "div",
     { class: "card stack" },
-    h("div", { class: "title-row" }, h("h2", { tabIndex: -1 }, source.name), h("button", { type: "button", class: "quiet", onclick: back }, "Choose another")),
+    h(
+      "div",
+      { class: "title-row" },
+      h("h2", { tabIndex: -1 }, source.name),
+      h("button", { type: "button", class: "quiet", onclick: back }, "Choose another"),
+    ),
     facts(source),
     previewTable(model, source, matched, choose),
     told,
@@ -189,16 +260,25 @@ function facts(source) {
     source.separatorName && `separated by ${source.separatorName}`,
     source.separatorName && `decimal ${source.decimal === "," ? "comma" : "point"}`,
   ];
-  return h("p", { class: "facts" }, parts.filter(Boolean).map((text) => h("span", {}, text)));
+  return h(
+    "p",
+    { class: "facts" },
+    parts.filter(Boolean).map((text) => h("span", {}, text)),
+  );
 }
 
 function problemsOf(model, mapping) {
   const titleOf = (name) => model.fields.find((field) => field.name === name)?.title ?? name;
-  const twice = [...new Set(mapping.filter((name, index) => name && mapping.indexOf(name) !== index))];
+  const twice = [
+    ...new Set(mapping.filter((name, index) => name && mapping.indexOf(name) !== index)),
+  ];
   const lacking = model.fields.filter(({ name, required }) => required && !mapping.includes(name));
   return [
     ...twice.map((name) => `Two columns are ${titleOf(name)}. Choose one of them.`),
-    ...lacking.map(({ title }) => `No column is ${title}, which every ${model.noun} needs. Choose its column above.`),
+    ...lacking.map(
+      ({ title }) =>
+        `No column is ${title}, which every ${model.noun} needs. Choose its column above.`,
+    ),
   ];
 }
 
@@ -210,7 +290,11 @@ function previewTable(model, source, matched, choose) {
   ];
   const header = (column, index) => {
     const { field, state } = matched[index];
-    const mark = h("span", { class: "state" }, { exact: "recognised", near: "guess", none: "ignored" }[state]);
+    const mark = h(
+      "span",
+      { class: "state" },
+      { exact: "recognised", near: "guess", none: "ignored" }[state],
+    );
     const select = h(
       "select",
       {
@@ -223,7 +307,13 @@ function previewTable(model, source, matched, choose) {
       },
       options.map(([value, title]) => h("option", { value, selected: value === field }, title)),
     );
-    const cell = h("th", { scope: "col", class: state === "none" ? "ignored" : state }, column, select, mark);
+    const cell = h(
+      "th",
+      { scope: "col", class: state === "none" ? "ignored" : state },
+      column,
+      select,
+      mark,
+    );
     return cell;
   };
   return h(
@@ -233,7 +323,19 @@ function previewTable(model, source, matched, choose) {
       "table",
       { class: "data" },
       h("thead", {}, h("tr", {}, source.columns.map(header))),
-      h("tbody", {}, source.rows.map((row) => h("tr", {}, row.map((cell, index) => h("td", { class: matched[index]?.state === "none" ? "ignored" : undefined }, cell))))),
+      h(
+        "tbody",
+        {},
+        source.rows.map((row) =>
+          h(
+            "tr",
+            {},
+            row.map((cell, index) =>
+              h("td", { class: matched[index]?.state === "none" ? "ignored" : undefined }, cell),
+            ),
+          ),
+        ),
+      ),
     ),
   );
 }

@@ -14,7 +14,12 @@ export class RecordForm {
     const rows = (fields) => fields.map(({ name }) => this.inputs.get(name).element);
     this.element = h(
       "form",
-      { class: "record", noValidate: true, autocomplete: "off", onsubmit: (event) => event.preventDefault() },
+      {
+        class: "record",
+        noValidate: true,
+        autocomplete: "off",
+        onsubmit: (event) => event.preventDefault(),
+      },
       section("Required", "", required, rows),
       section("Optional", "Leave out what you do not know. Nothing is filled in.", optional, rows),
       unused.length > 0 &&
@@ -62,7 +67,9 @@ function section(title, text, fields, rows) {
 
 function inputOf(field, onChange) {
   if (field.kind === "number") return numberInput(field, onChange);
-  return field.choices.length <= RADIOS ? radioInput(field, onChange) : selectInput(field, onChange);
+  return field.choices.length <= RADIOS
+    ? radioInput(field, onChange)
+    : selectInput(field, onChange);
 }
 
 function numberInput(field, onChange) {
@@ -105,8 +112,23 @@ function numberInput(field, onChange) {
   const element = h(
     "div",
     { class: "field" },
-    h("div", { class: "name" }, h("label", { for: id }, field.title), h("span", { class: "range", id: `${id}-range` }, range(field.accept))),
-    h("div", { class: "control" }, h("div", { class: "with-unit" }, input, field.unit && h("span", { class: "unit" }, field.unit)), message),
+    h(
+      "div",
+      { class: "name" },
+      h("label", { for: id }, field.title),
+      h("span", { class: "range", id: `${id}-range` }, range(field.accept)),
+    ),
+    h(
+      "div",
+      { class: "control" },
+      h(
+        "div",
+        { class: "with-unit" },
+        input,
+        field.unit && h("span", { class: "unit" }, field.unit),
+      ),
+      message,
+    ),
   );
   return {
     field,
@@ -123,7 +145,8 @@ function numberInput(field, onChange) {
   };
 }
 
-const titleOf = ({ title, word, code }) => capital(title || word?.replaceAll("_", " ") || String(code));
+const titleOf = ({ title, word, code }) =>
+  capital(title || word?.replaceAll("_", " ") || String(code));
 
 function choiceOf(field, value) {
   const code = typeof value === "boolean" ? Number(value) : value;
@@ -141,20 +164,36 @@ function radioInput(field, onChange) {
     h(
       "label",
       {},
-      h("input", { type: "radio", name: id, value, checked: value === "" && !field.required, onchange: onChange }),
+      h("input", {
+        type: "radio",
+        name: id,
+        value,
+        checked: value === "" && !field.required,
+        onchange: onChange,
+      }),
       h("span", {}, title),
     );
   const choices = field.choices.map((choice) => radio(String(choice.code), titleOf(choice)));
   const group = h(
     "div",
-    { class: "choices", role: "radiogroup", "aria-labelledby": id, "aria-required": field.required ? "true" : undefined },
+    {
+      class: "choices",
+      role: "radiogroup",
+      "aria-labelledby": id,
+      "aria-required": field.required ? "true" : undefined,
+    },
     field.required ? [] : radio("", "Not known"),
     choices,
   );
   const radios = [...group.querySelectorAll("input")];
   return {
     field,
-    element: h("div", { class: "field wide" }, h("div", { class: "name", id }, field.title), h("div", { class: "control" }, group, message)),
+    element: h(
+      "div",
+      { class: "field wide" },
+      h("div", { class: "name", id }, field.title),
+      h("div", { class: "control" }, group, message),
+    ),
     read: () => {
       const value = radios.find(({ checked }) => checked)?.value ?? "";
       return sent(value === "" ? undefined : choiceOf(field, Number(value)));
@@ -178,7 +217,12 @@ function selectInput(field, onChange) {
   );
   return {
     field,
-    element: h("div", { class: "field" }, h("div", { class: "name" }, h("label", { for: id }, field.title)), h("div", { class: "control" }, select, message)),
+    element: h(
+      "div",
+      { class: "field" },
+      h("div", { class: "name" }, h("label", { for: id }, field.title)),
+      h("div", { class: "control" }, select, message),
+    ),
     read: () => sent(select.value === "" ? undefined : choiceOf(field, Number(select.value))),
     write: (value) => {
       select.value = String(choiceOf(field, value)?.code ?? "");

@@ -4,7 +4,10 @@
 export function fold(name) {
   const bare = name.replace(/\(.*?\)|\[.*?\]/g, " ").replace(/([a-z])([A-Z])/g, "$1_$2");
   const ascii = bare.normalize("NFKD").replace(/[\u0300-\u036f]/g, "");
-  return ascii.toLowerCase().replace(/[^a-z0-9]+/g, "_").replace(/^_+|_+$/g, "");
+  return ascii
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "_")
+    .replace(/^_+|_+$/g, "");
 }
 
 /**
@@ -26,7 +29,10 @@ export function match(columns, fields, idName) {
   for (const near of [byAlias, byLikeness]) {
     columns.forEach((column, index) => {
       if (found[index].state !== "none") return;
-      const target = near(fold(column), targets.filter(({ name }) => !taken.has(name)));
+      const target = near(
+        fold(column),
+        targets.filter(({ name }) => !taken.has(name)),
+      );
       if (target) take(index, target.name, "near");
     });
   }
@@ -45,7 +51,9 @@ function byLikeness(name, targets) {
   if (name.length < 4) return undefined;
   return targets.find((target) =>
     [target.name, ...target.aliases].some(
-      (alias) => alias.length > 3 && (name.startsWith(`${fold(alias)}_`) || likeness(name, fold(alias)) >= 0.8),
+      (alias) =>
+        alias.length > 3 &&
+        (name.startsWith(`${fold(alias)}_`) || likeness(name, fold(alias)) >= 0.8),
     ),
   );
 }

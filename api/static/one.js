@@ -71,7 +71,9 @@ export function oneView(model) {
     result.classList.remove("old");
     result.replaceChildren(content);
     peek.hidden = score === undefined;
-    peek.replaceChildren(...(score ? [h("strong", {}, score), h("span", {}, "See what it means")] : []));
+    peek.replaceChildren(
+      ...(score ? [h("strong", {}, score), h("span", {}, "See what it means")] : []),
+    );
     spoken.textContent = score ? `Score: ${score}` : "";
   }
 
@@ -83,7 +85,12 @@ export function oneView(model) {
     "div",
     { class: "split" },
     h("div", { class: "card" }, examplesOf(model, fill), form.element),
-    h("div", { class: "side" }, h("div", { class: "card", id: "result" }, result, spoken), code.element),
+    h(
+      "div",
+      { class: "side" },
+      h("div", { class: "card", id: "result" }, result, spoken),
+      code.element,
+    ),
     peek,
   );
   update();
@@ -105,5 +112,10 @@ function waiting(model, lacking, refused) {
   const text = refused
     ? "Correct the values marked in red to see a score."
     : `Enter ${list(lacking.map(({ title }) => title.toLowerCase()))} to see a score, or try one of the examples.`;
-  return h("div", { class: "waiting" }, h("p", { class: "no-score", "aria-hidden": "true" }, "–"), h("p", {}, text));
+  return h(
+    "div",
+    { class: "waiting" },
+    h("p", { class: "no-score", "aria-hidden": "true" }, "–"),
+    h("p", {}, text),
+  );
 }

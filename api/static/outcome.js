@@ -13,7 +13,17 @@ const AT_ONCE = 64e6; // bytes of scores that are read without being asked
 export function outcomeView(model, id, state, sent) {
   if (state.status === "failed") return { top: [failed(state)], cards: [], stop() {} };
   if (state.status === "cancelled") {
-    return { top: [alertBox("attention", "This batch was cancelled", "It has no scores. Send the file again to score it.")], cards: [], stop() {} };
+    return {
+      top: [
+        alertBox(
+          "attention",
+          "This batch was cancelled",
+          "It has no scores. Send the file again to score it.",
+        ),
+      ],
+      cards: [],
+      stop() {},
+    };
   }
   const stopped = new AbortController();
   const read = h("div", { class: "card stack" });
@@ -22,7 +32,9 @@ export function outcomeView(model, id, state, sent) {
   readScores(id, sent, stopped.signal, read, (results) => {
     warned.textContent = results.warned.toLocaleString("en");
     if (results.warned) warned.parentElement.classList.add("some-amber");
-    const cards = [histogram(results, model), rejectedView(id, results, state, sent)].filter(Boolean);
+    const cards = [histogram(results, model), rejectedView(id, results, state, sent)].filter(
+      Boolean,
+    );
     read.replaceChildren(...cards);
     read.hidden = cards.length === 0;
   });
@@ -37,7 +49,11 @@ function failed({ reason }) {
     h("p", { class: "big", role: "alert" }, capital(what)),
     h("p", {}, capital(advice.join("").trim())),
     h("p", { class: "hint" }, "No row of this file was scored. Correct it and send it again."),
-    h("div", { class: "buttons" }, h("a", { class: "button", href: "#file" }, "Choose another file")),
+    h(
+      "div",
+      { class: "buttons" },
+      h("a", { class: "button", href: "#file" }, "Choose another file"),
+    ),
   );
 }
 
@@ -57,14 +73,21 @@ function figures(rows, warned) {
 /** What the summary says beside its counts. */
 function notes(model, state) {
   const titleOf = (name) => model.fields.find((field) => field.name === name)?.title ?? name;
-  const warnings = (state.warnings ?? []).map((one) => alertBox("attention", "Check this before you use the scores", typeof one === "string" ? one : one.text));
+  const warnings = (state.warnings ?? []).map((one) =>
+    alertBox(
+      "attention",
+      "Check this before you use the scores",
+      typeof one === "string" ? one : one.text,
+    ),
+  );
   const absent = (state.absent_fields ?? []).map(titleOf);
   const ignored = state.ignored_columns ?? [];
   return h(
     "div",
     { class: "stack" },
     warnings,
-    state.rows.total === 0 && alertBox("attention", "The file has no rows", "It has a header line and nothing below it."),
+    state.rows.total === 0 &&
+      alertBox("attention", "The file has no rows", "It has a header line and nothing below it."),
     absent.length > 0 && h("p", { class: "hint" }, `Not in the file: ${list(absent)}.`),
     ignored.length > 0 && h("p", { class: "hint" }, `Ignored columns: ${list(ignored)}.`),
   );
@@ -106,15 +129,23 @@ function downloads(id, state, sent) {
       }),
       csv &&
         button("For Excel", "quiet", async () => {
-          save(await converted(await answer(), new ForExcel(sent)), `${id}-scores-excel.csv`, "text/csv");
+          save(
+            await converted(await answer(), new ForExcel(sent)),
+            `${id}-scores-excel.csv`,
+            "text/csv",
+          );
         }),
-      state.rows.rejected > 0 && button("Only the rejected rows", "quiet", async () => saveRejected(id, await answer(), sent)),
+      state.rows.rejected > 0 &&
+        button("Only the rejected rows", "quiet", async () =>
+          saveRejected(id, await answer(), sent),
+        ),
     ),
     trouble,
   );
 }
 
-const formatOf = (answer) => (answer.headers.get("Content-Type")?.startsWith("text/csv") ? "csv" : "jsonl");
+const formatOf = (answer) =>
+  answer.headers.get("Content-Type")?.startsWith("text/csv") ? "csv" : "jsonl";
 
 /** Each piece of an answer's text. */
 async function* pieces(answer) {
@@ -137,11 +168,15 @@ async function saveRejected(id, answer, sent) {
   const format = formatOf(answer);
   const results = new Results(format);
   const separator = sent.decimal === "," ? ";" : ",";
-  const written = (rows) => (format === "csv" ? serialise(rows, separator) : rows.map((row) => `${row}\n`).join(""));
+  const written = (rows) =>
+    format === "csv" ? serialise(rows, separator) : rows.map((row) => `${row}\n`).join("");
   const parts = [];
   for await (const piece of pieces(answer)) parts.push(written(results.push(piece)));
   parts.push(written(results.end()));
-  const header = format === "csv" ? `${sent.bom ? "\ufeff" : ""}${serialise([results.inputNames], separator)}` : "";
+  const header =
+    format === "csv"
+      ? `${sent.bom ? "\ufeff" : ""}${serialise([results.inputNames], separator)}`
+      : "";
   save([header, ...parts], `${id}-rejected.${format}`, "text/plain");
 }
 
@@ -160,14 +195,26 @@ async function readScores(id, sent, signal, element, onResults) {
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
-    const again = h("button", { type: "button", class: "quiet", onclick: () => readScores(id, sent, signal, element, onResults) }, "Try again");
+    const again = h(
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        onclick: () => readScores(id, sent, signal, element, onResults),
+      },
+      "Try again",
+    );
     element.replaceChildren(alertBox("bad", ...explain(error), h("p", {}, again)));
   }
 }
 
 function asked(element, length) {
   return new Promise((resolve) => {
-    const go = h("button", { type: "button", class: "quiet", onclick: resolve }, `Read ${size(length)} of scores to show them`);
+    const go = h(
+      "button",
+      { type: "button", class: "quiet", onclick: resolve },
+      `Read ${size(length)} of scores to show them`,
+    );
     element.replaceChildren(go);
   });
 }
@@ -180,19 +227,40 @@ function histogram(results, model) {
   const bars = results.bins.map((number, bin) => {
     const tall = number ? Math.max((number / most) * height, 2) : 0;
     const from = bin * (100 / BINS);
-    return svg("rect", { x: `${from + 0.3}%`, width: `${100 / BINS - 0.6}%`, y: base - tall, height: tall, rx: 2 }, svg("title", {}, `${binName(bin)}: ${count(number, "row")}`));
+    return svg(
+      "rect",
+      { x: `${from + 0.3}%`, width: `${100 / BINS - 0.6}%`, y: base - tall, height: tall, rx: 2 },
+      svg("title", {}, `${binName(bin)}: ${count(number, "row")}`),
+    );
   });
-  const tick = (share, anchor) => svg("text", { class: "tick", x: `${share * 100}%`, y: base + 20, "text-anchor": anchor }, percent(share));
+  const tick = (share, anchor) =>
+    svg(
+      "text",
+      { class: "tick", x: `${share * 100}%`, y: base + 20, "text-anchor": anchor },
+      percent(share),
+    );
   const at = model.threshold * 100;
-  const above = results.bins.slice(Math.floor(model.threshold * BINS)).reduce((sum, number) => sum + number, 0);
+  const above = results.bins
+    .slice(Math.floor(model.threshold * BINS))
+    .reduce((sum, number) => sum + number, 0);
   return h(
     "section",
     {},
     h("h3", {}, "How the scores are distributed"),
-    h("p", { class: "hint" }, `The tallest bar is ${count(most, "row")}. About ${percent(above / results.scored)} of the scores are at or above the threshold of ${percent(model.threshold)}.`),
+    h(
+      "p",
+      { class: "hint" },
+      `The tallest bar is ${count(most, "row")}. About ${percent(above / results.scored)} of the scores are at or above the threshold of ${percent(model.threshold)}.`,
+    ),
     svg(
       "svg",
-      { class: "histogram", width: "100%", height: base + 26, role: "img", "aria-label": `Histogram of ${count(results.scored, "score")}` },
+      {
+        class: "histogram",
+        width: "100%",
+        height: base + 26,
+        role: "img",
+        "aria-label": `Histogram of ${count(results.scored, "score")}`,
+      },
       bars,
       svg("line", { class: "base", x1: 0, x2: "100%", y1: base, y2: base }),
       svg("line", { class: "threshold", x1: `${at}%`, x2: `${at}%`, y1: 0, y2: base + 4 }),
@@ -207,8 +275,28 @@ function histogram(results, model) {
       h(
         "table",
         { class: "data" },
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Score"), h("th", { scope: "col", class: "number" }, "Rows"))),
-        h("tbody", {}, results.bins.map((number, bin) => h("tr", {}, h("td", {}, binName(bin)), h("td", { class: "number" }, number.toLocaleString("en"))))),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", { scope: "col" }, "Score"),
+            h("th", { scope: "col", class: "number" }, "Rows"),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          results.bins.map((number, bin) =>
+            h(
+              "tr",
+              {},
+              h("td", {}, binName(bin)),
+              h("td", { class: "number" }, number.toLocaleString("en")),
+            ),
+          ),
+        ),
       ),
     ),
   );
@@ -222,24 +310,59 @@ function rejectedView(id, results, state) {
   const body = h("tbody");
   const show = (code) => {
     const rows = results.shown.filter((row) => !code || row.codes.includes(code));
-    body.replaceChildren(...rows.map(({ row, id: own, error }) => h("tr", {}, h("td", { class: "number" }, String(row)), h("td", {}, String(own)), h("td", { class: "long" }, reasonOf(error)))));
+    body.replaceChildren(
+      ...rows.map(({ row, id: own, error }) =>
+        h(
+          "tr",
+          {},
+          h("td", { class: "number" }, String(row)),
+          h("td", {}, String(own)),
+          h("td", { class: "long" }, reasonOf(error)),
+        ),
+      ),
+    );
   };
   const filter = h(
     "select",
     { id: "reason", onchange: () => show(filter.value) },
     h("option", { value: "" }, "All reasons"),
-    Object.entries(counts).map(([code, number]) => h("option", { value: code }, `${words(code)} (${number.toLocaleString("en")})`)),
+    Object.entries(counts).map(([code, number]) =>
+      h("option", { value: code }, `${words(code)} (${number.toLocaleString("en")})`),
+    ),
   );
   show("");
   return h(
     "section",
     { class: "stack" },
-    h("div", { class: "title-row" }, h("h3", {}, `${count(results.rejected, "rejected row")}`), h("label", {}, "Show ", filter)),
-    results.rejected > SHOWN && h("p", { class: "hint" }, `The first ${SHOWN} are shown; “Only the rejected rows” has them all.`),
+    h(
+      "div",
+      { class: "title-row" },
+      h("h3", {}, `${count(results.rejected, "rejected row")}`),
+      h("label", {}, "Show ", filter),
+    ),
+    results.rejected > SHOWN &&
+      h(
+        "p",
+        { class: "hint" },
+        `The first ${SHOWN} are shown; “Only the rejected rows” has them all.`,
+      ),
     h(
       "div",
       { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Rejected rows" },
-      h("table", { class: "data" }, h("thead", {}, h("tr", {}, ["Row", "Name", "Why, and what to do"].map((title) => h("th", { scope: "col" }, title)))), body),
+      h(
+        "table",
+        { class: "data" },
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            ["Row", "Name", "Why, and what to do"].map((title) => h("th", { scope: "col" }, title)),
+          ),
+        ),
+        body,
+      ),
     ),
   );
 }

@@ -47,7 +47,13 @@ export class Results {
       }
       const error = row[this.at("error")];
       const score = row[this.at("probability")];
-      this.take(row[0], row[this.idAt], score === "" ? null : Number(score), row[this.at("warnings")], error);
+      this.take(
+        row[0],
+        row[this.idAt],
+        score === "" ? null : Number(score),
+        row[this.at("warnings")],
+        error,
+      );
       if (error) rejected.push([...row.filter((_, i) => this.names[i].startsWith(INPUT)), error]);
     }
     return rejected;
@@ -71,7 +77,8 @@ export class Results {
     if (warnings?.length) this.warned += 1;
     if (error) {
       this.rejected += 1;
-      if (this.shown.length < SHOWN) this.shown.push({ row, id: id ?? "", error, codes: codes(error) });
+      if (this.shown.length < SHOWN)
+        this.shown.push({ row, id: id ?? "", error, codes: codes(error) });
     } else if (probability !== null) {
       this.scored += 1;
       this.bins[Math.min(Math.floor(probability * BINS), BINS - 1)] += 1;
@@ -87,7 +94,9 @@ export class Results {
 
 function inputOf(row) {
   const inputs = Object.entries(row).filter(([name]) => name.startsWith(INPUT));
-  const record = Object.fromEntries(inputs.map(([name, value]) => [name.slice(INPUT.length), value]));
+  const record = Object.fromEntries(
+    inputs.map(([name, value]) => [name.slice(INPUT.length), value]),
+  );
   return JSON.stringify(record);
 }
 
@@ -95,7 +104,8 @@ function inputOf(row) {
 export class ForExcel {
   constructor({ separator, decimal }) {
     this.reader = new RowReader(",");
-    this.separator = separator === "," || separator === "|" ? (decimal === "," ? ";" : ",") : separator;
+    this.separator =
+      separator === "," || separator === "|" ? (decimal === "," ? ";" : ",") : separator;
     this.decimal = decimal;
     this.started = false;
   }

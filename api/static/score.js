@@ -24,7 +24,10 @@ const heading = (title) => title.replace(/\s*\(.*\)$/, "");
 
 // A warning begins with the name of its field.
 function titled(model, warning) {
-  return warning.replace(/^\S+/, (name) => model.fields.find((field) => field.name === name)?.title ?? name);
+  return warning.replace(
+    /^\S+/,
+    (name) => model.fields.find((field) => field.name === name)?.title ?? name,
+  );
 }
 
 function given(model, record) {
@@ -41,25 +44,53 @@ function scale(model, probability, group) {
   const x = (share) => share * 100;
   const threshold = x(model.threshold);
   const edges = (model.figures.thresholds ?? []).map((one) => one.threshold);
-  const tick = (share) => svg("line", { class: "edge", x1: `${x(share)}%`, x2: `${x(share)}%`, y1: 18, y2: 34 });
+  const tick = (share) =>
+    svg("line", { class: "edge", x1: `${x(share)}%`, x2: `${x(share)}%`, y1: 18, y2: 34 });
   return h(
     "div",
     { class: "scale" },
     svg(
       "svg",
-      { width: "100%", height: 66, role: "img", "aria-label": scaleInWords(model, probability, group) },
+      {
+        width: "100%",
+        height: 66,
+        role: "img",
+        "aria-label": scaleInWords(model, probability, group),
+      },
       svg("rect", { class: "track", x: 0, y: 18, width: "100%", height: 16, rx: 8 }),
-      svg("rect", { class: "fill", x: 0, y: 18, width: `${Math.max(x(probability), 1.5)}%`, height: 16, rx: 8 }),
+      svg("rect", {
+        class: "fill",
+        x: 0,
+        y: 18,
+        width: `${Math.max(x(probability), 1.5)}%`,
+        height: 16,
+        rx: 8,
+      }),
       edges.filter((edge) => edge !== model.threshold).map(tick),
       svg("line", { class: "threshold", x1: `${threshold}%`, x2: `${threshold}%`, y1: 12, y2: 40 }),
-      svg("text", { class: "tick", x: `${threshold}%`, y: 9, "text-anchor": "middle" }, `threshold ${percent(model.threshold)}`),
+      svg(
+        "text",
+        { class: "tick", x: `${threshold}%`, y: 9, "text-anchor": "middle" },
+        `threshold ${percent(model.threshold)}`,
+      ),
       group && [
-        svg("line", { class: "interval", x1: `${x(group.interval[0])}%`, x2: `${x(group.interval[1])}%`, y1: 46, y2: 46 }),
+        svg("line", {
+          class: "interval",
+          x1: `${x(group.interval[0])}%`,
+          x2: `${x(group.interval[1])}%`,
+          y1: 46,
+          y2: 46,
+        }),
         svg("circle", { class: "observed", cx: `${x(group.observed)}%`, cy: 46, r: 4.5 }),
       ],
       svg("text", { class: "tick", x: 0, y: 64 }, "0 %"),
       svg("text", { class: "tick", x: "100%", y: 64, "text-anchor": "end" }, "100 %"),
-      group && svg("text", { class: "tick", x: "50%", y: 64, "text-anchor": "middle" }, "● observed in the study, 95 % interval"),
+      group &&
+        svg(
+          "text",
+          { class: "tick", x: "50%", y: 64, "text-anchor": "middle" },
+          "● observed in the study, 95 % interval",
+        ),
     ),
   );
 }
@@ -103,7 +134,13 @@ function contributions(model, record, { contributions: parts, unit }) {
     h(
       "tr",
       {},
-      h("th", { scope: "row" }, field.title, " ", h("small", {}, inWords(field, record[field.name]))),
+      h(
+        "th",
+        { scope: "row" },
+        field.title,
+        " ",
+        h("small", {}, inWords(field, record[field.name])),
+      ),
       h("td", { class: "drawn" }, bar(parts[field.name] / largest)),
       h("td", { class: "number" }, signed(parts[field.name])),
     );
@@ -114,11 +151,24 @@ function contributions(model, record, { contributions: parts, unit }) {
     h(
       "table",
       {},
-      h("caption", { class: "hint" }, `To the right raises the probability, to the left lowers it (${unit}).`),
-      h("thead", { class: "unseen" }, h("tr", {}, ["Field", "Drawn", "Contribution"].map((name) => h("th", { scope: "col" }, name)))),
+      h(
+        "caption",
+        { class: "hint" },
+        `To the right raises the probability, to the left lowers it (${unit}).`,
+      ),
+      h(
+        "thead",
+        { class: "unseen" },
+        h(
+          "tr",
+          {},
+          ["Field", "Drawn", "Contribution"].map((name) => h("th", { scope: "col" }, name)),
+        ),
+      ),
       h("tbody", {}, known.map(row)),
     ),
-    absent.length > 0 && h("p", { class: "absent" }, `Not given: ${list(absent.map(({ title }) => title))}.`),
+    absent.length > 0 &&
+      h("p", { class: "absent" }, `Not given: ${list(absent.map(({ title }) => title))}.`),
   );
 }
 
@@ -128,7 +178,14 @@ function bar(share) {
     "svg",
     { width: "100%", height: 14, "aria-hidden": "true" },
     svg("line", { class: "axis", x1: "50%", x2: "50%", y1: 0, y2: 14 }),
-    svg("rect", { class: share < 0 ? "lowers" : "raises", x: `${share < 0 ? 50 - width : 50}%`, y: 2, width: `${width}%`, height: 10, rx: 2 }),
+    svg("rect", {
+      class: share < 0 ? "lowers" : "raises",
+      x: `${share < 0 ? 50 - width : 50}%`,
+      y: 2,
+      width: `${width}%`,
+      height: 10,
+      rx: 2,
+    }),
   );
 }
 

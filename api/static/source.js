@@ -24,17 +24,33 @@ export async function open(file) {
   const head = await firstBytes(file, packed);
   if (head.length === 0) throw new Unusable("This file is empty", "Choose another file.");
   const kind = binaryKind(head);
-  if (kind) throw new Unusable(`This is ${kind}`, "Save it as CSV, or copy its cells and paste them here.");
+  if (kind)
+    throw new Unusable(`This is ${kind}`, "Save it as CSV, or copy its cells and paste them here.");
   const complete = head.length < HEAD;
-  const format = /\.(jsonl|ndjson)(\.gz)?$/.test(name) ? "jsonl" : /\.json(\.gz)?$/.test(name) ? "json" : "csv";
+  const format = /\.(jsonl|ndjson)(\.gz)?$/.test(name)
+    ? "jsonl"
+    : /\.json(\.gz)?$/.test(name)
+      ? "json"
+      : "csv";
   const text = decode(head, { complete });
-  const source = { file, name: file.name, bytes: file.size, packed, format, encoding: text.label, bom: text.bom, decoder: text.encoding };
+  const source = {
+    file,
+    name: file.name,
+    bytes: file.size,
+    packed,
+    format,
+    encoding: text.label,
+    bom: text.bom,
+    decoder: text.encoding,
+  };
   if (format !== "csv") return { ...source, ...(await records(source, text.text, complete)) };
   return { ...source, ...table(text.text, complete) };
 }
 
 async function firstBytes(file, packed) {
-  const stream = packed ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.slice(0, HEAD).stream();
+  const stream = packed
+    ? file.stream().pipeThrough(new DecompressionStream("gzip"))
+    : file.slice(0, HEAD).stream();
   const reader = stream.getReader();
   const pieces = [];
   let length = 0;
@@ -53,8 +69,15 @@ function table(text, complete) {
   const rows = parse(text.replace(/^sep=.\r?\n/i, ""), dialect.separator);
   if (!complete) rows.pop(); // its end may be missing
   const [columns, ...body] = rows;
-  if (!columns) throw new Unusable("This file has no rows", "Its first line must name the columns.");
-  return { ...dialect, columns, rows: body.slice(0, ROWS), count: complete ? body.length : undefined, marked: /^sep=/i.test(text) };
+  if (!columns)
+    throw new Unusable("This file has no rows", "Its first line must name the columns.");
+  return {
+    ...dialect,
+    columns,
+    rows: body.slice(0, ROWS),
+    count: complete ? body.length : undefined,
+    marked: /^sep=/i.test(text),
+  };
 }
 
 async function records(source, text, complete) {
@@ -65,18 +88,29 @@ async function records(source, text, complete) {
       if (!complete) lines.pop();
       items = lines.filter((line) => line.trim()).map((line) => JSON.parse(line));
     } else {
-      if (!complete && source.bytes > WHOLE) throw new Unusable("This file is too large for its format", "Save it as JSON lines or CSV.");
+      if (!complete && source.bytes > WHOLE)
+        throw new Unusable(
+          "This file is too large for its format",
+          "Save it as JSON lines or CSV.",
+        );
       items = JSON.parse(complete ? text : await wholeText(source));
     }
   } catch (error) {
     if (error instanceof Unusable) throw error;
     throw new Unusable("This file is not JSON", "Check that it is complete.");
   }
-  if (!Array.isArray(items)) throw new Unusable("This file holds no array of records", "Send an array: [{…}, {…}].");
+  if (!Array.isArray(items))
+    throw new Unusable("This file holds no array of records", "Send an array: [{…}, {…}].");
   const shown = items.slice(0, ROWS);
   const columns = [...new Set(shown.flatMap((item) => Object.keys(item ?? {})))];
   const rows = shown.map((item) => columns.map((column) => String(item?.[column] ?? "")));
-  return { columns, rows, count: complete || source.format === "json" ? items.length : undefined, separator: ",", decimal: "." };
+  return {
+    columns,
+    rows,
+    count: complete || source.format === "json" ? items.length : undefined,
+    separator: ",",
+    decimal: ".",
+  };
 }
 
 function unpacked({ file, packed }) {
@@ -89,14 +123,20 @@ async function wholeText(source) {
 
 /** What is sent: the file itself if the API reads it, else the same rows in UTF-8. */
 export async function body(source) {
-  const readable = source.decoder === "utf-8" && (source.format !== "csv" || (SENDABLE.includes(source.separator) && !source.marked));
+  const readable =
+    source.decoder === "utf-8" &&
+    (source.format !== "csv" || (SENDABLE.includes(source.separator) && !source.marked));
   if (readable) return { content: source.file, headers: headersOf(source, source.packed) };
   if (source.bytes > WHOLE) {
-    throw new Unusable("This file is too large to convert here", "Save it as UTF-8 with commas or semicolons.");
+    throw new Unusable(
+      "This file is too large to convert here",
+      "Save it as UTF-8 with commas or semicolons.",
+    );
   }
   const text = (await wholeText(source)).replace(/^sep=.\r?\n/i, "");
   const separator = source.decimal === "," ? ";" : ",";
-  const content = source.format === "csv" ? serialise(parse(text, source.separator), separator) : text;
+  const content =
+    source.format === "csv" ? serialise(parse(text, source.separator), separator) : text;
   return { content: new Blob([content]), headers: headersOf(source, false) };
 }
 

@@ -66,6 +66,8 @@ class Manifest(BaseModel):
     """SHA-256 of each file of the artifact."""
     data_sha256: str
     threshold: float = Field(gt=0, lt=1)
+    rounding_limit: float = Field(default=1e-4, ge=0)
+    """Largest change of a probability that rounding the data to float32 may cause."""
     fields: FieldTable
     figures: dict[str, Any] = {}
     libraries: dict[str, str] = {}
@@ -247,5 +249,7 @@ class SklearnModel:
         self.version = manifest.version
 
     def probabilities(self, rows: Matrix) -> Vector:
-        found: np.ndarray[Any, Any] = self._estimator.predict_proba(rows)[:, 1]
+        # Estimators are fitted on float64 arrays. In float32 some compute otherwise: a histogram
+        # tree compares with thresholds that float32 cannot hold.
+        found: np.ndarray[Any, Any] = self._estimator.predict_proba(rows.astype("float64"))[:, 1]
         return found.astype("float32")

@@ -64,7 +64,7 @@ def score_columns(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome
     count = values.shape[1]
     scored = np.ones(count, np.bool_)
     scored[list(rejected)] = False
-    matrix = np.empty((count - len(rejected), len(scorer.table.used)), np.float32)
+    matrix = np.empty((count - len(rejected), len(scorer.table.used)), scorer.dtype)
     for column, place in enumerate(scorer.table.used):
         # A rejected value may be none that float32 holds.
         matrix[:, column] = values[place, scored] if rejected else values[place]

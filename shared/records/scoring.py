@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from shared.records.schema import FieldTable, Record
 
@@ -46,10 +46,18 @@ class Score(NamedTuple):
 class Scorer:
     """The model with its field table and threshold."""
 
-    def __init__(self, model: Model, table: FieldTable, threshold: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        table: FieldTable,
+        threshold: float,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        """`dtype`: float32 as served; float64 only to compare with unrounded values."""
         self.model = model
         self.table = table
         self.threshold = threshold
+        self.dtype = dtype
 
     def score(self, record: Record) -> Score:
         """Score one record. Raises `ModelFault`."""
@@ -68,7 +76,7 @@ class Scorer:
     def rows(self, records: Sequence[Record]) -> Matrix:
         """What the model sees of records, float32 [n, fields used]."""
         used = self.table.used
-        rows = np.array([[record.values[i] for i in used] for record in records], np.float32)
+        rows = np.array([[record.values[i] for i in used] for record in records], self.dtype)
         return rows.reshape(len(records), len(used))
 
     def _score(self, record: Record, probability: np.float32) -> Score:

@@ -239,17 +239,17 @@ def connect(settings: StorageSettings) -> Storage:
             )
         except ValueError as error:
             raise StartupError("AZURE_STORAGE_CONNECTION_STRING is not one") from error
-    if settings.storage_account is None:
+    if settings.endpoints is None:
         raise StartupError(
             "no storage: set SCORER_STORAGE_ACCOUNT, or AZURE_STORAGE_CONNECTION_STRING for Azurite"
         )
     from azure.identity.aio import DefaultAzureCredential
 
     credential = DefaultAzureCredential(managed_identity_client_id=settings.client_id)
-    account = settings.storage_account
+    blob_endpoint, queue_endpoint = settings.endpoints
     return Storage(
-        BlobServiceClient(f"https://{account}.blob.core.windows.net", credential, **options),
-        QueueServiceClient(f"https://{account}.queue.core.windows.net", credential, **options),
+        BlobServiceClient(blob_endpoint, credential, **options),
+        QueueServiceClient(queue_endpoint, credential, **options),
         transport,
         credential,
     )

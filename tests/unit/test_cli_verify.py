@@ -50,7 +50,9 @@ def test_serving_and_scikit_learn_agree_on_each_format(
     code, text, _ = call("verify", file, "--model-dir", artifact_dir)
 
     assert code == 0
-    assert text.startswith("3 rows, 0 differ, largest difference ")
+    first, second = text.splitlines()
+    assert first.startswith("3 rows, 0 differ, largest difference ")
+    assert second.startswith("on the values as given (float64): 0 rows differ by more than 0.0001")
 
 
 def test_the_comparison_comes_as_json(artifact_dir: Path) -> None:
@@ -114,11 +116,28 @@ def test_a_row_differs_by_its_score_by_having_one_or_by_its_place(
     expected: list[tuple[int, float | None]],
     different: int,
 ) -> None:
-    assert compare_rows(found, expected).different == different
+    rows = [(row, probability, probability) for row, probability in expected]
+
+    comparison = compare_rows(found, rows, 1e-4)
+
+    assert comparison.different == different
+    assert comparison.failed == (different > 0)
+
+
+def test_a_row_differs_by_what_rounding_the_values_does_to_it() -> None:
+    rows = [(1, 0.5, 0.5), (2, 0.5, 0.5 + 9e-5), (3, 0.5, 0.8), (4, None, None)]
+
+    comparison = compare_rows([(1, 0.5), (2, 0.5), (3, 0.5), (4, None)], rows, 1e-4)
+
+    assert comparison.different == 0
+    assert comparison.failed
+    assert "1 rows differ by more than 0.0001, largest difference 0.3" in str(comparison)
 
 
 def test_rows_that_differ_are_shown_up_to_twenty() -> None:
-    comparison = compare_rows([(n, 0.5) for n in range(50)], [(n, None) for n in range(50)])
+    expected = [(n, None, None) for n in range(50)]
+
+    comparison = compare_rows([(n, 0.5) for n in range(50)], expected, 1e-4)
 
     assert comparison.different == 50
     assert len(comparison.first) == 20

@@ -96,3 +96,66 @@ def test_what_was_given_stands_in_no_traceback(monkeypatch: pytest.MonkeyPatch) 
         load_settings(ApiSettings)
 
     assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_endpoints_take_the_place_of_the_account_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORER_STORAGE_ACCOUNT", "hearts")
+    short = load_settings(StorageSettings).endpoints
+    monkeypatch.setenv("SCORER_BLOB_ENDPOINT", "https://hearts.blob.core.usgovcloudapi.net/")
+    monkeypatch.setenv("SCORER_QUEUE_ENDPOINT", "https://hearts.queue.core.usgovcloudapi.net/")
+
+    settings = load_settings(StorageSettings)
+
+    assert short == (
+        "https://hearts.blob.core.windows.net",
+        "https://hearts.queue.core.windows.net",
+    )
+    assert settings.has_storage
+    assert settings.endpoints == (
+        "https://hearts.blob.core.usgovcloudapi.net",
+        "https://hearts.queue.core.usgovcloudapi.net",
+    )
+
+
+def test_one_endpoint_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORER_BLOB_ENDPOINT", "https://hearts.blob.core.windows.net")
+
+    with pytest.raises(StartupError, match="both SCORER_BLOB_ENDPOINT and SCORER_QUEUE_ENDPOINT"):
+        load_settings(StorageSettings)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://hearts.blob.core.windows.net", "must begin with https://"),
+        ("ftp://hearts.blob.core.windows.net", "must be a URL such as"),
+        ("hearts", "must be a URL such as"),
+        ("https://hearts.example.org:blob", "not a URL"),
+        ("https://user:secret@hearts.example.org", "user name or password"),
+        ("https://hearts.example.org?sv=1&sig=secret", "must not contain a query"),
+    ],
+)
+def test_an_endpoint_that_is_unsafe_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+) -> None:
+    monkeypatch.setenv("SCORER_BLOB_ENDPOINT", url)
+    monkeypatch.setenv("SCORER_QUEUE_ENDPOINT", "https://hearts.queue.core.windows.net")
+
+    with pytest.raises(StartupError, match=reason) as caught:
+        load_settings(StorageSettings)
+
+    assert "SCORER_BLOB_ENDPOINT" in caught.value.reason
+    assert "secret" not in caught.value.reason
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_an_endpoint_on_loopback_may_be_plain_http(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("SCORER_BLOB_ENDPOINT", f"http://{host}:10000/devstoreaccount1")
+    monkeypatch.setenv("SCORER_QUEUE_ENDPOINT", f"http://{host}:10001/devstoreaccount1")
+
+    assert load_settings(StorageSettings).endpoints == (
+        f"http://{host}:10000/devstoreaccount1",
+        f"http://{host}:10001/devstoreaccount1",
+    )

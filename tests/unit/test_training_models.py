@@ -18,9 +18,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from shared.records.artifact import load_artifact
-from shared.records.schema import FieldTable
+from shared.records.artifact import SklearnModel, load_artifact
+from shared.records.schema import FieldSpec, FieldTable
 from shared.records.scoring import Scorer
 from training.errors import TrainingError
 from training.evaluation import Evaluation
@@ -28,9 +29,10 @@ from training.examples import heart_boosting
 from training.export import check_loads_elsewhere, pickled
 from training.heart.dataset import read_heart
 from training.heart.fields import TABLE
-from training.parity import check_parity, parity_rows
+from training.parity import check_parity, check_rounding, parity_rows
 from training.recipe import Dataset, Recipe, read_model_file
-from training.train import artifact_of, run, train
+from training.report import summary
+from training.train import artifact_of, as_served, run, train
 
 EXAMPLES = Path(__file__).parents[2] / "training" / "examples"
 
@@ -257,3 +259,72 @@ def test_the_page_names_every_option_and_file() -> None:
     for path in [*EXAMPLES.parent.glob("*.py"), *EXAMPLES.parent.glob("heart/*.py")]:
         name = path.relative_to(EXAMPLES.parent).as_posix()
         assert "__" in name or name == "errors.py" or f"`{name}`" in page
+
+
+def fine_data(path: Path | None = None) -> Dataset:
+    """Values with more digits than float32 holds, many of them close together."""
+    rng = np.random.default_rng(0)
+    speed = 100 + rng.uniform(0, 3e-5, 400)
+    outcome = (speed - 100 + rng.normal(0, 1e-5, 400) > 1.5e-5).astype(int)
+    return Dataset(speed[:, None], outcome, "made up")
+
+
+FINE = Recipe(
+    name="fine",
+    version="1",
+    title="",
+    table=FieldTable(
+        fields=(
+            FieldSpec(
+                name="speed",
+                title="Speed",
+                kind="number",
+                accept=(0, 200),
+                training=(100, 101),
+                required=True,
+            ),
+        )
+    ),
+    load=fine_data,
+    estimator=lambda: HistGradientBoostingClassifier(max_iter=30, min_samples_leaf=5),
+    runtime="sklearn",
+    rounding_limit=1,
+)
+
+
+def test_the_served_model_is_the_one_that_was_fitted_to_the_values_as_served() -> None:
+    trained = run(FINE, None, 1, quiet)
+    data = as_served(fine_data())
+    fitted = FINE.estimator().fit(data.rows, data.outcome)
+    model = SklearnModel(trained.files["model.joblib"], trained.manifest)
+
+    found = model.probabilities(data.rows.astype(np.float32))
+
+    assert np.array_equal(found, fitted.predict_proba(data.rows)[:, 1].astype(np.float32))
+    assert "on the data as they are" in summary(trained.manifest)
+
+
+class Served:
+    """An estimator behind float32 values, as a server has it."""
+
+    version = "1"
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def probabilities(self, rows: Any) -> Any:
+        return self.estimator.predict_proba(rows.astype(float))[:, 1].astype(np.float32)
+
+
+def test_training_counts_the_rows_that_rounding_to_float32_moves_and_fails_beyond_the_limit() -> (
+    None
+):
+    data = fine_data()
+    line = make_pipeline(StandardScaler(), LogisticRegression()).fit(data.rows, data.outcome)
+
+    rounding = check_rounding(Served(line), line, data.rows, limit=1)
+
+    assert rounding["differing"] > 100
+    assert rounding["largest_difference"] > 0.1
+    with pytest.raises(TrainingError, match="or set rounding_limit in the recipe"):
+        check_rounding(Served(line), line, data.rows, limit=1e-4)
