@@ -39,26 +39,39 @@ def _markdown_table(table: Table) -> list[str]:
 
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c2530; --soft: #5b6876; --paper: #ffffff;
-  --line: #d9dfe5; --note: #fff4d6; --a: #1f6fb2; --b: #c2571a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e9ee; --soft: #9aa7b4; --paper: #14191f;
-  --line: #333c46; --note: #3a3217; --a: #6db3ea; --b: #f0965a; } }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { margin-top: 2.2rem; font-size: 1.2rem;
+:root { color-scheme: light dark; --ink: #17212b; --soft: #566472; --paper: #ffffff;
+  --line: #dce3e8; --note: #fdf3dc; --a: #0b6b74; --b: #b3501a; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e7edf2; --soft: #9dabb8; --paper: #0e1419;
+  --line: #2a363f; --note: #332810; --a: #5cc4cb; --b: #f0965a; } }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, sans-serif; }
+main { box-sizing: border-box; width: 100%; max-width: 64rem; margin: 0 auto;
+  padding: 2rem 1.25rem 4rem; }
+h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; letter-spacing: -.015em; }
+h2 { margin-top: 2.4rem; font-size: 1.25rem; scroll-margin-top: 1rem;
   border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
-p { max-width: 46rem; }
-.notice { background: var(--note); padding: .7rem 1rem; border-radius: .4rem; max-width: none; }
+p { max-width: 46rem; margin: .8rem 0; } a { color: var(--a); }
+.notice { background: var(--note); padding: .7rem 1rem; border-radius: .5rem; max-width: none; }
+.key { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1.6rem 0; padding: 0; }
+.key div { flex: 1 1 14rem; border-left: 3px solid var(--a); padding-left: 1rem; }
+.key dt { color: var(--soft); font-size: .9rem; }
+.key dd { margin: 0; } .key .number { font-size: 2.1rem; font-weight: 700; line-height: 1.2;
+  letter-spacing: -.02em; font-variant-numeric: tabular-nums; }
+.contents { margin: 2rem 0 0; padding: 1rem 1.25rem; border: 1px solid var(--line);
+  border-radius: .75rem; }
+.contents h2 { margin: 0; border: 0; font-size: 1rem; }
+.contents ol { margin: .4rem 0 0; padding-left: 1.4rem; columns: 3 13rem; column-gap: 2rem; }
 .scroll { overflow-x: auto; }
+:focus-visible { outline: 3px solid var(--a); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .86rem; margin: .8rem 0; }
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; margin-top: 1rem; }
-figure { margin: 0; flex: 1 1 24rem; max-width: 29rem; }
+figure { margin: 0; flex: 1 1 24rem; max-width: 29rem; min-width: 0; }
 figure.small { flex: 1 1 12rem; max-width: 14.5rem; }
 figcaption { color: var(--soft); font-size: .85rem; }
-svg { width: 100%; height: auto; display: block; }
+figure svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .tick { fill: var(--soft);
   font-size: 11px; } svg .name { font-weight: 600; }
 .line { fill: none; stroke-width: 2.2; } .line.a { stroke: var(--a); } .line.b { stroke: var(--b); }
@@ -66,32 +79,95 @@ svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .tick { fil
   stroke-width: 1; stroke-dasharray: 4 4; }
 .fill.a, svg text.a { fill: var(--a); } .fill.b, svg text.b { fill: var(--b); }
 """
+FIRST = "Intended use"
+"""The section that comes before the table of contents."""
 
 
 def page(manifest: Manifest, parts: Iterable[Section]) -> str:
-    """The card as one HTML page that loads nothing else."""
+    """The card as one HTML page that loads nothing else.
+
+    It opens with the key figures and the intended use; the other sections follow their table of
+    contents.
+    """
     title = escape(manifest.title or manifest.name)
     notice = f'<p class="notice">{escape(manifest.notice)}</p>' if manifest.notice else ""
-    body = "\n".join(
-        f"<section><h2>{escape(section.title)}</h2>\n{_html_blocks(section.blocks)}</section>"
-        for section in parts
-    )
+    sections = list(parts)
+    first = "".join(_html_section(one) for one in sections if one.title == FIRST)
+    others = [one for one in sections if one.title != FIRST]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{title}</h1>\n{notice}\n{body}\n</body>\n</html>\n"
+        f'<main id="main">\n<h1>{title}</h1>\n{notice}\n{_key_figures(manifest)}\n{first}\n'
+        f"{_contents(others)}\n" + "\n".join(map(_html_section, others)) + "\n</main>\n"
+        "</body>\n</html>\n"
     )
 
 
-def _html_blocks(blocks: Iterable[Block]) -> str:
+def _key_figures(manifest: Manifest) -> str:
+    """How many rows, how well the score ranks them, how often the prediction is right."""
+    found = manifest.figures
+    unseen, intervals = found["cross_validated"], found["intervals"]
+    share, threshold = found["positive"] / found["rows"], manifest.threshold
+    auc_low, auc_high = intervals["auc"]
+    low, high = intervals["accuracy"]
+    figures = (
+        (
+            f"{manifest.nouns.capitalize()} in the training data",
+            f"{found['rows']:,}",
+            f"{found['positive']:,} of them ({_percent(share)}) had {manifest.outcome}",
+        ),
+        (
+            "AUC",
+            f"{unseen['auc']:.2f}",
+            f"cross-validated; 95 % interval {auc_low:.2f} to {auc_high:.2f} "
+            "(0.5 is chance, 1 is perfect)",
+        ),
+        (
+            f"Right at the threshold of {_percent(threshold)}",
+            _percent(unseen["accuracy"]),
+            f"cross-validated; 95 % interval {_percent(low)} to {_percent(high)}",
+        ),
+    )
+    items = "".join(
+        f'<div><dt>{escape(name)}</dt><dd class="number">{number}</dd><dd>{escape(text)}</dd></div>'
+        for name, number, text in figures
+    )
+    return f'<dl class="key">{items}</dl>'
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def _contents(parts: Iterable[Section]) -> str:
+    links = "".join(
+        f'<li><a href="#{_anchor(one.title)}">{escape(one.title)}</a></li>' for one in parts
+    )
+    return (
+        '<nav class="contents" aria-labelledby="contents"><h2 id="contents">Contents</h2>'
+        f"<ol>{links}</ol></nav>"
+    )
+
+
+def _html_section(section: Section) -> str:
+    name = _anchor(section.title)
+    heading = f'<h2 id="{name}">{escape(section.title)}</h2>'
+    return f"<section>{heading}\n{_html_blocks(section.blocks, section.title)}</section>"
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _html_blocks(blocks: Iterable[Block], title: str) -> str:
     texts, figures = [], []
     for block in blocks:
         match block:
             case str():
                 texts.append(f"<p>{_inline(block)}</p>")
             case Table():
-                texts.append(_html_table(block))
+                texts.append(_html_table(block, title))
             case Picture():
                 kind = ' class="small"' if block.small else ""
                 caption = f"<figcaption>{escape(block.caption)}</figcaption>"
@@ -107,13 +183,15 @@ def _inline(text: str) -> str:
     return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
 
 
-def _html_table(table: Table) -> str:
+def _html_table(table: Table, title: str) -> str:
     def row(cells: Iterable[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     rows = "\n".join(row(one, "td") for one in table.rows)
     return (
-        f'<div class="scroll"><table><thead>{row(table.head, "th")}</thead>\n'
+        # Focusable, so that a wide table scrolls by keyboard.
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f"<table><thead>{row(table.head, 'th')}</thead>\n"
         f"<tbody>{rows}</tbody></table></div>"
     )
 

@@ -6,7 +6,7 @@ import { alertBox, h, save, svg } from "./dom.js";
 import { match, renames, template } from "./mapping.js";
 import { remember } from "./memory.js";
 import { ROWS, Unusable, body, open } from "./source.js";
-import { count, list, percent, size } from "./words.js";
+import { capital, count, list, percent, size } from "./words.js";
 
 const ACCEPTED = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.gz";
 
@@ -285,7 +285,7 @@ function problemsOf(model, mapping) {
 function previewTable(model, source, matched, choose) {
   const options = [
     ["", "Ignore"],
-    [model.record_id, `Name of the ${model.noun}`],
+    [model.record_id, `${capital(model.noun)} id`],
     ...model.fields.map(({ name, title }) => [name, title]),
   ];
   const header = (column, index) => {

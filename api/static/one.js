@@ -103,6 +103,7 @@ function examplesOf(model, fill) {
   return h(
     "div",
     { class: "examples" },
+    model.examples?.length && h("span", { class: "hint" }, "Examples"),
     (model.examples ?? []).map(({ title, record }) => chip(title, record)),
     h("button", { type: "button", class: "chip plain", onclick: () => fill({}) }, "Clear"),
   );

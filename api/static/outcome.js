@@ -32,9 +32,7 @@ export function outcomeView(model, id, state, sent) {
   readScores(id, sent, stopped.signal, read, (results) => {
     warned.textContent = results.warned.toLocaleString("en");
     if (results.warned) warned.parentElement.classList.add("some-amber");
-    const cards = [histogram(results, model), rejectedView(id, results, state, sent)].filter(
-      Boolean,
-    );
+    const cards = [histogram(results, model), rejectedView(model, results, state)].filter(Boolean);
     read.replaceChildren(...cards);
     read.hidden = cards.length === 0;
   });
@@ -42,13 +40,14 @@ export function outcomeView(model, id, state, sent) {
 }
 
 function failed({ reason }) {
-  const [what, ...advice] = (reason ?? "The worker gave no reason.").split(/: (.*)/s);
+  // A reason puts names between backticks.
+  const parts = (reason ?? "the worker gave no reason").split("`");
+  const text = parts.map((part, index) => (index % 2 ? h("code", {}, part) : part));
   return h(
     "div",
     { class: "stack" },
-    h("p", { class: "big", role: "alert" }, capital(what)),
-    h("p", {}, capital(advice.join("").trim())),
-    h("p", { class: "hint" }, "No row of this file was scored. Correct it and send it again."),
+    h("p", { class: "big", role: "alert" }, "This batch was not scored: ", text),
+    h("p", { class: "hint" }, "No row has a score. Correct the file and send it again."),
     h(
       "div",
       { class: "buttons" },
@@ -304,7 +303,7 @@ function histogram(results, model) {
 
 const binName = (bin) => `${(bin * 100) / BINS} to ${((bin + 1) * 100) / BINS} %`;
 
-function rejectedView(id, results, state) {
+function rejectedView(model, results, state) {
   if (results.rejected === 0) return undefined;
   const counts = state.rejections ?? {};
   const body = h("tbody");
@@ -358,7 +357,9 @@ function rejectedView(id, results, state) {
           h(
             "tr",
             {},
-            ["Row", "Name", "Why, and what to do"].map((title) => h("th", { scope: "col" }, title)),
+            ["Row", `${capital(model.noun)} id`, "Why, and what to do"].map((title) =>
+              h("th", { scope: "col" }, title),
+            ),
           ),
         ),
         body,

@@ -89,7 +89,7 @@ function scale(model, probability, group) {
         svg(
           "text",
           { class: "tick", x: "50%", y: 64, "text-anchor": "middle" },
-          "● observed in the study, 95 % interval",
+          "● observed in the study, 95\u00a0% interval",
         ),
     ),
   );
@@ -113,7 +113,7 @@ function meaning(model, group) {
         {},
         `Of ${count(group.n, `study ${model.noun}`, `study ${model.nouns}`)} with a similar score (${percent(group.low)} to ${percent(group.high)}), `,
         h("strong", {}, `${group.positive} had ${model.outcome}`),
-        `: ${percent(group.observed)}, 95 % interval ${percent(low)} to ${percent(high)}.`,
+        `: ${percent(group.observed)}, 95\u00a0% interval ${percent(low)} to ${percent(high)}.`,
       ),
     );
   }

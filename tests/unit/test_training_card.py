@@ -54,7 +54,8 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag != "meta":
             self.open.append(tag)
-        self.fetched += [str(v) for k, v in attrs if k in ("src", "href", "data", "srcset")]
+        links = (str(v) for k, v in attrs if k in ("src", "href", "data", "srcset"))
+        self.fetched += [link for link in links if not link.startswith("#")]
         if tag in ("script", "link", "iframe", "object"):
             self.fetched.append(tag)
 
@@ -69,6 +70,24 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert tags.fetched == []
     assert "@import" not in html()
     assert "url(" not in html()
+
+
+def test_the_page_opens_with_key_figures_and_whom_it_is_for() -> None:
+    figures = trained().manifest.figures
+    opening, _, rest = html().partition('<nav class="contents"')
+
+    assert f"{figures['rows']}</dd>" in opening
+    assert f"{figures['cross_validated']['auc']:.2f}</dd>" in opening
+    assert f"{figures['cross_validated']['accuracy'] * 100:.0f} %</dd>" in opening
+    assert "Intended use" in opening
+    assert "Intended use" not in rest
+
+
+def test_the_contents_lead_to_every_other_section() -> None:
+    linked = re.findall(r'<li><a href="#([^"]+)">', html())
+    sections = re.findall(r'<section><h2 id="([^"]+)">', html())
+
+    assert linked == sections[1:]
 
 
 def test_every_picture_is_well_formed_and_stays_inside_its_frame() -> None:
@@ -88,7 +107,7 @@ def test_every_picture_is_well_formed_and_stays_inside_its_frame() -> None:
 def test_the_card_has_its_sections_in_order() -> None:
     titles = re.findall(r"^## (.*)$", trained().card, re.MULTILINE)
 
-    assert titles == re.findall(r"<h2>(.*?)</h2>", html())
+    assert titles == re.findall(r'<section><h2 id="[^"]+">(.*?)</h2>', html())
     assert titles == [
         "Intended use",
         "Setting and dates",
