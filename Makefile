@@ -12,7 +12,7 @@ NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal --ignore=tests/containers
 
-.PHONY: help demo up test test-all test-containers bench lint unit sbom audit soak mutants lock clean
+.PHONY: help demo up test test-all test-containers bench bench-peers lint unit sbom audit soak mutants lock clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,8 +32,10 @@ test-all: test test-containers  ## The same, the tests of the images and the slo
 test-containers: $(VENV)/dev.stamp  ## Tests of the images and of compose; they need a Docker engine
 	$(PYTEST) tests/containers
 
-bench: $(VENV)/dev.stamp  ## Measure against what one would otherwise do; prints ratios
-	$(BIN)/python -m tests.benchmarks.bench
+bench: $(VENV)/dev.stamp  ## Measure against baselines and print a table of ratios; BENCH="…" passes options
+	$(BIN)/python -m tests.benchmarks.bench $(BENCH)
+
+bench-peers: .venv-peers/stamp bench  ## The same with MLServer, BentoML and LitServe (Python 3.11 or 3.12)
 
 sbom: $(VENV)/dev.stamp  ## What each image installs, as CycloneDX
 	@mkdir -p build/sbom
@@ -75,6 +77,11 @@ $(VENV)/dev.stamp: requirements/dev.txt $(NODE) pyproject.toml | $(VENV)/bin/pyt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
 
+.venv-peers/stamp: requirements/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 soak: $(VENV)/dev.stamp  ## 100 random kills, 30 stops, 10 million rows (FAULT_SEED=… repeats the kills)
 	FAULT_KILLS=100 FAULT_VISIBILITY=3 FAULT_STOPS=30 FAULT_ROWS=10000000 CI=1 $(PYTEST) tests/faults -s
 
@@ -84,8 +91,9 @@ mutants: $(VENV)/dev.stamp  ## Take the worker's safeguards out one at a time; a
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: $(VENV)/dev.stamp  ## Resolve requirements/*.in again
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/peers.in -o requirements/peers.txt
 	for part in run api worker training node; do \
 	  $(COMPILE) requirements/$$part.in -c requirements/dev.txt -o requirements/$$part.txt; done
 
 clean:  ## Remove all that make made
-	rm -rf $(VENV) .local artifact
+	rm -rf $(VENV) .venv-peers .local artifact

@@ -13,17 +13,17 @@ import resource
 import sys
 import time
 
+import joblib
+import numpy as np
+import pandas as pd
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueClient
+
+from training.heart.fields import TABLE
 
 
 def score_file(model_file: str, blob: str) -> int:
     """Download the blob, pandas.read_csv, predict_proba, to_csv, upload. Returns the rows."""
-    import joblib
-    import pandas as pd
-
-    from training.heart.fields import TABLE
-
     model = joblib.load(model_file)
     service = BlobServiceClient.from_connection_string(
         os.environ["AZURE_STORAGE_CONNECTION_STRING"]
@@ -43,11 +43,6 @@ def score_file(model_file: str, blob: str) -> int:
 
 def score_messages(model_file: str, queue: str, count: str) -> None:
     """Receive one, predict, upload, delete, repeat."""
-    import joblib
-    import numpy as np
-
-    from training.heart.fields import TABLE
-
     model = joblib.load(model_file)
     text = os.environ["AZURE_STORAGE_CONNECTION_STRING"]
     service = BlobServiceClient.from_connection_string(text)

@@ -14,7 +14,12 @@ from tests.faults.invariants import Sent, sent
 from tests.faults.lab import Lab
 from tests.faults.patients import patients
 
-LAB_LIMITS = Limits(rows=200)
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in the lab start real workers and wait for their leases, so they are slow."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
