@@ -78,6 +78,17 @@ class Azurite:
     child: Child
 
 
+WORKER_ENV = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
+    "POLARS_MAX_THREADS": "2",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:100,muzzy_decay_ms:0",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""What the worker's image sets for its allocators and threads; see Dockerfile.worker."""
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """Addresses and processes of the local services."""
@@ -269,7 +280,7 @@ def services(
     common |= {"SCORER_LOG_FORMAT": "json", **(env or {})}
     api_url, worker_url = f"http://127.0.0.1:{ports.api}", f"http://127.0.0.1:{ports.worker}"
     api_env = {"SCORER_PORT": str(ports.api), "SCORER_HEALTH_PORT": str(ports.api_metrics)}
-    worker_env = {"SCORER_HEALTH_PORT": str(ports.worker)}
+    worker_env = WORKER_ENV | {"SCORER_HEALTH_PORT": str(ports.worker)}
     with ExitStack() as stack:
         children: list[Child] = []
         for name, own_env in (("worker", worker_env), ("api", api_env)):

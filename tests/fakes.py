@@ -63,7 +63,7 @@ class FakeQueue:
     async def send(self, body: str) -> str:
         now = self._clock.now
         expires = NEVER if self._lifetime is None else now + timedelta(seconds=self._lifetime)
-        message = Message(str(uuid.uuid4()), "", body, 0, now, expires)
+        message = Message(str(uuid.uuid4()), "", body, 0, now, expires, now)
         self._entries[message.id] = _Entry(message, self._clock())
         return message.id
 
@@ -74,6 +74,7 @@ class FakeQueue:
                 entry.message,
                 receipt=str(next(self._receipts)),
                 dequeue_count=entry.message.dequeue_count + 1,
+                received=self._clock.now,
             )
             if self.shared:
                 self.shared -= 1

@@ -45,15 +45,15 @@ MUTANTS = [
     Mutant(
         "the summary is create-only",
         "shared/storage/azure.py",
-        '            "If-None-Match": "*",\n',
-        "",
+        "                overwrite=False,\n",
+        "                overwrite=True,\n",
         CONTRACT,
     ),
     Mutant(
-        "only the answer of a write that was done is a success",
-        "shared/storage/rest.py",
-        "if response.status_code != expected:",
-        "if response.status_code >= 300:",
+        "only storage's own answer counts",
+        "shared/storage/azure.py",
+        "        if not genuine:\n",
+        "        if False:\n",
         CONTRACT,
     ),
     Mutant(

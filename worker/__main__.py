@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
-import os
 import signal
 import sys
 import time
-from contextlib import suppress
-
-if __name__ == "__main__":
-    gc.disable()  # while modules are loaded, there is nothing to collect
-
-# One thread reads a block while another writes the one before it; more would only take the cores
-# from other slots, and memory.
-os.environ.setdefault("POLARS_MAX_THREADS", "2")
-# What Polars frees goes back after a tenth of a second: kept for longer, as by its own setting, it
-# adds some MiB in a long file. (Polars appends this to its own where it is imported.)
-os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:100,muzzy_decay_ms:0")
-# NumPy has no large sums here, and a thread for each core would take time to start.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import uvloop
 
@@ -47,33 +32,15 @@ log = logging.getLogger("worker")
 def main() -> int:
     """Run until asked to stop. Exit code 3: wrong settings or artifact; 1: the model broke."""
     begun = time.monotonic()
-    keep_memory_flat()
     try:
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level, log_format=settings.log_format)
         artifact = load_artifact(settings.model_dir, settings.model_sha256)
-        # All that was loaded stays: the collector need not go through it again and again.
-        gc.freeze()
-        gc.enable()
+        gc.freeze()  # everything loaded so far stays; the collector need not visit it again
         return uvloop.run(serve(settings, artifact, begun))
     except StartupError as error:
         sys.stderr.write(f"heart-scorer worker: {error}\n")
         return 3
-
-
-def keep_memory_flat() -> None:
-    """Tell glibc to use one heap for all threads, and to give back what is free at its end.
-
-    Left alone it keeps a heap for each thread, and each ends up holding a block's worth. Buffers of
-    a block come from the heap: mapped anew each time, they would cost a quarter of the work. Where
-    there is no glibc, nothing is done.
-    """
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # as in malloc.h
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(arena_max, 1)
-        libc.mallopt(mmap_threshold, 4 << 20)
-        libc.mallopt(trim_threshold, 4 << 20)
 
 
 async def serve(settings: WorkerSettings, artifact: Artifact, begun: float) -> int:

@@ -205,8 +205,7 @@ class Consumer:
             self._found_nothing()
 
     def _delivery_of(self, message: Message, asked: float) -> Delivery:
-        now = self._now()
-        age = max(0.0, (now - message.inserted).total_seconds())
+        age = max(0.0, (message.received - message.inserted).total_seconds())
         metrics.AGE.observe(age)
         if message.dequeue_count > 1:
             metrics.REDELIVERIES.inc()
@@ -216,10 +215,10 @@ class Consumer:
             visibility=self._visibility,
             every=self._renew_every,
             received=asked,
-            expires=asked + (message.expires - now).total_seconds(),
+            expires=asked + (message.expires - message.received).total_seconds(),
             clock=self._clock,
         )
-        return Delivery(message, lease, now, age, prefix=message.id)
+        return Delivery(message, lease, self._now(), age, prefix=message.id)
 
     def _free_slot(self, task: asyncio.Task[None]) -> None:
         if task in self._running:

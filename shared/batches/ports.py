@@ -22,6 +22,8 @@ class Message:
     dequeue_count: int
     inserted: datetime
     expires: datetime
+    received: datetime
+    """When the service answered. All times are by its clock."""
 
     def __repr__(self) -> str:
         return f"Message({self.id!r}, dequeue_count={self.dequeue_count})"

@@ -50,7 +50,8 @@ def may_peek(label: str, queue: Queue) -> Probe:
 def may_process(label: str, queue: Queue) -> Probe:
     """Receive, renew and delete messages, tried on one that never was."""
     now = datetime.now(UTC)
-    message = Message(str(uuid.uuid4()), "AgAAAAMAAAAAAAAA", "", 1, now, now + timedelta(days=7))
+    expires = now + timedelta(days=7)
+    message = Message(str(uuid.uuid4()), "AgAAAAMAAAAAAAAA", "", 1, now, expires, now)
     return Probe(f"{label}: receive and renew messages", lambda: queue.renew(message, 1))
 
 

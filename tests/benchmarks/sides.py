@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from cli.local import ROOT, artifact, azurite, free_port, process, wait_until
+from cli.local import ROOT, WORKER_ENV, artifact, azurite, free_port, process, wait_until
 from shared.settings import StorageSettings
 from shared.storage.azure import Storage, open_storage
 
@@ -186,7 +186,7 @@ class Bench:
     @contextmanager
     def worker(self, queue: str, **settings: object) -> Iterator[int]:
         """One worker on this queue; its process id."""
-        env = {
+        env = WORKER_ENV | {
             "AZURE_STORAGE_CONNECTION_STRING": self.connection_string,
             "SCORER_MODEL_DIR": str(artifact()),
             "SCORER_QUEUE": queue,

@@ -18,7 +18,7 @@ from typing import Any
 
 from azure.storage.blob.aio import BlobClient
 
-from cli.local import process
+from cli.local import WORKER_ENV, process
 from shared.batches.message import Envelope, EnvelopeInput
 from shared.batches.ports import Queue
 from shared.records.artifact import Artifact, load_artifact
@@ -118,7 +118,7 @@ class Lab:
         """A worker until the block ends; settings in capitals, `FAULT` by its place."""
         self._count += 1
         log = self.directory / f"worker-{self._count}.log"
-        env = self._environment | {"FAULT": fault} | environment
+        env = WORKER_ENV | self._environment | {"FAULT": fault} | environment
         with process([sys.executable, "-m", "tests.faults.worker"], log, env) as child:
             try:
                 yield Worker(child, log)

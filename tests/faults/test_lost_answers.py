@@ -152,7 +152,7 @@ async def test_a_missing_permission_is_named_before_any_message_is_taken(
         await worker.logged("storage_not_ready", count=2)
         status, answer = await asyncio.to_thread(_get, port, "readyz")
         assert status == 503
-        assert "renewing messages" in answer
+        assert "receive and renew messages" in answer
         assert "AuthorizationPermissionMismatch" in answer
         assert (await asyncio.to_thread(_get, port, "livez"))[0] == 200
         assert proxy.seen["receive"] == 0

@@ -22,7 +22,7 @@ from shared.records.artifact import load_artifact
 from shared.settings import WorkerSettings, load_settings
 from shared.storage.azure import open_storage
 from tests.faulty import FaultyAccount, Moment
-from worker.__main__ import keep_memory_flat, run
+from worker.__main__ import run
 
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIGTERM, "hold": None}
 """What is done at the place; `hold` waits there, as a call does that is not answered."""
@@ -58,7 +58,6 @@ class Fault:
 
 async def main() -> int:
     begun = time.monotonic()
-    keep_memory_flat()
     settings = load_settings(WorkerSettings)
     configure_logging(settings.log_level)
     artifact = load_artifact(settings.model_dir)

@@ -340,7 +340,7 @@ def entries(*facts: tuple[str, str, float]) -> list[Entry]:
     now = datetime.now(UTC)
     return [
         Entry(
-            Message(batch_id, "", "{}", 1, now - timedelta(hours=hours), now),
+            Message(batch_id, "", "{}", 1, now - timedelta(hours=hours), now, now),
             {"batch_id": batch_id, "reason": reason, "body": "age,sex\n54,1"},
         )
         for batch_id, reason, hours in facts
