@@ -50,11 +50,14 @@ audit: $(VENV)/dev.stamp  ## Ask a public service for known vulnerabilities of w
 	$(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes \
 	  -r requirements/api.txt -r requirements/worker.txt -r requirements/training.txt
 
-lint: $(VENV)/dev.stamp  ## Lint, types and import contracts
+lint: $(VENV)/dev.stamp  ## Lint, types, import contracts, dependencies, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry --no-ansi .
+	$(BIN)/shellcheck .ci/run infra/*.sh
+	git ls-files | xargs -d '\n' $(BIN)/codespell
 
 unit: $(VENV)/dev.stamp  ## Tests that need no network; about a minute
 	$(PYTEST) $(PARALLEL) tests/unit -m "not slow"
@@ -88,8 +91,11 @@ soak: $(VENV)/dev.stamp  ## 100 random kills, 30 stops, 10 million rows (FAULT_S
 mutants: $(VENV)/dev.stamp  ## Take the worker's safeguards out one at a time; a test must notice each
 	CI=1 $(BIN)/python -m tests.mutants
 
+$(BIN)/uv:
+	$(MAKE) $(VENV)/dev.stamp
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
-lock: $(VENV)/dev.stamp  ## Resolve requirements/*.in again
+lock: | $(BIN)/uv  ## Resolve requirements/*.in again (uv itself comes from the last lock)
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/peers.in -o requirements/peers.txt
 	for part in run api worker training node; do \
