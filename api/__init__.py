@@ -1,1 +1,1 @@
-"""The HTTP door: one patient while the caller waits, and batches for the worker."""
+"""The API: one patient while the caller waits, and batches for the worker."""

@@ -4,59 +4,52 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import sys
 import time
+
+started = time.monotonic()  # imports are most of a start, and `startup_seconds` counts them
+
+from api.app import create_app  # noqa: E402
+from api.server import listen, serve, serve_metrics  # noqa: E402
+from shared import metrics  # noqa: E402
+from shared.logs import configure_logging  # noqa: E402
+from shared.records.artifact import load_artifact  # noqa: E402
+from shared.records.errors import StartupError  # noqa: E402
+from shared.settings import ApiSettings, load_settings  # noqa: E402
 
 log = logging.getLogger("api")
 
 
 def main() -> int:
-    """Serve until asked to stop. Exit code 3: wrong settings or artifact, or no port."""
-    begun = time.monotonic()
-    gc.disable()  # while modules are loaded, there is little to collect
-    # NumPy has no large sums here, and a thread for each core would take time to start.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Imports are most of a start; here, `startup_seconds` counts them.
-    from shared.records.artifact import load_artifact
-    from shared.settings import ApiSettings, load_settings
-
-    gc.collect()  # what pydantic leaves behind has room for the rest
-    from api.app import create_app
-    from api.server import serve, serve_metrics
-    from shared import metrics
-    from shared.logs import configure_logging
-    from shared.records.errors import StartupError
-
+    """Serve until asked to stop. Exit code 3: wrong settings or artifact, or a port in use."""
     try:
         settings = load_settings(ApiSettings)
         configure_logging(settings.log_level, log_format=settings.log_format)
         artifact = load_artifact(settings.model_dir, settings.model_sha256)
-        health_port = serve_metrics(settings.host, settings.health_port)
-
-        def started(port: int) -> None:
-            metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
-            metrics.STARTUP.set(time.monotonic() - begun)
-            log.info(
-                "api_started",
-                extra={
-                    "host": settings.host,
-                    "port": port,
-                    "metrics_port": health_port,
-                    "model": artifact.manifest.version,
-                    "access": "keys" if settings.keys else "open to every caller",
-                },
-            )
-
         app = create_app(artifact, settings)
-        # All that was loaded stays: the collector need not go through it again and again.
-        gc.freeze()
-        gc.enable()
-        serve(app, settings, started)
+        health_port = serve_metrics(settings.host, settings.health_port)
+        listening = listen(settings.host, settings.port)
     except StartupError as error:
         sys.stderr.write(f"heart-scorer api: {error}\n")
         return 3
-    log.info("api_stopped")
+    metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
+    metrics.STARTUP.set(time.monotonic() - started)
+    log.info(
+        "api_started",
+        extra={
+            "host": settings.host,
+            "port": listening.getsockname()[1],
+            "metrics_port": health_port,
+            "model": artifact.manifest.version,
+            "access": "keys" if settings.keys else "open to every caller",
+        },
+    )
+    gc.freeze()  # what was loaded stays: the collector need not visit it again and again
+    with listening:
+        try:
+            serve(app, settings, listening)
+        finally:
+            log.info("api_stopped")
     return 0
 
 

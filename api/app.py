@@ -1,101 +1,65 @@
-"""Puts the API together from what it is handed."""
+"""Creates the API as a FastAPI application.
+
+`uvicorn --factory api.app:create_app` works, too: what is not passed is read from the environment.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
-from api import health, predict
-from api.door import Door
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.middleware import RequestMiddleware, unexpected_error
+from api.routes import batches, health, model, pages, predict
 from api.store import Connection, Store, connect
+from api.v2 import routes as v2
+from api.v2.schemas import InferRequest
+from shared.records.artifact import Artifact, load_artifact
 from shared.records.scoring import Scorer
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from fastapi import FastAPI
-    from starlette.types import Receive, Scope, Send
-
-    from api.routes import Route
-    from shared.records.artifact import Artifact
-    from shared.settings import ApiSettings
-
-
-class Routing:
-    """Answers at the near routes by itself and leaves every other request to FastAPI.
-
-    FastAPI is loaded when the first of those comes: that takes half as long as all else that a
-    start needs, and a tenth of the memory, and a replica that only scores never has to pay. Its
-    router also takes as long as scoring a record.
-    """
-
-    def __init__(self, near: Iterable[Route], build: Callable[[], FastAPI]) -> None:
-        self._near = {(route.method, route.path): route for route in near}
-        self._build = build
-        self._loading = asyncio.Lock()
-        self._loaded: FastAPI | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._near.get((scope["method"], scope["path"]))
-        if route:
-            scope["route"] = route
-            await route(scope, receive, send)
-        else:
-            await (self._loaded or await self.load())(scope, receive, send)
-
-    async def load(self) -> FastAPI:
-        """FastAPI with every route; loaded in a thread, since requests go on meanwhile."""
-        async with self._loading:
-            if self._loaded is None:
-                self._loaded = await asyncio.to_thread(self._build)
-            return self._loaded
-
-
-class Api:
-    """The API as an ASGI application."""
-
-    def __init__(self, routing: Routing, door: Door, store: Store) -> None:
-        self.routing = routing
-        self._door = door
-        self._store = store
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self._door(scope, receive, send)
-            return
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._store.close()
-        await send({"type": "lifespan.shutdown.complete"})
+from shared.settings import ApiSettings, load_settings
 
 
 def create_app(
-    artifact: Artifact,
-    settings: ApiSettings,
+    artifact: Artifact | None = None,
+    settings: ApiSettings | None = None,
     connect: Callable[[ApiSettings], Awaitable[Connection]] = connect,
-) -> Api:
-    """The API over a loaded model; storage is connected when the first batch comes."""
+) -> FastAPI:
+    """The API over a loaded model; storage is connected when the first batch comes.
+
+    Raises `StartupError` when settings or the artifact are read here and are wrong.
+    """
+    settings = settings or load_settings(ApiSettings)
+    artifact = artifact or load_artifact(settings.model_dir, settings.model_sha256)
     manifest = artifact.manifest
     scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
     store = Store(partial(connect, settings))
-    scores = predict.routes(scorer, manifest, settings)
-    probes = health.routes(artifact)
 
-    def build() -> FastAPI:
-        from api import framework
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await store.close()
 
-        app = framework.build(scores, probes, scorer, artifact, settings, store)
-        gc.freeze()  # as at the start: all that was loaded stays
-        return app
-
-    routing = Routing([*scores, *probes], build)
-    door = Door(
-        routing,
-        keys=settings.keys,
-        requests=settings.requests,
-        model_version=manifest.version,
+    app = FastAPI(
+        title="heart-scorer",
+        description=f"{manifest.title}\n\n{manifest.notice}",
+        version=manifest.version,
+        lifespan=lifespan,
+        # FastAPI's own pages load their scripts from another host.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
-    return Api(routing, door, store)
+    app.add_middleware(RequestMiddleware, keys=settings.keys, capacity=settings.requests)
+    problems.add_handlers(app)
+    app.add_exception_handler(Exception, unexpected_error)
+    app.include_router(predict.router(scorer, manifest, settings))
+    app.include_router(batches.router(store, settings))
+    app.include_router(v2.router(scorer, artifact, settings))
+    app.include_router(model.router(artifact, settings.model_dir))
+    app.include_router(health.router(artifact))
+    app.include_router(pages.router(app.title))
+    openapi.complete(app, secured=bool(settings.keys), models=[InferRequest])
+    return app

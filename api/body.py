@@ -1,55 +1,111 @@
 """Request bodies: read within limits, unpacked within limits, parsed strictly.
 
-Nothing is read before its announced size was compared with the limit, and nothing grows beyond it.
+A body's announced size is compared with the limit before anything is read, and nothing grows beyond
+the limit. `strict_route` makes FastAPI read the bodies of a router's routes this way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
-from starlette.requests import Request
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
-from api.problems import Fault, Problem
-from api.routes import header
+from api.problems import JSON, ErrorEntry, Problem
 from shared.records.strict_json import parse_json
 
-if TYPE_CHECKING:
-    from shared.settings import ApiSettings
 
-BODY_IS_HERE = "scorer.body_is_here"
-"""Key of a request's scope where the server holds the whole body, so that no timer is needed."""
+class BodyLimits(NamedTuple):
+    """What a body may be."""
 
-JSON_TYPES = ("application/json", "text/json")
-
-
-async def read_json(request: Request, settings: ApiSettings) -> Any:
-    """The body as JSON. Raises `Problem`."""
-    check_media_type(request)
-    return parse(await read_body(request, settings))
+    size: int
+    """Bytes, packed and unpacked."""
+    seconds: float
+    """Time within which it must arrive."""
 
 
-def parse(content: bytes, pointer: str = "") -> Any:
+class StrictRequest(Request):
+    """A request for FastAPI whose body is strict JSON within limits, and so is its answer."""
+
+    def __init__(self, request: Request, limits: BodyLimits) -> None:
+        super().__init__(request.scope, request.receive)
+        self._limits = limits
+        self._content: bytes | None = None
+
+    async def body(self) -> bytes:
+        """The whole body, unpacked. Raises `Problem`."""
+        if self._content is None:
+            check_accept(self)
+            check_json_type(self)
+            self._content = await read_body(self, self._limits)
+            if not self._content:
+                raise malformed_json("the body is empty")
+        return self._content
+
+    async def json(self) -> Any:
+        """The body, parsed strictly. Raises `Problem`."""
+        return parse(await self.body())
+
+
+def strict_route(limits: BodyLimits) -> type[APIRoute]:
+    """A route class whose routes read their bodies as `StrictRequest`."""
+
+    class StrictRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_strictly(request: Request) -> Response:
+                return await handle(StrictRequest(request, limits))
+
+            return handle_strictly
+
+    return StrictRoute
+
+
+def parse(content: bytes) -> Any:
     """Strict JSON. Raises `Problem`."""
     try:
         return parse_json(content.decode())
     except UnicodeDecodeError as error:
-        detail = f"byte {error.start} is not UTF-8"
+        raise malformed_json(f"byte {error.start} is not UTF-8") from error
     except ValueError as error:
-        detail = str(error)
-    fault = Fault(pointer, "malformed", detail)
-    raise Problem("malformed_json", detail, (fault,))
+        raise malformed_json(str(error)) from error
 
 
-def check_media_type(request: Request) -> None:
-    """Refuse what says that it is not JSON. Raises `Problem`."""
-    given = header(request, b"content-type", b"application/json")
-    if given == "application/json":
-        return
-    kind, _, parameters = given.lower().partition(";")
+def malformed_json(detail: str) -> Problem:
+    """The problem of a body that is not JSON."""
+    entry = ErrorEntry(pointer="", code="malformed", detail=detail)
+    return Problem("malformed_json", detail, [entry])
+
+
+async def json_accepted(request: Request) -> None:
+    """Dependency of routes that answer with JSON only. Raises `Problem`."""
+    check_accept(request)
+
+
+def check_accept(request: Request) -> None:
+    """Refuse a caller who does not take JSON. Raises `Problem`."""
+    accept = request.headers.get("accept", "*/*").lower()
+    if accept not in ("*/*", JSON) and not any(map(_takes_json, accept.split(","))):
+        raise Problem("not_acceptable", f"the answer is {JSON}")
+
+
+def _takes_json(part: str) -> bool:
+    media_type, *parameters = part.replace(" ", "").split(";")
+    refused = any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return media_type in ("*/*", "application/*", JSON) and not refused
+
+
+def check_json_type(request: Request) -> None:
+    """Refuse a body that is declared as something other than JSON. Raises `Problem`."""
+    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
     charset = parameters.replace(" ", "").removeprefix("charset=").strip('"')
-    is_json = kind.strip() in JSON_TYPES or kind.strip().endswith("+json")
+    is_json = media_type.strip() in ("", "application/json") or media_type.strip().endswith("+json")
     if not is_json or charset not in ("", "utf-8", "utf8"):
         raise Problem(
             "unsupported_media_type",
@@ -58,49 +114,42 @@ def check_media_type(request: Request) -> None:
         )
 
 
-async def read_body(request: Request, settings: ApiSettings) -> bytes:
+async def read_body(request: Request, limits: BodyLimits) -> bytes:
     """The whole body, unpacked. Raises `Problem`."""
-    limit = settings.body_bytes
-    encoding = header(request, b"content-encoding", b"identity").lower().strip()
+    encoding = request.headers.get("content-encoding", "identity").lower().strip()
     if encoding not in ("identity", "gzip", "deflate"):
         raise Problem(
             "unsupported_media_type",
             "bodies may be plain, gzip or deflate",
             headers={"Accept-Encoding": "gzip, deflate"},
         )
-    check_length(request, limit)
-    if BODY_IS_HERE in request.scope:
-        content = await _receive(request, limit)
-    else:
-        try:
-            async with asyncio.timeout(settings.body_seconds):
-                content = await _receive(request, limit)
-        except TimeoutError as error:
-            raise too_slow(settings) from error
-    return content if encoding == "identity" else _unpack(content, encoding, limit)
+    check_length(request, limits.size)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            content = await _receive(request, limits.size)
+    except TimeoutError as error:
+        raise too_slow(limits.seconds) from error
+    return content if encoding == "identity" else _unpack(content, encoding, limits.size)
 
 
 def check_length(request: Request, limit: int) -> None:
     """Refuse a body by its announced size. Raises `Problem`."""
-    announced = header(request, b"content-length")
-    # What is no number never gets here: the server's parser refuses it.
+    announced = request.headers.get("content-length", "")
+    # The server refuses a length that is not a number.
     if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)
 
 
 async def _receive(request: Request, limit: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Problem("malformed_body", "the connection ended within the body")
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-        if size > limit:
-            raise too_large(limit)
-        if not message.get("more_body", False):
-            return b"".join(pieces)  # of one piece: that piece itself
+    content = bytearray()
+    try:
+        async for piece in request.stream():
+            content += piece
+            if len(content) > limit:
+                raise too_large(limit)
+    except ClientDisconnect as error:
+        raise cut_off() from error
+    return bytes(content)
 
 
 def _unpack(content: bytes, encoding: str, limit: int) -> bytes:
@@ -117,19 +166,24 @@ def _unpack(content: bytes, encoding: str, limit: int) -> bytes:
     if len(unpacked) > limit:
         raise too_large(limit, "unpacked ")
     if not unpacker.eof or unpacker.unused_data:
-        raise Problem("malformed_body", f"the {encoding} body is cut off or goes on behind its end")
+        raise Problem("malformed_body", f"the {encoding} body is cut off or has data after its end")
     return unpacked
 
 
-def too_large(limit: int, what: str = "") -> Problem:
+def too_large(limit: int, which: str = "") -> Problem:
     """The problem of a body over the limit."""
-    return Problem("body_too_large", f"the {what}body may have {limit} bytes")
+    return Problem("body_too_large", f"the {which}body may have {limit} bytes")
 
 
-def too_slow(settings: ApiSettings) -> Problem:
-    """The problem of a body that does not arrive."""
+def cut_off() -> Problem:
+    """The problem of a body whose sender went away."""
+    return Problem("malformed_body", "the connection ended within the body")
+
+
+def too_slow(seconds: float) -> Problem:
+    """The problem of a body that does not arrive in time."""
     return Problem(
         "body_too_slow",
-        f"the body must arrive within {settings.body_seconds:g} seconds",
+        f"the body must arrive within {seconds:g} seconds",
         headers={"Connection": "close"},
     )

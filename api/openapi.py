@@ -1,183 +1,121 @@
-"""The OpenAPI document: the routes with schemas made from the manifest's field table."""
+"""What the OpenAPI document says beyond the models: problems, keys and examples."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
-from api.document import ref
-from api.door import PROBES
-from api.problems import KINDS
-from api.tensors import InferRequest
-from shared.records.errors import CODES
-from shared.records.schema import MISSING, RECORD_ID, RECORD_ID_LENGTH
+from api.middleware import PROBES
+from api.problems import JSON, KINDS, PROBLEM, ProblemDetails
+from shared.records.artifact import Golden, Manifest
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from shared.records.artifact import Manifest
-    from shared.records.schema import FieldSpec
-    from shared.settings import ApiSettings
+RETRIES = frozenset({409, 503})
+"""Statuses that come with Retry-After."""
+RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
 
 
-def build(app: FastAPI, manifest: Manifest, settings: ApiSettings) -> bytes:
-    """The whole document."""
-    document = get_openapi(
-        title=app.title,
-        version=app.version,
-        openapi_version="3.1.0",
-        description=app.description,
-        routes=app.routes,
-    )
-    components = document.setdefault("components", {})
-    components["schemas"] = _schemas(manifest, settings) | _infer_schemas()
-    if settings.keys:
-        key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-        components["securitySchemes"] = {"key": key}
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these problems."""
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        titles = dict.fromkeys(kind.title for kind in KINDS.values() if kind.status == status)
+        documented[status] = {"model": ProblemDetails, "description": "; ".join(titles)}
+        if status in RETRIES:
+            documented[status]["headers"] = RETRY_AFTER
+    return documented
+
+
+REF = "#/components/schemas/{model}"
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    """A model of the document that a route reads by itself; pass it to `complete`, too."""
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]] = ()) -> None:
+    """Let the app's document say what FastAPI cannot know of it."""
+
+    @cache
+    def document() -> dict[str, Any]:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                operation["security"] = [] if path in PROBES else [{"key": []}]
-    return json.dumps(document, ensure_ascii=False).encode()
+                _complete_problems(operation["responses"], JSON if "/v2" in path else PROBLEM)
+                if secured:
+                    operation["security"] = [] if path in PROBES else [{"key": []}]
+        schemas = document["components"]["schemas"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        for model in models:
+            schema = model.model_json_schema(ref_template=REF)
+            schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
+        if secured:
+            key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+            document["components"]["securitySchemes"] = {"key": key}
+        return document
+
+    app.openapi = document  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _schemas(manifest: Manifest, settings: ApiSettings) -> dict[str, Any]:
-    fields = manifest.fields.fields
-    record = {
-        "title": "Record",
-        "description": manifest.notice,
-        "type": "object",
-        "properties": {RECORD_ID: _ID} | {field.name: _field(field) for field in fields},
-        "required": [field.name for field in fields if field.required],
-        "additionalProperties": False,
-    }
-    scores = {
-        RECORD_ID: {"type": ["string", "null"]},
-        "probability": {
-            "type": "number",
-            "minimum": 0,
-            "maximum": 1,
-            "description": f"{manifest.title}. {manifest.notice}",
-        },
-        "prediction": {
-            "enum": [0, 1],
-            "description": f"1 where the probability is {manifest.threshold:g} or more",
-        },
-        "model_version": {"type": "string"},
-        "warnings": {"type": "array", "items": {"type": "string"}},
-    }
-    explanation = _object(
-        {
-            "unit": {"const": "log-odds"},
-            "intercept": {"type": "number"},
-            "contributions": _object({n: {"type": "number"} for n in manifest.fields.used_names}),
-        }
+def _complete_problems(responses: dict[str, Any], media_type: str) -> None:
+    """Name the media type of problems; drop the validation error that is never answered."""
+    for status in [status for status in responses if status >= "400"]:
+        content = responses[status].get("content", {})
+        schema = content.pop(JSON, {}).get("schema", {})
+        if schema.get("$ref", "").endswith("/HTTPValidationError"):
+            del responses[status]
+        elif schema:
+            content[media_type] = {"schema": schema}
+
+
+def predict_description(manifest: Manifest) -> str:
+    """What the score means, and how records are read."""
+    return (
+        f"{manifest.title}.\n\nCategories may be sent as codes or as words. Leave out, or send "
+        "`null` for, what is not known; nothing is ever filled in. A value outside the accepted "
+        "range is refused; one outside the range that the model has seen is scored with a warning."
+        f"\n\n{manifest.notice}"
     )
-    row = {"row": {"type": "integer", "minimum": 1}}
-    faults = {"type": "array", "items": ref("Fault")}
-    text = {"type": "string"}
-    count = {"type": "integer", "minimum": 0}
-    rows = _object({"total": count, "scored": count, "rejected": count})
-    rejected = row | {RECORD_ID: {"type": ["string", "null"]}, "errors": faults}
+
+
+def examples(manifest: Manifest) -> dict[str, Any]:
+    """Three patients of the manifest: the best known, the likeliest ill and the least known."""
+    golden = list(manifest.golden)
+
+    def known(case: Golden) -> int:
+        return sum(value is not None for value in case.record.values())
+
+    chosen = {
+        "A patient with every field": max(golden, key=known),
+        "A patient at high risk": max(golden, key=lambda case: case.probability),
+        "A patient of whom little is known": min(golden, key=known),
+    }
     return {
-        "Record": record,
-        "Records": {"type": "array", "items": {}, "maxItems": settings.request_rows}
-        | {"description": "Records; one that is no `Record` is rejected in its own result"},
-        "Score": _object(scores | {"explanation": explanation}, optional=("explanation",)),
-        "Scores": _object(
-            {
-                "rows": rows,
-                "results": {
-                    "type": "array",
-                    "items": {"anyOf": [_object(row | scores), _object(rejected)]},
-                },
-            }
-        ),
-        "Model": {"type": "object", "required": ["name", "version", "fields", "sha256"]},
-        "Any": {"type": "object"},
-        "Accepted": _object({"batch_id": text, "status": {"const": "queued"}, "status_url": text}),
-        "Batch": {
-            "type": "object",
-            "properties": {
-                "batch_id": text,
-                "status": {"enum": ["queued", "running", "succeeded", "failed"]},
-                "rows": rows,
-                "reason": text | {"description": "Why the batch failed"},
-                "rejections": {"type": "object", "description": "Rejected rows by code"},
-            },
-            "required": ["batch_id", "status", "rows"],
-        },
-        "Problem": _problem(),
-        "Fault": _fault(),
+        name.lower().replace(" ", "_"): {"summary": name, "value": _plain(case)}
+        for name, case in chosen.items()
     }
 
 
-def _infer_schemas() -> dict[str, Any]:
-    schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    found: dict[str, Any] = schema.pop("$defs")
-    return found | {"InferRequest": schema}
+def many_examples(manifest: Manifest) -> dict[str, Any]:
+    """The same three in one array."""
+    records = [example["value"] for example in examples(manifest).values()]
+    return {"three": {"summary": "Three patients", "value": records}}
 
 
-_ID = {
-    "anyOf": [
-        {
-            "type": "string",
-            "maxLength": RECORD_ID_LENGTH,
-            "pattern": r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]*$",
-        },
-        {"type": "integer"},
-        {"type": "null"},
-    ],
-    "description": "Your own id of the record; it comes back with the score",
-}
-
-
-def _field(field: FieldSpec) -> dict[str, Any]:
-    schema = field.json_schema
-    if "anyOf" not in schema:
-        return schema
-    # The texts that mean "not known" are accepted like null.
-    missing = {"enum": [text.upper() if text != "nan" else "NaN" for text in sorted(MISSING)]}
-    return schema | {"anyOf": [*schema["anyOf"], missing]}
-
-
-def _object(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+def _plain(case: Golden) -> dict[str, Any]:
     return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in optional],
-        "additionalProperties": False,
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in case.record.items()
+        if value is not None
     }
-
-
-def _fault() -> dict[str, Any]:
-    text = {"type": "string"}
-    return _object(
-        {
-            "pointer": text | {"description": "JSON pointer to what is wrong"},
-            "code": text | {"examples": list(CODES)},
-            "detail": text,
-            "field": text,
-            "limit": text,
-            "unit": text,
-            "hint": text,
-        },
-        optional=("field", "limit", "unit", "hint"),
-    )
-
-
-def _problem() -> dict[str, Any]:
-    text = {"type": "string"}
-    return _object(
-        {
-            "type": text | {"format": "uri-reference"},
-            "title": text,
-            "status": {"type": "integer"},
-            "detail": text,
-            "instance": text | {"description": "The request id, also in X-Request-ID"},
-            "code": {"enum": list(KINDS)},
-            "error": text | {"description": "Title and detail, for clients that read only this"},
-            "errors": {"type": "array", "items": ref("Fault")},
-        }
-    )

@@ -1,21 +1,27 @@
-"""Problems (RFC 9457): what callers read when a request fails.
+"""Problems (RFC 9457): the answers to requests that fail.
 
-Every fault that the API can answer stands in `KINDS`; the page that the `type` of a problem points
-to (`api.pages`) is made from it. A problem names fields, limits and places, never a value of the
-request.
+Every problem is in `KINDS`; the page that the `type` of a problem points to (`api.routes.pages`) is
+made from it. A problem names fields, limits and positions, never a value of the request.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from functools import reduce
+from typing import Any, Literal, NamedTuple
 
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import HTTPException as FastAPIHTTPException
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
 
+from shared import metrics
 from shared.records.errors import (
+    CODES,
     BadFile,
     BatchIdUsed,
     FieldError,
@@ -25,14 +31,13 @@ from shared.records.errors import (
 )
 from shared.records.scoring import ModelFault
 
-if TYPE_CHECKING:
-    from starlette.types import Scope
+log = logging.getLogger(__name__)
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
 RETRY_AFTER = 2
-"""Seconds after which a caller may try again what was refused for want of room."""
+"""Seconds after which a request that was refused for lack of capacity may be tried again."""
 STORAGE_RETRY_AFTER = 10
 """The same while storage does not answer, unless it says how long."""
 
@@ -52,6 +57,7 @@ Code = Literal[
     "unsupported_media_type",
     "record_rejected",
     "bad_parameter",
+    "invalid_request",
     "idempotency_key_reused",
     "not_explained",
     "internal_error",
@@ -62,7 +68,7 @@ Code = Literal[
 
 
 class Kind(NamedTuple):
-    """One sort of problem."""
+    """A kind of problem."""
 
     status: int
     title: str
@@ -71,7 +77,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[Code, Kind] = {
     "bad_request": Kind(400, "The request is not understood", "See the detail."),
-    "malformed_json": Kind(400, "The body is not JSON", "The detail names the place."),
+    "malformed_json": Kind(400, "The body is not JSON", "The detail says where."),
     "malformed_body": Kind(
         400,
         "The body does not arrive as its headers say",
@@ -83,14 +89,14 @@ KINDS: dict[Code, Kind] = {
     "not_authorised": Kind(
         401, "A key is needed", "Send one of the operator's keys in the header X-API-Key."
     ),
-    "not_found": Kind(404, "There is nothing here", "The paths are listed in /docs."),
-    "method_not_allowed": Kind(405, "This path has other methods", "The header Allow names them."),
+    "not_found": Kind(404, "Not found", "The paths are listed in /docs."),
+    "method_not_allowed": Kind(405, "Method not allowed", "The header Allow lists the methods."),
     "not_acceptable": Kind(
         406, "The answer has another media type", "Let the header Accept include it."
     ),
     "body_too_slow": Kind(408, "The body came too slowly", "Send it again over a better line."),
     "not_finished": Kind(
-        409, "The batch is not finished", "Ask again after the seconds that Retry-After names."
+        409, "The batch is not finished", "Ask again after the number of seconds in Retry-After."
     ),
     "body_too_large": Kind(
         413, "The body is too large", "Send less at once, or many records through POST /batches."
@@ -102,37 +108,44 @@ KINDS: dict[Code, Kind] = {
         415, "The body has another media type", "Set Content-Type and Content-Encoding."
     ),
     "record_rejected": Kind(
-        422, "The record has no score", "Mend every field that `errors` names and send it again."
+        422, "The record has no score", "Fix the fields listed in `errors` and resend the record."
     ),
     "bad_parameter": Kind(422, "A parameter is wrong", "`errors` names it and its limits."),
+    "invalid_request": Kind(
+        422, "The request does not match its schema", "`errors` names each fault."
+    ),
     "idempotency_key_reused": Kind(
         422, "The Idempotency-Key belongs to another batch", "Use a new key for new content."
     ),
     "not_explained": Kind(
-        422, "This model explains nothing", "Ask without `explain`; the model has no such output."
+        422,
+        "Explanations are not available for this model",
+        "Leave out the parameter `explain`.",
     ),
     "internal_error": Kind(
-        500, "Something failed here", "Give the operator the request id in `instance`."
+        500, "Internal error", "Give the operator the request id in `instance`."
     ),
     "model_error": Kind(
-        500, "The model has no answer", "Give the operator the request id in `instance`."
+        500, "The model gave no answer", "Give the operator the request id in `instance`."
     ),
     "overloaded": Kind(
-        503, "Too many requests at once", "Try again after the seconds that Retry-After names."
+        503, "Too many requests at once", "Try again after the number of seconds in Retry-After."
     ),
     "storage_unavailable": Kind(
         503,
-        "Batches cannot be taken or read now",
-        "Try again after the seconds that Retry-After names; single records are scored meanwhile.",
+        "Batches are not available now",
+        "Try again after the number of seconds in Retry-After; scoring single records still works.",
     ),
 }
 
 
-class Fault(NamedTuple):
-    """One entry of `errors`."""
+class ErrorEntry(BaseModel):
+    """One fault of a request."""
 
-    pointer: str
-    code: str
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pointer: str = Field(description="JSON pointer to the fault")
+    code: str = Field(examples=list(CODES))
     detail: str
     field: str | None = None
     limit: str | None = None
@@ -140,18 +153,37 @@ class Fault(NamedTuple):
     hint: str | None = None
 
 
-@dataclass(eq=False)
-class Problem(Exception):
-    """A request that ends with an error."""
+class ProblemDetails(BaseModel):
+    """Why a request failed (RFC 9457)."""
 
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(json_schema_extra={"format": "uri-reference"})
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The request id, also in X-Request-ID")
     code: Code
-    detail: str = ""
-    faults: tuple[Fault, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    error: str = Field(description="Title and detail, for clients that read only this")
+    errors: list[ErrorEntry]
 
-    @property
-    def status(self) -> int:
-        return KINDS[self.code].status
+
+class Problem(HTTPException):
+    """A request that ends with an error.
+
+    An HTTPException, because FastAPI replaces other errors that occur while it reads a body.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str = "",
+        errors: Iterable[ErrorEntry] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(KINDS[code].status, detail, headers)
+        self.code = code
+        self.errors = list(errors)
 
 
 def at(pointer: str, name: str | None = None) -> str:
@@ -159,37 +191,63 @@ def at(pointer: str, name: str | None = None) -> str:
     return pointer if name is None else f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
-def faults_of(rejections: Iterable[FieldError], pointer: str = "") -> tuple[Fault, ...]:
-    """The faults of a record that stands at `pointer`."""
-    return tuple(
-        Fault(
-            at(pointer, rejection.field),
-            rejection.code,
-            str(rejection).removeprefix(f"{rejection.code}: "),
-            rejection.field,
-            rejection.limit or None,
-            rejection.unit or None,
-            rejection.hint or None,
+def entries_of(rejections: Iterable[FieldError], pointer: str = "") -> list[ErrorEntry]:
+    """The faults of the record at `pointer`."""
+    entries = []
+    for rejection in rejections:
+        detail = str(rejection).removeprefix(f"{rejection.code}: ")
+        known = {name: getattr(rejection, name) for name in ("field", "limit", "unit", "hint")}
+        entries.append(
+            ErrorEntry(
+                pointer=at(pointer, rejection.field),
+                code=rejection.code,
+                detail=detail,
+                **{name: value for name, value in known.items() if value},
+            )
         )
-        for rejection in rejections
-    )
+    return entries
 
 
-def entry(fault: Fault) -> dict[str, str]:
-    """A fault as it is sent, without what it leaves open."""
-    return {key: value for key, value in fault._asdict().items() if value is not None}
+def add_handlers(app: FastAPI) -> None:
+    """Answer errors with problems; an HTTPException of added routes is left to FastAPI."""
+    for error in (
+        HTTPException,
+        RequestValidationError,
+        RecordRejected,
+        BadFile,
+        BatchIdUsed,
+        StorageError,
+        ModelFault,
+    ):
+        app.add_exception_handler(error, answer_error)
+    app.add_exception_handler(FastAPIHTTPException, http_exception_handler)  # type: ignore[arg-type]
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The answer to an error, which is logged here if it is not the caller's."""
+    problem = problem_of(error)
+    if isinstance(error, RecordRejected):
+        metrics.count_rows("api", 0, {r.code: 1 for r in error.rejections}, 1)
+    elif isinstance(error, StorageError):
+        facts = {"request_id": request.state.request_id, "reason": error.reason}
+        log.warning("storage_unavailable", extra=facts)
+    elif problem.status_code == 500:
+        log.error("request_failed", exc_info=error, extra={"request_id": request.state.request_id})
+    return respond(problem, request)
 
 
 def problem_of(error: Exception) -> Problem:
-    """What a caller is told of an error: the whole of the API's error policy."""
+    """The problem that a caller is told: the API's whole error policy."""
     match error:
         case Problem():
             return error
         case RecordRejected():
-            return Problem("record_rejected", faults=faults_of(error.rejections))
+            return Problem("record_rejected", errors=entries_of(error.rejections))
+        case RequestValidationError():
+            return _invalid(error)
         case StorageError():
-            asked = error.retry_after if isinstance(error, StorageUnavailable) else None
-            seconds = math.ceil(asked or STORAGE_RETRY_AFTER)
+            wanted = error.retry_after if isinstance(error, StorageUnavailable) else None
+            seconds = math.ceil(wanted or STORAGE_RETRY_AFTER)
             return Problem("storage_unavailable", headers=retry_after(seconds))
         case BadFile():
             return Problem("malformed_body", error.reason)
@@ -200,11 +258,41 @@ def problem_of(error: Exception) -> Problem:
         case HTTPException(status_code=404):
             return Problem("not_found")
         case HTTPException(status_code=405):
-            return Problem("method_not_allowed", headers=error.headers or {})
+            return Problem("method_not_allowed", headers=error.headers)
         case HTTPException(status_code=400):
             return Problem("bad_request")
         case _:
             return Problem("internal_error")
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    """The problem of a request that does not match the types of its route."""
+    faults = error.errors()
+    sources = {fault["loc"][0] for fault in faults}
+    if "path" in sources:
+        return Problem("not_found")
+    entries = []
+    for fault in faults:
+        source, *path = map(str, fault["loc"])
+        if source == "body":
+            pointer = reduce(at, path, "")
+            entries.append(ErrorEntry(pointer=pointer, code=fault["type"], detail=fault["msg"]))
+        else:
+            entries.append(bad_value(path[-1], _limit(fault)))
+    return Problem("invalid_request" if "body" in sources else "bad_parameter", errors=entries)
+
+
+def _limit(fault: dict[str, Any]) -> str:
+    """What a parameter may be, in words and without its value."""
+    if fault["type"] == "bool_parsing":
+        return "true or false"
+    return str(fault["msg"]).removeprefix("Input should be ")
+
+
+def bad_value(name: str, limit: str) -> ErrorEntry:
+    """The entry of a parameter that is not as `limit` says."""
+    detail = f"{name} must be {limit}"
+    return ErrorEntry(pointer="", code="unknown_value", detail=detail, field=name, limit=limit)
 
 
 def retry_after(seconds: int) -> dict[str, str]:
@@ -212,23 +300,25 @@ def retry_after(seconds: int) -> dict[str, str]:
     return {"Retry-After": str(seconds)}
 
 
-def respond(problem: Problem, scope: Scope) -> Response:
-    """The answer: one body everywhere; `/v2` clients read `error` only from plain JSON."""
+def respond(problem: Problem, request: Request) -> Response:
+    """The answer: one body everywhere; clients of `/v2` read `error` from plain JSON only."""
     kind = KINDS[problem.code]
-    detail = problem.detail or _summary(problem) or kind.remedy
-    body: dict[str, Any] = {
-        "type": f"/problems#{problem.code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail,
-        "instance": scope.get("request_id", ""),
-        "code": problem.code,
-        "error": f"{kind.title}: {detail}",
-        "errors": [entry(fault) for fault in problem.faults],
-    }
-    plain = scope["path"] == "/v2" or scope["path"].startswith("/v2/")
-    return JSONResponse(body, kind.status, problem.headers, JSON if plain else PROBLEM)
-
-
-def _summary(problem: Problem) -> str:
-    return "; ".join(fault.detail for fault in problem.faults[:5])
+    detail = problem.detail or "; ".join(e.detail for e in problem.errors[:5]) or kind.remedy
+    body = ProblemDetails(
+        type=f"/problems#{problem.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=request.state.request_id,
+        code=problem.code,
+        error=f"{kind.title}: {detail}",
+        errors=problem.errors,
+    )
+    path = request.url.path
+    plain = path == "/v2" or path.startswith("/v2/")
+    return Response(
+        body.model_dump_json(exclude_unset=True),
+        kind.status,
+        problem.headers,
+        JSON if plain else PROBLEM,
+    )

@@ -109,5 +109,5 @@ def test_health_and_metadata_answer(client: Any, artifact: Artifact) -> None:
 def test_an_error_is_read_by_the_client(client: Any) -> None:
     with pytest.raises(InferenceServerException, match="age must be from 18 to 110 years"):
         client.infer(MODEL, [tensor("age", np.array([5.0]), binary=True)])
-    with pytest.raises(InferenceServerException, match="nothing here"):
+    with pytest.raises(InferenceServerException, match="Not found"):
         client.get_inference_statistics(MODEL)

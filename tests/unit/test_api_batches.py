@@ -12,7 +12,7 @@ from starlette.types import Message
 from api.app import create_app
 from api.problems import Problem
 from api.store import Connection
-from api.transfers import Download, Room
+from api.transfers import Capacity, Download
 from shared.batches.checkpoint import DataBlock
 from shared.batches.results import commit_metadata
 from shared.records.artifact import Artifact
@@ -138,13 +138,13 @@ async def test_a_file_that_nobody_reads_gives_its_place_back() -> None:
     async def unread(_: Message) -> None:
         await never()
 
-    room = Room(1)
-    download = Download(pieces(), room=room, seconds=0.01)
+    capacity = Capacity(1)
+    download = Download(pieces(), capacity=capacity, seconds=0.01)
 
     with pytest.raises(TimeoutError):
         await download({"type": "http", "asgi": {"spec_version": "2.3"}}, never, unread)
 
-    with room.taken(), pytest.raises(Problem), room.taken():
+    with capacity.taken(), pytest.raises(Problem), capacity.taken():
         pass
 
 

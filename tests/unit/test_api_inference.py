@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
-from api.tensors import KINDS
+from api.v2.tensors import KINDS
 from shared.records.artifact import Artifact
 from shared.records.scoring import Scorer
 from tests.api_client import a_client, errors_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from api import pages
 from api.problems import KINDS
+from api.routes import pages
 from shared.records.artifact import Artifact
 from tests.api_client import a_client
 

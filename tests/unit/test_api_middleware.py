@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.door import PAGES, PROBES
+from api.middleware import PAGES, PROBES
 from shared.records.artifact import Artifact
 from shared.records.errors import StartupError
 from shared.settings import ApiSettings, load_settings

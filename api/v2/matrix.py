@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from api.problems import Fault, Problem, faults_of
-from api.tensors import NAMED_FAULTS, malformed, read_tensor
+from api.problems import ErrorEntry, Problem, entries_of
+from api.v2.tensors import NAMED_FAULTS, malformed, read_tensor
 from shared import metrics
 from shared.records.columns import faults as column_faults
 from shared.records.errors import RecordRejected
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from api.tensors import InputTensor
+    from api.v2.schemas import InputTensor
     from shared.records.errors import FieldError
     from shared.records.schema import FieldSpec, FieldTable
     from shared.records.scoring import Matrix
@@ -95,7 +95,7 @@ def _one_a_field(
 
 def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Column | None]) -> None:
     """Hold each value to its field's limits; count the rows if any is refused. Raises `Problem`."""
-    faults: list[Fault] = []
+    entries: list[ErrorEntry] = []
     rejected: set[tuple[int, str]] = set()
     for name, values, column in zip(table.used_names, rows.T, columns, strict=True):
         field = table.by_name[name]
@@ -105,11 +105,13 @@ def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Colum
             rejections = _rejections(field, float(values[row]))
             rejected.update((row, rejection.code) for rejection in rejections)
             pointer = "" if column is None else column.pointer(row)
-            faults += [fault._replace(pointer=pointer) for fault in faults_of(rejections)]
-    if faults:
+            entries += [
+                entry.model_copy(update={"pointer": pointer}) for entry in entries_of(rejections)
+            ]
+    if entries:
         codes = Counter(code for _, code in rejected)
         metrics.count_rows("v2", 0, codes, len({row for row, _ in rejected}))
-        raise Problem("record_rejected", faults=tuple(faults[:NAMED_FAULTS]))
+        raise Problem("record_rejected", errors=entries[:NAMED_FAULTS])
 
 
 def _rejections(field: FieldSpec, value: float) -> tuple[FieldError, ...]:

@@ -3,25 +3,18 @@
 The bundles are those that the package `fastapi-offline` carries; our part is `static/`.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from html import escape
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
 
 from api.problems import KINDS, Problem
-from api.routes import Routes
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-OURS = Path(__file__).parent / "static"
+OURS = Path(__file__).parents[1] / "static"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
 REDOC = "redoc.standalone.js"
 ELSEWHERE = re.compile(rb"https://[\w.]+/redoc/logo-mini\.svg")
@@ -52,39 +45,35 @@ VIEWER = """<!doctype html>
 """
 
 
-def routes(title: str, openapi: Callable[[], bytes]) -> Routes:
-    """`/docs`, `/redoc`, `/problems`, `/openapi.json` and what they load."""
-    routes = Routes("Pages", include_in_schema=False)
+def router(title: str) -> APIRouter:
+    """`/docs`, `/redoc`, `/problems` and what they load."""
+    router = APIRouter(include_in_schema=False)
 
     def viewer(style: str, bundle: str, start: str) -> HTMLResponse:
         content = VIEWER.format(title=escape(title), style=style, bundle=bundle, start=start)
         return HTMLResponse(content, headers={"Content-Security-Policy": POLICY})
 
-    @routes.get("/docs")
-    async def docs(_: Request) -> HTMLResponse:
+    @router.get("/docs")
+    async def docs() -> HTMLResponse:
         return viewer("swagger-ui.css", "swagger-ui-bundle.js", "docs.js")
 
-    @routes.get("/redoc")
-    async def redoc(_: Request) -> HTMLResponse:
+    @router.get("/redoc")
+    async def redoc() -> HTMLResponse:
         return viewer("page.css", REDOC, "redoc.js")
 
-    @routes.get("/problems")
-    async def problems(_: Request) -> HTMLResponse:
+    @router.get("/problems")
+    async def problems() -> HTMLResponse:
         return HTMLResponse(_problems(), headers={"Content-Security-Policy": "default-src 'self'"})
 
-    @routes.get("/openapi.json")
-    async def openapi_json(_: Request) -> Response:
-        return Response(openapi(), media_type="application/json")
+    @router.get("/static/{name}")
+    async def static(name: str) -> Response:
+        return _asset(name)
 
-    @routes.get("/static/{name}")
-    async def static(request: Request) -> Response:
-        return _asset(request.path_params["name"])
-
-    @routes.get("/favicon.ico")
-    async def favicon(_: Request) -> Response:
+    @router.get("/favicon.ico")
+    async def favicon() -> Response:
         return _asset("favicon.png")
 
-    return routes
+    return router
 
 
 def _problems() -> str:

@@ -1,60 +1,55 @@
-"""What the manifest knows of the model: as JSON, and as the card that training wrote."""
-
-from __future__ import annotations
+"""The model: its manifest as JSON, and the card that training wrote."""
 
 import hashlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from fastapi import APIRouter, Depends
+from fastapi.responses import HTMLResponse
 
-from api import document
+from api.body import json_accepted
+from api.openapi import problems
 from api.problems import Problem
-from api.routes import JsonAnswer, Routes, check_accept
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from shared.records.artifact import Artifact
+from api.schemas import ModelBody
+from shared.records.artifact import Artifact
 
 CARD = "model_card.html"
 # The card is one file that carries its style and its pictures.
 CARD_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
-def routes(artifact: Artifact, directory: Path) -> Routes:
+def router(artifact: Artifact, directory: Path) -> APIRouter:
     """`/model` and `/model-card`."""
-    routes = Routes("Model")
+    router = APIRouter(tags=["Model"], responses=problems(401, 503))
     manifest = artifact.manifest
-    about = manifest.model_dump(mode="json", exclude={"golden"})
-    about |= {
-        "fields": about["fields"]["fields"],
-        "columns": manifest.fields.used_names,
-        "sha256": artifact.sha256,
-    }
+    about = ModelBody(
+        **manifest.model_dump(exclude={"golden", "fields"}),
+        fields=manifest.fields.fields,
+        columns=manifest.fields.used_names,
+        sha256=artifact.sha256,
+    )
 
-    @routes.get(
+    @router.get(
         "/model",
         summary="What the model is and what it came from",
-        responses=document.answers("Model", 401, 406, 503),
+        dependencies=[Depends(json_accepted)],
+        responses=problems(406),
     )
-    async def model(request: Request) -> JsonAnswer:
-        check_accept(request)
-        return JsonAnswer(about)
+    async def model() -> ModelBody:
+        return about
 
-    @routes.get(
+    @router.get(
         "/model-card",
         summary="The model card, for people",
         response_class=HTMLResponse,
-        responses=document.answers(None, 401, 404, 503),
+        responses=problems(404),
     )
-    async def model_card(_: Request) -> HTMLResponse:
+    async def model_card() -> HTMLResponse:
         return HTMLResponse(
             _card(directory, manifest.files.get(CARD)),
             headers={"Content-Security-Policy": CARD_POLICY},
         )
 
-    return routes
+    return router
 
 
 def _card(directory: Path, sha256: str | None) -> bytes:

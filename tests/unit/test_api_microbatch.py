@@ -1,4 +1,4 @@
-"""Records that wait in one turn of the event loop share one run of the model, and nothing else."""
+"""Records that arrive together share one run of the model, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.turns import TurnScorer
+from api.microbatch import MicroBatcher
 from shared.records.artifact import Artifact
 from shared.records.schema import Record
 from shared.records.scoring import Matrix, ModelFault, Score, Scorer, Vector
@@ -32,27 +32,27 @@ class CountingModel(FakeModel):
         return super().probabilities(rows)
 
 
-async def scored(turns: TurnScorer, records: Sequence[Record]) -> list[Any]:
-    return await asyncio.gather(*map(turns.score, records), return_exceptions=True)
+async def scored(batcher: MicroBatcher, records: Sequence[Record]) -> list[Any]:
+    return await asyncio.gather(*map(batcher.score, records), return_exceptions=True)
 
 
-async def test_records_of_one_turn_are_scored_in_one_run_as_if_alone() -> None:
+async def test_records_that_arrive_together_are_scored_in_one_run_as_if_alone() -> None:
     model = CountingModel()
-    turns = TurnScorer(Scorer(model, TABLE, 0.5))
+    batcher = MicroBatcher(Scorer(model, TABLE, 0.5))
     alone = Scorer(FakeModel(), TABLE, 0.5)
 
-    found = await scored(turns, RECORDS)
+    found = await scored(batcher, RECORDS)
 
     assert model.runs == [len(RECORDS)]
     assert found == [alone.score(record) for record in RECORDS]
-    assert await turns.score(RECORDS[0]) == found[0]
+    assert await batcher.score(RECORDS[0]) == found[0]
     assert model.runs == [len(RECORDS), 1]
 
 
 async def test_a_record_that_came_alone_waits_for_nobody() -> None:
     model = CountingModel()
-    turns = TurnScorer(Scorer(model, TABLE, 0.5))
-    alone = asyncio.create_task(turns.score(RECORDS[0]))
+    batcher = MicroBatcher(Scorer(model, TABLE, 0.5))
+    alone = asyncio.create_task(batcher.score(RECORDS[0]))
     await asyncio.sleep(0)  # asked for
 
     await asyncio.sleep(0)
@@ -61,36 +61,10 @@ async def test_a_record_that_came_alone_waits_for_nobody() -> None:
     await alone
 
 
-async def test_a_crowd_waits_for_those_of_the_next_turn() -> None:
-    model = CountingModel()
-    turns = TurnScorer(Scorer(model, TABLE, 0.5))
-    tasks = [asyncio.create_task(turns.score(record)) for record in RECORDS[:2]]
-    await asyncio.sleep(0)
-    tasks += [asyncio.create_task(turns.score(record)) for record in RECORDS[2:5]]
-
-    await asyncio.gather(*tasks)
-
-    assert model.runs == [5]
-
-
-async def test_a_crowd_without_end_waits_no_longer() -> None:
-    model = CountingModel()
-    turns = TurnScorer(Scorer(model, TABLE, 0.5))
-    tasks = [asyncio.create_task(turns.score(RECORDS[0]))]
-    for _ in range(60):
-        tasks.append(asyncio.create_task(turns.score(RECORDS[0])))
-        await asyncio.sleep(0)
-
-    await asyncio.gather(*tasks)
-
-    assert sum(model.runs) == len(tasks)
-    assert max(model.runs) <= 4
-
-
 async def test_one_record_without_an_answer_takes_none_from_the_others() -> None:
     scorer = Scorer(FailingModel(66), TABLE, 0.5)
 
-    found = await scored(TurnScorer(scorer), RECORDS)
+    found = await scored(MicroBatcher(scorer), RECORDS)
 
     for age, record, score in zip(AGES, RECORDS, found, strict=True):
         if age == 66:
@@ -100,8 +74,8 @@ async def test_one_record_without_an_answer_takes_none_from_the_others() -> None
 
 
 async def test_a_request_that_is_given_up_takes_none_from_the_others() -> None:
-    turns = TurnScorer(Scorer(FakeModel(), TABLE, 0.5))
-    tasks = [asyncio.create_task(turns.score(record)) for record in RECORDS]
+    batcher = MicroBatcher(Scorer(FakeModel(), TABLE, 0.5))
+    tasks = [asyncio.create_task(batcher.score(record)) for record in RECORDS]
     await asyncio.sleep(0)
     tasks[3].cancel()
 
@@ -118,7 +92,7 @@ async def test_a_fault_of_ours_in_the_common_run_leaves_each_its_own() -> None:
 
     scorer = Faulty(FailingModel(66), TABLE, 0.5)
 
-    found = await scored(TurnScorer(scorer), RECORDS)
+    found = await scored(MicroBatcher(scorer), RECORDS)
 
     assert sum(isinstance(score, Score) for score in found) == len(RECORDS) - 1
 

@@ -1,0 +1,1 @@
+"""One router per resource. A route speaks HTTP and leaves the work to others."""

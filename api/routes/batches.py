@@ -1,0 +1,202 @@
+"""Batches over HTTP: a file in, its state while the worker works, the scores out.
+
+Uploads are submitted by `shared.batches.submission`; `api.progress` shows the state of a batch.
+"""
+
+import hashlib
+import logging
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.body import check_length, json_accepted
+from api.openapi import RETRY_AFTER, problems
+from api.problems import JSON, ErrorEntry, Problem, retry_after
+from api.progress import state_of
+from api.schemas import BatchAccepted, BatchBody
+from api.store import Store
+from api.transfers import Capacity, Download, receive_blocks
+from shared.batches.message import BATCH_ID
+from shared.batches.results import read_summary
+from shared.batches.submission import Submission, submit
+from shared.files.formats import Format
+from shared.settings import ApiSettings
+from shared.trace import TRACEPARENT
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 2
+"""Seconds after which a batch's state may have changed."""
+MEDIA_TYPES: dict[str, Format] = {
+    "text/csv": "csv",
+    "application/json": "json",
+    "application/x-ndjson": "jsonl",
+    "application/jsonl": "jsonl",
+}
+# A structured-field string, or the same bare.
+IDEMPOTENCY_KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21\x23-\x7e]{1,255}')
+
+BatchId = Annotated[str, Path(pattern=f"^{BATCH_ID}$")]
+IncludeInput = Annotated[bool, Query(description="Repeat the input's columns in the result")]
+Text = {"schema": {"type": "string"}}
+
+
+def router(store: Store, settings: ApiSettings) -> APIRouter:
+    """`/batches` and everything below it."""
+    router = APIRouter(prefix="/batches", tags=["Batches"], responses=problems(401, 500, 503))
+    capacity = Capacity(settings.transfers)
+    json_only = [Depends(json_accepted)]
+
+    @router.post(
+        "",
+        summary="Upload a file of records",
+        description=(
+            "CSV with a header line, a JSON array, or JSON lines; any of them with "
+            "`Content-Encoding: gzip`. The worker scores it; its state is at `Location`."
+        ),
+        status_code=202,
+        dependencies=json_only,
+        responses=problems(400, 406, 408, 413, 415, 422)
+        | {202: {"headers": {"Location": Text, "Operation-Location": Text} | RETRY_AFTER}},
+        openapi_extra=_file_body(),
+    )
+    async def submit_batch(
+        request: Request,
+        response: Response,
+        include_input: IncludeInput = False,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                description="Repeats of an upload with the same key are the same batch",
+                json_schema_extra={"pattern": "^[!#-~]{1,255}$"},
+            ),
+        ] = None,
+    ) -> BatchAccepted:
+        submission = _submission(request, include_input=include_input)
+        batch_id = _batch_id(idempotency_key)
+        check_length(request, settings.upload_bytes)
+        with capacity.taken():
+            connection = await store()
+            size = await submit(
+                connection.blobs,
+                connection.queue,
+                batch_id,
+                submission,
+                receive_blocks(request, settings),
+                _traceparent(request),
+            )
+        log.info(
+            "batch_queued",
+            extra={
+                "request_id": request.state.request_id,
+                "batch_id": batch_id,
+                "bytes": size,
+                "format": submission.format,
+            },
+        )
+        url = f"/batches/{batch_id}"
+        response.headers.update(
+            {"Location": url, "Operation-Location": url} | retry_after(POLL_SECONDS)
+        )
+        return BatchAccepted(batch_id=batch_id, status="queued", status_url=url)
+
+    @router.get(
+        "/{batch_id}",
+        summary="The state of a batch",
+        dependencies=json_only,
+        responses=problems(404, 406),
+        response_model_exclude_unset=True,
+    )
+    async def state(batch_id: BatchId, response: Response) -> BatchBody:
+        found = await state_of((await store()).blobs, batch_id)
+        if found["status"] in ("queued", "running"):
+            response.headers.update(retry_after(POLL_SECONDS))
+        return BatchBody.model_validate(found)
+
+    @router.get(
+        "/{batch_id}/scores",
+        summary="The scores of a batch that succeeded",
+        response_class=StreamingResponse,
+        responses=problems(404, 409)
+        | {
+            200: {
+                "description": "The file",
+                "content": {"text/csv": Text, "application/x-ndjson": Text},
+            }
+        },
+    )
+    async def scores(batch_id: BatchId) -> StreamingResponse:
+        blobs = (await store()).blobs
+        summary = await read_summary(blobs, batch_id)
+        if summary is None:
+            status = (await state_of(blobs, batch_id))["status"]
+            headers = retry_after(POLL_SECONDS)
+            raise Problem("not_finished", f"the batch is {status}", headers=headers)
+        if summary["status"] == "failed":
+            raise Problem("not_found", f"this batch failed and has no scores: {summary['reason']}")
+        output = summary["output"]
+        pieces = blobs.chunks(output["container"], output["blob"], output["etag"])
+        csv = output["blob"].endswith(".csv")
+        return Download(
+            pieces,
+            headers={
+                "Content-Length": str(output["bytes"]),
+                "Content-Disposition": (
+                    f'attachment; filename="{batch_id}-scores.{"csv" if csv else "jsonl"}"'
+                ),
+                "ETag": f'"{output["etag"]}"',
+            },
+            media_type="text/csv" if csv else "application/x-ndjson",
+            capacity=capacity,
+            seconds=settings.body_seconds,
+        )
+
+    return router
+
+
+def _file_body() -> dict[str, object]:
+    """The request body of an upload, for the document."""
+    text = {"type": "string", "minLength": 1}
+    content = {kind: {"schema": {} if kind == JSON else text} for kind in MEDIA_TYPES}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _submission(request: Request, *, include_input: bool) -> Submission:
+    """The file's format by its headers, and the options. Raises `Problem`."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    file_format = MEDIA_TYPES.get(given)
+    encoding = request.headers.get("content-encoding", "identity").lower().strip()
+    if file_format is None or encoding not in ("identity", "gzip"):
+        raise Problem(
+            "unsupported_media_type",
+            "Content-Type must be one of " + ", ".join(MEDIA_TYPES) + "; Content-Encoding may be "
+            "gzip",
+            headers={"Accept": ", ".join(MEDIA_TYPES), "Accept-Encoding": "gzip"},
+        )
+    return Submission(file_format, encoding == "gzip", include_input)
+
+
+def _batch_id(key: str | None) -> str:
+    """The same for each use of an Idempotency-Key, else a new one. Raises `Problem`."""
+    if key is None:
+        return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(6)}"
+    if not IDEMPOTENCY_KEY.fullmatch(key):
+        limit = "1 to 255 printable ASCII characters without spaces and quotes"
+        entry = ErrorEntry(
+            pointer="",
+            code="bad_parameter",
+            detail=f"it must be {limit}",
+            field="Idempotency-Key",
+            limit=limit,
+        )
+        raise Problem("bad_parameter", errors=[entry])
+    return "key-" + hashlib.sha256(key.strip('"').encode()).hexdigest()[:32]
+
+
+def _traceparent(request: Request) -> str | None:
+    given = request.headers.get("traceparent", "")
+    return given if TRACEPARENT.fullmatch(given) else None

@@ -1,0 +1,137 @@
+"""Scores while the caller waits: one record, or up to a thousand."""
+
+from collections import Counter
+from contextlib import suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from pydantic import BeforeValidator
+
+from api.body import BodyLimits, strict_route
+from api.microbatch import MicroBatcher
+from api.openapi import examples, many_examples, predict_description, problems
+from api.problems import ErrorEntry, Problem, entries_of
+from api.schemas import Explanation, RejectedRow, Rows, ScoreBody, ScoredRow, ScoresBody
+from shared import metrics
+from shared.records.artifact import Manifest
+from shared.records.errors import FieldError, RecordRejected
+from shared.records.schema import RECORD_ID, FieldTable, Record, read_id
+from shared.records.scoring import Scorer, shortest
+from shared.settings import ApiSettings
+
+NO_ANSWER = RecordRejected((FieldError("model_error"),))
+
+
+def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRouter:
+    """`/predict` and `/predict/many`."""
+    router = APIRouter(
+        tags=["Scores"],
+        route_class=strict_route(BodyLimits(settings.body_bytes, settings.body_seconds)),
+        strict_content_type=False,
+        responses=problems(400, 401, 406, 408, 413, 415, 422, 500, 503),
+    )
+    table = scorer.table
+    batcher = MicroBatcher(scorer)
+    scored = metrics.ROWS.labels("api", "scored")
+    most = settings.request_rows
+
+    @router.post(
+        "/predict",
+        summary="Score one patient",
+        description=predict_description(manifest),
+        response_model_exclude_unset=True,
+    )
+    async def predict(
+        body: Annotated[table.record_model, Body(openapi_examples=examples(manifest))],  # type: ignore[name-defined]
+        explain: bool = False,
+    ) -> ScoreBody:
+        record = table.record_of(body)
+        score = await batcher.score(record)
+        scored.inc()
+        metrics.PROBABILITY.observe(score.probability)
+        answer = ScoreBody(patient_id=record.patient_id, **score._asdict())
+        if explain:
+            answer.explanation = _explanation(scorer, record)
+        return answer
+
+    def check_rows(items: Any) -> Any:
+        if not isinstance(items, list):
+            detail = "the body must be an array of records"
+            entry = ErrorEntry(pointer="", code="malformed", detail=detail)
+            raise Problem("record_rejected", errors=[entry])
+        if len(items) > most:
+            raise Problem("too_many_rows", f"a request may hold {most} records")
+        return items
+
+    @router.post(
+        "/predict/many",
+        summary=f"Score up to {most:,} patients",
+        description="Each record is scored or rejected on its own; results keep the order.",
+        response_model_exclude_unset=True,
+    )
+    async def predict_many(
+        items: Annotated[
+            list[Any],
+            BeforeValidator(check_rows),
+            Body(max_length=most, openapi_examples=many_examples(manifest)),
+        ],
+    ) -> ScoresBody:
+        return _score_many(scorer, items)
+
+    return router
+
+
+def _score_many(scorer: Scorer, items: list[Any]) -> ScoresBody:
+    checked = [_record_or_rejection(scorer.table, item) for item in items]
+    records = [record for record in checked if isinstance(record, Record)]
+    scores = iter(scorer.score_each(records))
+    codes: Counter[str] = Counter()
+    results: list[ScoredRow | RejectedRow] = []
+    for index, (item, record) in enumerate(zip(items, checked, strict=True)):
+        outcome = (next(scores) or NO_ANSWER) if isinstance(record, Record) else record
+        own_id = _own_id(item)
+        if isinstance(outcome, RecordRejected):
+            codes.update({rejection.code for rejection in outcome.rejections})
+            errors = entries_of(outcome.rejections, f"/{index}")
+            results.append(RejectedRow(row=index + 1, patient_id=own_id, errors=errors))
+        else:
+            metrics.PROBABILITY.observe(outcome.probability)
+            results.append(ScoredRow(row=index + 1, patient_id=own_id, **outcome._asdict()))
+    rejected = sum(isinstance(result, RejectedRow) for result in results)
+    scored = len(items) - rejected
+    metrics.count_rows("api", scored, codes, rejected)
+    rows = Rows(total=len(items), scored=scored, rejected=rejected)
+    return ScoresBody(rows=rows, results=results)
+
+
+def _record_or_rejection(table: FieldTable, item: object) -> Record | RecordRejected:
+    try:
+        return table.read(item)
+    except RecordRejected as error:
+        return error
+
+
+def _own_id(item: object) -> str | None:
+    """The id of a record, also of a rejected one if the id itself is accepted."""
+    if not isinstance(item, dict) or RECORD_ID in getattr(item, "names", ()):
+        return None
+    with suppress(RecordRejected):
+        return read_id(item.get(RECORD_ID))
+    return None
+
+
+def _explanation(scorer: Scorer, record: Record) -> Explanation:
+    """Contributions in log-odds that with the intercept sum to the logit. Raises `Problem`."""
+    explain = getattr(scorer.model, "explain", None)
+    if explain is None:
+        raise Problem("not_explained")
+    try:
+        contributions, intercept = explain(scorer.rows([record]))
+    except KeyError as error:
+        raise Problem("not_explained") from error
+    parts = map(shortest, contributions[0])
+    return Explanation(
+        unit="log-odds",
+        intercept=shortest(intercept[0]),
+        contributions=dict(zip(scorer.table.used_names, parts, strict=True)),
+    )

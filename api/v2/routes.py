@@ -1,0 +1,148 @@
+"""Routes of the Open Inference Protocol: tensors in, tensors out, for clients of other servers.
+
+`api.v2.tensors` reads and writes tensors, `api.v2.matrix` makes the model's rows of them.
+"""
+
+from math import isnan
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+
+from api.body import BodyLimits, read_body
+from api.openapi import problems, ref
+from api.problems import JSON, Problem
+from api.v2.matrix import matrix_of
+from api.v2.schemas import (
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
+from api.v2.tensors import HEADER_LENGTH, OUTPUTS, read_request, respond
+from shared import metrics
+from shared.records.artifact import Artifact, Manifest
+from shared.records.scoring import Scorer
+from shared.settings import ApiSettings
+
+PLATFORMS = {"onnx": "onnxruntime_onnx", "sklearn": "sklearn_joblib"}
+
+
+def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRouter:
+    """`/v2` and everything below it."""
+    manifest = artifact.manifest
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol V2"])
+    scored = metrics.ROWS.labels("v2", "scored")
+    limits = BodyLimits(settings.body_bytes, settings.body_seconds)
+
+    @router.get("", summary="The server", responses=problems(401, 503))
+    async def server() -> ServerMetadata:
+        return ServerMetadata(version=manifest.version)
+
+    @router.get("/health/live", summary="Whether the process answers")
+    async def live() -> ServerLive:
+        return ServerLive()
+
+    @router.get(
+        "/health/ready",
+        summary="Whether records can be scored",
+        responses={503: {"model": ServerReady, "description": "The model fails its own test"}},
+    )
+    async def ready(response: Response) -> ServerReady:
+        ready = artifact.golden_holds()
+        response.status_code = 200 if ready else 503
+        return ServerReady(ready=ready)
+
+    def unknown() -> Problem:
+        return Problem("not_found", f"the model here is {manifest.name} {manifest.version}")
+
+    async def check_model(model: Annotated[str, Path(examples=[manifest.name])]) -> None:
+        if model != manifest.name:
+            raise unknown()
+
+    async def check_version(version: Annotated[str, Path(examples=[manifest.version])]) -> None:
+        if version != manifest.version:
+            raise unknown()
+
+    async def model() -> ModelMetadata:
+        return _metadata(manifest)
+
+    async def model_ready() -> ModelReady:
+        return ModelReady(name=manifest.name)
+
+    async def infer(
+        request: Request,
+        json_length: Annotated[str | None, Header(alias=HEADER_LENGTH)] = None,
+    ) -> Response:
+        content = await read_body(request, limits)
+        requested, tail = read_request(content, json_length)
+        rows = matrix_of(scorer.table, requested.inputs, tail, settings.request_rows)
+        probabilities = scorer.probabilities(rows)
+        scored.inc(len(rows))
+        for probability in probabilities:
+            metrics.PROBABILITY.observe(probability)
+        head = {
+            "model_name": manifest.name,
+            "model_version": manifest.version,
+            "id": requested.id or request.state.request_id,
+        }
+        predictions = scorer.predictions(probabilities)
+        return respond(head, requested, {"probability": probabilities, "prediction": predictions})
+
+    model_checks = [Depends(check_model)]
+    for path, checks in (
+        ("/models/{model}", model_checks),
+        ("/models/{model}/versions/{version}", [*model_checks, Depends(check_version)]),
+    ):
+        known: dict[str, Any] = {"dependencies": checks, "responses": problems(401, 404, 503)}
+        router.add_api_route(
+            path, model, summary="The model's tensors", response_model_exclude_unset=True, **known
+        )
+        router.add_api_route(f"{path}/ready", model_ready, summary="Whether it is ready", **known)
+        router.add_api_route(
+            f"{path}/infer",
+            infer,
+            methods=["POST"],
+            summary="Score rows of numbers",
+            description=(
+                "The columns are the fields that the model uses, as one tensor or as one per "
+                "field; tensors may be sent in binary after the JSON, whose size is in "
+                f"`{HEADER_LENGTH}`."
+            ),
+            dependencies=checks,
+            responses=problems(400, 401, 404, 408, 413, 415, 422, 500, 503)
+            | {200: {"model": InferResponse, "content": {"application/octet-stream": {}}}},
+            openapi_extra=_infer_body(manifest),
+        )
+    return router
+
+
+def _metadata(manifest: Manifest) -> ModelMetadata:
+    names = manifest.fields.used_names
+    fields = TensorMetadata(
+        name="fields", datatype="FP32", shape=[-1, len(names)], parameters={"columns": names}
+    )
+    return ModelMetadata(
+        name=manifest.name,
+        versions=[manifest.version],
+        platform=PLATFORMS[manifest.runtime],
+        inputs=[fields],
+        outputs=[
+            TensorMetadata(name=name, datatype=datatype, shape=[-1])
+            for name, datatype in OUTPUTS.items()
+        ],
+    )
+
+
+def _infer_body(manifest: Manifest) -> dict[str, Any]:
+    """The request body, for the document; the route reads it, since binary tensors may follow."""
+    record = manifest.fields.read(manifest.golden[0].record)
+    values = [record.values[index] for index in manifest.fields.used]
+    row = [None if isnan(value) else value for value in values]
+    tensor = {"name": "fields", "datatype": "FP64", "shape": [1, len(row)], "data": [row]}
+    examples = {"one": {"summary": "One row", "value": {"inputs": [tensor]}}}
+    content = {JSON: {"schema": ref(InferRequest), "examples": examples}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,135 @@
+"""Bodies of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+
+Datatype = Literal["BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64"]
+Output = Literal["probability", "prediction"]
+Size = Annotated[StrictInt, Field(ge=0)]
+
+
+class _Lenient(BaseModel):
+    """Clients may add what they like; what we read is checked."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class InputParameters(_Lenient):
+    """Where a tensor's bytes are, if not in the JSON."""
+
+    binary_data_size: Size | None = None
+
+
+class InputTensor(_Lenient):
+    """A tensor as it is sent: its values nested or flat in `data`, or after the JSON."""
+
+    name: str
+    shape: Annotated[list[Size], Field(min_length=1, max_length=2)]
+    datatype: Datatype
+    parameters: InputParameters = InputParameters()
+    data: list[Any] | None = Field(default=None, repr=False)
+
+
+class OutputParameters(_Lenient):
+    """How one output is wanted."""
+
+    binary_data: StrictBool | None = None
+
+
+class OutputRequest(_Lenient):
+    """An output that is wanted."""
+
+    name: Output
+    parameters: OutputParameters = OutputParameters()
+
+
+class InferParameters(_Lenient):
+    """How all outputs are wanted."""
+
+    binary_data_output: StrictBool = False
+
+
+class InferRequest(_Lenient):
+    """The JSON part of a request."""
+
+    id: Annotated[str, Field(max_length=128)] | None = None
+    parameters: InferParameters = InferParameters()
+    inputs: Annotated[list[InputTensor], Field(min_length=1)]
+    outputs: list[OutputRequest] = []
+
+
+class BinarySize(BaseModel):
+    """Bytes of an output after the JSON."""
+
+    binary_data_size: int
+
+
+class OutputTensor(BaseModel):
+    """An output: its values in `data`, or in binary after the JSON."""
+
+    name: Output
+    datatype: Datatype
+    shape: list[int]
+    data: list[float] | list[int] | None = None
+    parameters: BinarySize | None = None
+
+
+class InferResponse(BaseModel):
+    """The JSON part of an answer."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: list[OutputTensor]
+
+
+class ServerMetadata(BaseModel):
+    """The server."""
+
+    name: str = "heart-scorer"
+    version: str
+    extensions: list[str] = ["binary_tensor_data"]
+
+
+class ServerLive(BaseModel):
+    """The process answers."""
+
+    live: bool = True
+
+
+class ServerReady(BaseModel):
+    """Whether rows can be scored."""
+
+    live: bool = True
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """The model is loaded."""
+
+    name: str
+    ready: bool = True
+
+
+class TensorMetadata(BaseModel):
+    """A tensor that the model takes or gives; -1 is any number of rows."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    parameters: dict[str, Any] | None = None
+
+
+class ModelMetadata(BaseModel):
+    """The model's tensors."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
