@@ -1,4 +1,4 @@
-// The smallest deployment: on the internet, nothing running when idle. See docs/deploy.md.
+// The smallest deployment: on the internet, nothing runs when idle. See docs/deploy.md.
 using 'containerapps.bicep'
 
 param namePrefix = 'heart'

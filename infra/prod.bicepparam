@@ -3,19 +3,32 @@ using 'containerapps.bicep'
 
 param namePrefix = 'heart'
 
-// From the shell, so that no key is in this file. The tag is empty the first time.
-param apiKeys = readEnvironmentVariable('API_KEYS')
+// From the shell. The tag is empty the first time.
 param imageTag = readEnvironmentVariable('IMAGE_TAG', '')
 param operatorPrincipalId = readEnvironmentVariable('OPERATOR_ID', '')
 param alertEmail = readEnvironmentVariable('ALERT_EMAIL')
 
+// The keys of the API are in a Key Vault.
+param apiKeys = ''
+param keyVaultName = readEnvironmentVariable('KEY_VAULT')
+
+// Whoever is in the network, or connected to it, reaches the API; the internet does not.
 param privateNetwork = true
+param apiAccess = 'network'
+param addressSpace = '10.100.0.0/22'
 // Written here so that what-if can show the names of the DNS zones. Other clouds have another.
 #disable-next-line no-hardcoded-env-urls
 param storageDomain = 'core.windows.net'
-param externalIngress = false
+
+// One zone may fail.
+param zoneRedundant = true
 param storageSku = 'Standard_ZRS'
 param apiMinReplicas = 2
+
+param registrySku = 'Standard'
 param narrowWorkerRole = true
+param blobAudit = true
+param logRetentionDays = 90
+param dailyLogLimitGb = 5
 
 param tags = { environment: 'prod', application: 'heart-scorer' }

@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 
 # Nothing real, so that everybody gets the same names.
 export API_KEYS=golden-key IMAGE_TAG=golden ALERT_EMAIL=operator@example.org
-export OPERATOR_ID=00000000-0000-0000-0000-00000000000a
+export KEY_VAULT=golden-vault OPERATOR_ID=00000000-0000-0000-0000-00000000000a
 
 for file in dev prod; do
   bicep snapshot "$file.bicepparam" --mode "$mode" \

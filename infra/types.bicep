@@ -25,3 +25,16 @@ type principalIds = {
   @description('The person or group that operates the service; empty for none.')
   operator: string
 }
+
+@export()
+@description('A custom domain of the API.')
+type customDomain = {
+  @description('Host name, such as scores.example.org.')
+  name: string
+
+  @description('Resource id of its certificate in the environment; none while it is not yet bound.')
+  certificateId: string?
+
+  @description('How the certificate is used.')
+  bindingType: 'Auto' | 'Disabled' | 'SniEnabled'
+}

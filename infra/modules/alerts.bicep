@@ -1,4 +1,4 @@
-metadata description = 'What wakes somebody: a poisoned message, errors, restarts, too few replicas, lost events.'
+metadata description = 'Alerts: poisoned, waiting and lost messages, errors, restarts, failing scale rules and image pulls.'
 
 import { tagMap } from '../types.bicep'
 
@@ -14,10 +14,13 @@ param tags tagMap
 @description('Address that alerts are mailed to; empty for none.')
 param email string
 
-@description('Log Analytics workspace that holds the queue\'s log.')
+@description('Log Analytics workspace that holds the logs.')
 param workspaceId string
 
-@description('Queue whose messages are alerted on.')
+@description('Queue of the batches.')
+param queueName string
+
+@description('Its poison queue.')
 param poisonQueueName string
 
 @description('Name of the API\'s app.')
@@ -32,11 +35,11 @@ param workerMaxReplicas int
 @description('Name of the Event Grid topic; empty without one.')
 param topicName string
 
-resource api 'Microsoft.App/containerApps@2026-01-01' existing = {
+resource api 'Microsoft.App/containerApps@2026-07-01' existing = {
   name: apiName
 }
 
-resource worker 'Microsoft.App/containerApps@2026-01-01' existing = {
+resource worker 'Microsoft.App/containerApps@2026-07-01' existing = {
   name: workerName
 }
 
@@ -55,39 +58,95 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(e
   }
 }
 
+// A table does not exist before its first row, and a rule whose table is missing is switched off
+// by Azure. A union with an empty table of the same columns always has a result.
+var queueLog = 'union isfuzzy=true (datatable(TimeGenerated:datetime, OperationName:string, StatusCode:string, Uri:string)[]), StorageQueueLogs | where StatusCode startswith "2"'
+var systemLog = 'union isfuzzy=true (datatable(TimeGenerated:datetime, ContainerAppName:string, Reason:string, Log:string)[]), ContainerAppSystemLogs | where ContainerAppName in ("${apiName}", "${workerName}")'
+var operationLog = 'union isfuzzy=true (datatable(TimeGenerated:datetime, Category:string, Detail:string)[]), _LogOperation'
+
 // No platform metric knows the length of one queue: the metric of the account counts all its
-// queues, once a day. The storage log sees each message that arrives, whoever sends it.
-resource poisoned 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = {
-  name: '${namePrefix}-message-poisoned'
-  location: location
-  tags: tags
-  kind: 'LogAlert'
-  properties: {
-    displayName: 'A message was moved to ${poisonQueueName}'
+// queues, once a day. The storage log sees each message come and go, whoever sends it.
+var logAlerts = [
+  {
+    name: 'message-poisoned'
+    title: 'A message was moved to ${poisonQueueName}'
     description: 'A batch failed for good. Its summary says why: heart-scorer poison list.'
-    severity: 2
-    enabled: true
-    scopes: [workspaceId]
-    evaluationFrequency: 'PT5M'
-    windowSize: 'PT15M'
-    autoMitigate: false
-    muteActionsDuration: 'PT1H'
-    // A fresh workspace does not know the table yet.
-    skipQueryValidation: true
-    criteria: {
-      allOf: [
-        {
-          query: 'StorageQueueLogs | where OperationName == "PutMessage" and StatusCode startswith "2" and Uri contains "/${poisonQueueName}/messages"'
-          timeAggregation: 'Count'
-          operator: 'GreaterThan'
-          threshold: 0
-          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
-        }
-      ]
-    }
-    actions: { actionGroups: empty(email) ? [] : [actionGroup.id] }
+    query: '${queueLog} | where OperationName == "PutMessage" and Uri contains "/${poisonQueueName}/messages"'
+    threshold: 0
+    window: 'PT15M'
+    frequency: 'PT5M'
   }
-}
+  {
+    name: 'messages-waiting'
+    title: 'Messages wait in ${queueName}, and none was finished for an hour'
+    description: 'The worker does not start, cannot reach its storage, or works on one very large file. See its log and the alert scale-rule-failed.'
+    query: '${queueLog} | where Uri contains "/${queueName}/messages" | summarize waiting = countif(OperationName == "PutMessage" and TimeGenerated < ago(45m)), finished = countif(OperationName == "DeleteMessage") | where waiting > 0 and finished == 0'
+    threshold: 0
+    window: 'PT1H'
+    frequency: 'PT15M'
+  }
+  {
+    name: 'scale-rule-failed'
+    title: 'The scale rule of ${workerName} cannot read its queue'
+    description: 'The worker does not scale while this lasts: the rule lacks its identity, its role or its queue.'
+    query: '${systemLog} | where Reason == "KEDAScalerFailed"'
+    threshold: 3
+    window: 'PT15M'
+    frequency: 'PT5M'
+  }
+  {
+    name: 'image-pull-failed'
+    title: 'An image cannot be pulled'
+    description: 'The tag is not in the registry, or the registry cannot be reached or refuses the identity.'
+    query: '${systemLog} | where Reason startswith "ImagePull" or Log has_any ("Image Pull Errors", "ImagePullBackOff", "ImagePullFailure", "ErrImagePull", "Failed to pull image")'
+    threshold: 0
+    window: 'PT15M'
+    frequency: 'PT5M'
+  }
+  {
+    name: 'log-limit-reached'
+    title: 'The daily limit of the log workspace is reached'
+    description: 'No log is taken until tomorrow, and the alerts on logs see nothing. Raise dailyLogLimitGb.'
+    query: '${operationLog} | where Category =~ "Ingestion" and Detail has "OverQuota"'
+    threshold: 0
+    window: 'PT15M'
+    frequency: 'PT5M'
+  }
+]
+
+resource logRules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
+  for alert in logAlerts: {
+    name: '${namePrefix}-${alert.name}'
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    properties: {
+      displayName: alert.title
+      description: alert.description
+      severity: 2
+      enabled: true
+      scopes: [workspaceId]
+      evaluationFrequency: alert.frequency
+      windowSize: alert.window
+      autoMitigate: false
+      muteActionsDuration: 'PT1H'
+      // A fresh workspace does not have the tables yet.
+      skipQueryValidation: true
+      criteria: {
+        allOf: [
+          {
+            query: alert.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            threshold: alert.threshold
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+          }
+        ]
+      }
+      actions: { actionGroups: empty(email) ? [] : [actionGroup.id] }
+    }
+  }
+]
 
 var appMetrics = 'Microsoft.App/containerApps'
 

@@ -1,6 +1,6 @@
 metadata description = 'The API: scores while the caller waits, and takes batches for the worker.'
 
-import { tagMap } from '../types.bicep'
+import { customDomain, tagMap } from '../types.bicep'
 
 @description('Region of the app.')
 param location string
@@ -30,18 +30,24 @@ param identityClientId string
 @description('Resource id of the identity that pulls the image.')
 param platformIdentityId string
 
-@description('Name of the storage account.')
-param storageName string
+@description('URL of the blobs.')
+param blobEndpoint string
+
+@description('URL of the queues.')
+param queueEndpoint string
 
 @description('Queue of the batches.')
 param queueName string
 
-@description('Keys that callers must present, or none.')
+@description('Keys that callers must present, or none. Not used with a Key Vault.')
 @secure()
 param apiKeys string
 
-@description('Application Insights component; empty for none.')
-param insightsName string
+@description('Take the keys from a Key Vault.')
+param useKeyVault bool
+
+@description('URL of the keys in that Key Vault.')
+param apiKeysUrl string
 
 @description('Replicas at least.')
 param minReplicas int
@@ -49,32 +55,29 @@ param minReplicas int
 @description('Replicas at most.')
 param maxReplicas int
 
-@description('Publish on the internet.')
+@description('Reached from outside the environment.')
 param external bool
+
+@description('Address ranges that may call; empty for all.')
+param allowedAddresses string[]
+
+@description('Custom domains.')
+param customDomains customDomain[]
 
 @description('Application whose Microsoft Entra tokens are demanded; empty for none.')
 param signInClientId string
 
 var port = 8000
 
-resource insights 'Microsoft.Insights/components@2020-02-02' existing = if (!empty(insightsName)) {
-  name: insightsName
-}
-
 var settings = [
   { name: 'AZURE_CLIENT_ID', value: identityClientId }
-  { name: 'SCORER_STORAGE_ACCOUNT', value: storageName }
+  { name: 'SCORER_BLOB_ENDPOINT', value: blobEndpoint }
+  { name: 'SCORER_QUEUE_ENDPOINT', value: queueEndpoint }
   { name: 'SCORER_QUEUE', value: queueName }
   { name: 'SCORER_API_KEYS', secretRef: 'api-keys' }
 ]
 
-var telemetrySettings = empty(insightsName)
-  ? []
-  : [
-      { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights!.properties.ConnectionString }
-    ]
-
-resource app 'Microsoft.App/containerApps@2026-01-01' = {
+resource app 'Microsoft.App/containerApps@2026-07-01' = {
   name: name
   location: location
   tags: tags
@@ -93,10 +96,21 @@ resource app 'Microsoft.App/containerApps@2026-01-01' = {
         targetPort: port
         transport: 'auto'
         allowInsecure: false
+        ipSecurityRestrictions: map(range(0, length(allowedAddresses)), i => {
+          name: 'allowed-${i}'
+          ipAddressRange: allowedAddresses[i]
+          action: 'Allow'
+        })
+        customDomains: customDomains
         traffic: [{ latestRevision: true, weight: 100 }]
       }
       registries: [{ server: registryServer, identity: platformIdentityId }]
-      secrets: [{ name: 'api-keys', value: apiKeys }]
+      // With a Key Vault, a new version is taken within half an hour, and the replicas restart.
+      secrets: [
+        useKeyVault
+          ? { name: 'api-keys', keyVaultUrl: apiKeysUrl, identity: platformIdentityId }
+          : { name: 'api-keys', value: apiKeys }
+      ]
     }
     template: {
       terminationGracePeriodSeconds: 30
@@ -105,14 +119,15 @@ resource app 'Microsoft.App/containerApps@2026-01-01' = {
           name: 'api'
           image: image
           resources: { cpu: json('0.5'), memory: '1Gi' }
-          env: concat(settings, telemetrySettings)
+          env: settings
           probes: [
             {
-              // The port opens once the model is loaded and checked: half a minute at most.
+              // The port opens once the model is loaded and checked: seconds for ONNX, and up to two
+              // minutes allowed, since a scikit-learn model first imports scikit-learn.
               type: 'Startup'
               httpGet: { path: '/livez', port: port }
-              periodSeconds: 3
-              timeoutSeconds: 2
+              periodSeconds: 12
+              timeoutSeconds: 5
               failureThreshold: 10
             }
             {
@@ -142,7 +157,7 @@ resource app 'Microsoft.App/containerApps@2026-01-01' = {
 }
 
 // Checked by the platform before a request reaches the container; probes do not pass here.
-resource signIn 'Microsoft.App/containerApps/authConfigs@2026-01-01' = if (!empty(signInClientId)) {
+resource signIn 'Microsoft.App/containerApps/authConfigs@2026-07-01' = if (!empty(signInClientId)) {
   parent: app
   name: 'current'
   properties: {

@@ -1,4 +1,4 @@
-metadata description = 'The Container Apps environment and where its logs go.'
+metadata description = 'The Container Apps environment, its network, and where its logs and traces go.'
 
 import { tagMap } from '../types.bicep'
 
@@ -14,31 +14,68 @@ param tags tagMap
 @description('Log Analytics workspace that takes the logs.')
 param workspaceId string
 
+@description('Log every HTTP request.')
+param httpLogs bool
+
+@description('Application Insights component that takes the traces; empty for none.')
+param insightsName string
+
 @description('Subnet of the environment; empty for Azure\'s own network.')
 param subnetId string
 
-resource environment 'Microsoft.App/managedEnvironments@2026-01-01' = {
+@description('Reached from its network only.')
+param internal bool
+
+@description('Spread over three zones.')
+param zoneRedundant bool
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = if (!empty(insightsName)) {
+  name: insightsName
+}
+
+// The agent gives its address to every container as OTEL_EXPORTER_OTLP_ENDPOINT.
+var telemetry = empty(insightsName)
+  ? {}
+  : {
+      appInsightsConfiguration: { connectionString: insights!.properties.ConnectionString }
+      openTelemetryConfiguration: { tracesConfiguration: { destinations: ['appInsights'] } }
+    }
+
+resource environment 'Microsoft.App/managedEnvironments@2026-07-01' = {
   name: name
   location: location
   tags: tags
   properties: {
     // Through a diagnostic setting, which needs no workspace key.
     appLogsConfiguration: { destination: 'azure-monitor' }
-    vnetConfiguration: empty(subnetId) ? null : { infrastructureSubnetId: subnetId, internal: false }
+    vnetConfiguration: empty(subnetId) ? null : { infrastructureSubnetId: subnetId, internal: internal }
     workloadProfiles: [{ name: 'Consumption', workloadProfileType: 'Consumption' }]
+    zoneRedundant: zoneRedundant
+    ...telemetry
   }
 }
 
+// Only what is used: all categories together fill the daily limit, and then no log alert works.
 // The only version in use: the stable one of 2016 cannot send to a workspace by category.
 #disable-next-line use-recent-api-versions
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: environment
-  name: 'all-logs'
+  name: 'apps'
   properties: {
     workspaceId: workspaceId
-    logs: [{ categoryGroup: 'allLogs', enabled: true }]
+    logs: [
+      { category: 'ContainerAppConsoleLogs', enabled: true }
+      { category: 'ContainerAppSystemLogs', enabled: true }
+      { category: 'ContainerAppHTTPLogs', enabled: httpLogs }
+    ]
   }
 }
 
 @description('Resource id of the environment.')
 output id string = environment.id
+
+@description('Domain of the environment.')
+output domain string = environment.properties.defaultDomain
+
+@description('Address of the environment.')
+output address string = environment.properties.staticIp

@@ -11,30 +11,33 @@ param namePrefix string
 @description('Tags of every resource.')
 param tags tagMap
 
+@description('Existing workspace, by resource id; empty creates one.')
+param existingWorkspaceId string
+
+@description('Days for which logs are kept.')
+param retentionDays int
+
 @description('Gigabytes of logs taken in a day at most; -1 for no limit.')
 param dailyLogLimitGb int
-
-@description('Create Application Insights.')
-param applicationInsights bool
 
 @description('Name of the Application Insights component.')
 param insightsName string
 
-@description('Object ids of the identities that may send telemetry.')
-param publishers { api: string, worker: string }
+@description('Create Application Insights.')
+param applicationInsights bool
 
-var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
-
-resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = if (empty(existingWorkspaceId)) {
   name: '${namePrefix}-logs'
   location: location
   tags: tags
   properties: {
     sku: { name: 'PerGB2018' }
-    retentionInDays: 30
+    retentionInDays: retentionDays
     workspaceCapping: { dailyQuotaGb: dailyLogLimitGb }
   }
 }
+
+var workspaceId = empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
 
 resource insights 'Microsoft.Insights/components@2020-02-02' = if (applicationInsights) {
   name: insightsName
@@ -43,26 +46,24 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = if (applicationIn
   kind: 'web'
   properties: {
     Application_Type: 'web'
-    WorkspaceResourceId: workspace.id
-    // Telemetry is taken from the identities below only: its address alone opens nothing.
-    DisableLocalAuth: true
+    WorkspaceResourceId: workspaceId
+    // The environment's agent sends with the connection string; it cannot use an identity.
+    DisableLocalAuth: false
   }
 }
 
-resource publisherRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for app in ['api', 'worker']: if (applicationInsights) {
-    scope: insights
-    name: guid(insights.id, publishers[app], metricsPublisher)
-    properties: {
-      principalId: publishers[app]
-      principalType: 'ServicePrincipal'
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
-    }
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  name: guid(resourceGroup().id, namePrefix, 'workbook')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    displayName: '${namePrefix}: messages, replicas and errors'
+    category: 'workbook'
+    sourceId: workspaceId
+    serializedData: replace(loadTextContent('../workbook.json'), 'WORKSPACE_ID', workspaceId)
   }
-]
+}
 
 @description('Resource id of the workspace.')
-output workspaceId string = workspace.id
-
-@description('Id by which queries name the workspace.')
-output workspaceCustomerId string = workspace.properties.customerId
+output workspaceId string = workspaceId

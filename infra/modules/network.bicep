@@ -1,4 +1,4 @@
-metadata description = 'A virtual network for the apps, with private endpoints to the storage account.'
+metadata description = 'A virtual network: one subnet for the apps, one for private endpoints.'
 
 import { tagMap } from '../types.bicep'
 
@@ -11,16 +11,38 @@ param namePrefix string
 @description('Tags of every resource.')
 param tags tagMap
 
-@description('Name of the storage account.')
-param storageName string
+@description('Address range of the network, /22 or larger.')
+param addressSpace string
 
-@description('Domain of Azure Storage in this cloud.')
-param storageDomain string
+// Azure's default rules, and no way out to other machines' consoles.
+var rules = [
+  {
+    name: 'deny-remote-consoles'
+    properties: {
+      priority: 4000
+      direction: 'Outbound'
+      access: 'Deny'
+      protocol: 'Tcp'
+      sourceAddressPrefix: '*'
+      sourcePortRange: '*'
+      destinationAddressPrefix: '*'
+      destinationPortRanges: ['22', '3389']
+    }
+  }
+]
 
-var services = ['blob', 'queue']
+resource appsRules 'Microsoft.Network/networkSecurityGroups@2026-01-01' = {
+  name: '${namePrefix}-apps'
+  location: location
+  tags: tags
+  properties: { securityRules: rules }
+}
 
-resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
-  name: storageName
+resource endpointsRules 'Microsoft.Network/networkSecurityGroups@2026-01-01' = {
+  name: '${namePrefix}-endpoints'
+  location: location
+  tags: tags
+  properties: { securityRules: rules }
 }
 
 resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
@@ -28,19 +50,24 @@ resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
   location: location
   tags: tags
   properties: {
-    addressSpace: { addressPrefixes: ['10.100.0.0/22'] }
+    addressSpace: { addressPrefixes: [addressSpace] }
     subnets: [
       {
         // One address serves ten replicas; the environment keeps this subnet for good.
         name: 'apps'
         properties: {
-          addressPrefix: '10.100.0.0/23'
+          addressPrefix: cidrSubnet(addressSpace, 23, 0)
+          networkSecurityGroup: { id: appsRules.id }
           delegations: [{ name: 'apps', properties: { serviceName: 'Microsoft.App/environments' } }]
         }
       }
       {
         name: 'endpoints'
-        properties: { addressPrefix: '10.100.2.0/27' }
+        properties: {
+          addressPrefix: cidrSubnet(addressSpace, 27, 16)
+          networkSecurityGroup: { id: endpointsRules.id }
+          defaultOutboundAccess: false
+        }
       }
     ]
   }
@@ -54,52 +81,11 @@ resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
   }
 }
 
-resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
-  for service in services: {
-    name: 'privatelink.${service}.${storageDomain}'
-    location: 'global'
-    tags: tags
-  }
-]
-
-resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
-  for (service, i) in services: {
-    parent: zones[i]
-    name: '${namePrefix}-${service}'
-    location: 'global'
-    properties: {
-      virtualNetwork: { id: network.id }
-      registrationEnabled: false
-    }
-  }
-]
-
-resource endpoints 'Microsoft.Network/privateEndpoints@2026-01-01' = [
-  for service in services: {
-    name: '${namePrefix}-${service}'
-    location: location
-    tags: tags
-    properties: {
-      subnet: { id: network::endpoints.id }
-      privateLinkServiceConnections: [
-        {
-          name: service
-          properties: { privateLinkServiceId: account.id, groupIds: [service] }
-        }
-      ]
-    }
-  }
-]
-
-resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2026-01-01' = [
-  for (service, i) in services: {
-    parent: endpoints[i]
-    name: 'default'
-    properties: {
-      privateDnsZoneConfigs: [{ name: service, properties: { privateDnsZoneId: zones[i].id } }]
-    }
-  }
-]
+@description('Resource id of the network.')
+output id string = network.id
 
 @description('Resource id of the subnet for the Container Apps environment.')
 output appsSubnetId string = network::apps.id
+
+@description('Resource id of the subnet for private endpoints.')
+output endpointsSubnetId string = network::endpoints.id

@@ -6,7 +6,12 @@ param registryName string
 @description('Object id of the identity that pulls.')
 param principalId string
 
+@description('The registry gives out rights by repository: the role AcrPull means nothing there.')
+param usesAbac bool
+
 var acrPull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'
+var repositoryReader = 'b93aa761-3e63-49ed-ac28-beffa264f7ac'
+var role = usesAbac ? repositoryReader : acrPull
 
 resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' existing = {
   name: registryName
@@ -14,11 +19,11 @@ resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' existing =
 
 resource pull 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: registry
-  name: guid(registry.id, principalId, acrPull)
+  name: guid(registry.id, principalId, role)
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', acrPull)
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
   }
 }
 

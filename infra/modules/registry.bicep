@@ -13,6 +13,12 @@ param name string
 @description('Tags of the registry.')
 param tags tagMap
 
+@description('Tier of the registry.')
+param skuName string
+
+@description('Log Analytics workspace that takes the logs.')
+param workspaceId string
+
 resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
   // checkov:skip=CKV_AZURE_139: az acr build and a developer's docker push come from outside
   // checkov:skip=CKV_AZURE_163: scanning is a setting of Microsoft Defender on the subscription
@@ -20,11 +26,25 @@ resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
   name: name
   location: location
   tags: tags
-  sku: { name: 'Basic' }
+  sku: { name: skuName }
   properties: {
     adminUserEnabled: false
     anonymousPullEnabled: false
     // The other mode, announced as the future default, does not honour the role AcrPull.
     roleAssignmentMode: 'LegacyRegistryPermissions'
+  }
+}
+
+// Who pushed an image, and who signed in. The only version in use, as in storage.bicep.
+#disable-next-line use-recent-api-versions
+resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: registry
+  name: 'images'
+  properties: {
+    workspaceId: workspaceId
+    logs: [
+      { category: 'ContainerRegistryRepositoryEvents', enabled: true }
+      { category: 'ContainerRegistryLoginEvents', enabled: true }
+    ]
   }
 }

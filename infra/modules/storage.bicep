@@ -25,7 +25,10 @@ param retentionDays int
 @description('Refuse every network but the private endpoints and Azure\'s own services.')
 param closed bool
 
-@description('Log Analytics workspace that hears of every write to a queue.')
+@description('Log every read, write and deletion of a blob.')
+param blobAudit bool
+
+@description('Log Analytics workspace that takes the logs.')
 param workspaceId string
 
 // incoming: files dropped here are scored; uploads: what the API and the command line upload;
@@ -105,14 +108,37 @@ resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2
   }
 ]
 
-// The alert on poisoned messages reads these.
+// The alerts on messages read these: what was sent, and what was deleted because it was done.
 // The only version in use: the stable one of 2016 cannot send to a workspace by category.
 #disable-next-line use-recent-api-versions
 resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: account::queueService
-  name: 'queue-writes'
+  name: 'messages'
   properties: {
     workspaceId: workspaceId
-    logs: [{ category: 'StorageWrite', enabled: true }]
+    logs: [
+      { category: 'StorageWrite', enabled: true }
+      { category: 'StorageDelete', enabled: true }
+    ]
   }
 }
+
+#disable-next-line use-recent-api-versions // as above
+resource blobLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (blobAudit) {
+  scope: account::blobService
+  name: 'audit'
+  properties: {
+    workspaceId: workspaceId
+    logs: [
+      { category: 'StorageRead', enabled: true }
+      { category: 'StorageWrite', enabled: true }
+      { category: 'StorageDelete', enabled: true }
+    ]
+  }
+}
+
+@description('URL of the blobs.')
+output blobEndpoint string = account.properties.primaryEndpoints.blob
+
+@description('URL of the queues.')
+output queueEndpoint string = account.properties.primaryEndpoints.queue

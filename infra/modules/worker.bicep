@@ -33,6 +33,12 @@ param platformIdentityId string
 @description('Name of the storage account.')
 param storageName string
 
+@description('URL of the blobs.')
+param blobEndpoint string
+
+@description('URL of the queues.')
+param queueEndpoint string
+
 @description('Queue of the batches.')
 param queueName string
 
@@ -45,9 +51,6 @@ param slots int
 @description('Cores of one replica.')
 param cores string
 
-@description('Application Insights component; empty for none.')
-param insightsName string
-
 @description('Replicas at most.')
 param maxReplicas int
 
@@ -55,24 +58,15 @@ var healthPort = 9090
 // The Consumption plan couples them: two GiB for each core.
 var memory = { '0.5': '1Gi', '1.0': '2Gi', '2.0': '4Gi', '4.0': '8Gi' }
 
-resource insights 'Microsoft.Insights/components@2020-02-02' existing = if (!empty(insightsName)) {
-  name: insightsName
-}
-
 var settings = [
   { name: 'AZURE_CLIENT_ID', value: identityClientId }
-  { name: 'SCORER_STORAGE_ACCOUNT', value: storageName }
+  { name: 'SCORER_BLOB_ENDPOINT', value: blobEndpoint }
+  { name: 'SCORER_QUEUE_ENDPOINT', value: queueEndpoint }
   { name: 'SCORER_QUEUE', value: queueName }
   { name: 'SCORER_SLOTS', value: string(slots) }
 ]
 
-var telemetrySettings = empty(insightsName)
-  ? []
-  : [
-      { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights!.properties.ConnectionString }
-    ]
-
-resource app 'Microsoft.App/containerApps@2026-01-01' = {
+resource app 'Microsoft.App/containerApps@2026-07-01' = {
   name: name
   location: location
   tags: tags
@@ -98,14 +92,14 @@ resource app 'Microsoft.App/containerApps@2026-01-01' = {
           name: 'worker'
           image: image
           resources: { cpu: json(cores), memory: memory[cores] }
-          env: concat(settings, telemetrySettings)
+          env: settings
           // Without ingress the platform adds none of its own.
           probes: [
             {
               type: 'Startup'
               httpGet: { path: '/livez', port: healthPort }
-              periodSeconds: 3
-              timeoutSeconds: 2
+              periodSeconds: 12
+              timeoutSeconds: 5
               failureThreshold: 10
             }
             {
@@ -140,6 +134,9 @@ resource app 'Microsoft.App/containerApps@2026-01-01' = {
               metadata: {
                 accountName: storageName
                 queueName: queueName
+                // The account's own domain, right in every cloud: https://ACCOUNT.SUFFIX.
+                cloud: 'Private'
+                endpointSuffix: replace(split(queueEndpoint, '/')[2], '${storageName}.', '')
                 queueLength: string(queueLength)
                 // Counts messages being worked on too: a busy replica keeps its reason to exist.
                 queueLengthStrategy: 'all'

@@ -25,6 +25,7 @@ from shared.settings import variable_of
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
+AZURE = (ROOT / "docs" / "azure.md").read_text()
 SCALING = (ROOT / "docs" / "scaling.md").read_text()
 
 Resource = dict[str, Any]
@@ -44,6 +45,7 @@ ROLES = {
     "19e7f393-937e-4f77-808e-94535e297925": "queue reader",
     "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": "queue sender",
     "7f951dda-4ed3-4680-a7ca-43fe172d538d": "pull images",
+    "4633458b-17de-408a-b874-0445c86b69e6": "read the secret",
 }
 GRANTS = {
     ("api", "queue sender", "patient-batches"),
@@ -74,7 +76,9 @@ NAMES = {
     "Microsoft.Insights/diagnosticSettings": r"[\w-]{1,260}",
     "Microsoft.Insights/metricAlerts": r"[\w-]{1,260}",
     "Microsoft.Insights/scheduledQueryRules": r"[\w-]{1,260}",
+    "Microsoft.Insights/workbooks": r"[0-9a-f-]{36}",
     "Microsoft.ManagedIdentity/userAssignedIdentities": r"[a-zA-Z0-9][\w-]{2,127}",
+    "Microsoft.Network/networkSecurityGroups": r"[\w-]{2,80}",
     "Microsoft.Network/privateDnsZones": r"[a-z0-9.-]{1,63}",
     "Microsoft.Network/privateDnsZones/virtualNetworkLinks": r"[\w-]{1,80}",
     "Microsoft.Network/privateEndpoints": r"[\w-]{2,64}",
@@ -215,6 +219,26 @@ def test_the_snapshots_are_what_the_parameter_files_deploy(path_with_bicep: str)
     )
 
 
+def test_values_that_do_not_fit_together_stop_the_deployment(bicep: Any, tmp_path: Path) -> None:
+    shutil.copytree(INFRA, tmp_path / "infra")
+    file = tmp_path / "infra" / "mistakes.bicepparam"
+    file.write_text(
+        """
+        using 'containerapps.bicep'
+        param apiKeys = 'none'
+        param namePrefix = 'Heart'
+        param apiAccess = 'network'
+        param zoneRedundant = true
+        """
+    )
+
+    done = bicep("snapshot", file, "--mode", "overwrite", "--resource-group", "group")
+
+    assert done.returncode != 0
+    for parameter in ("namePrefix", "apiAccess", "zoneRedundant"):
+        assert f"{parameter}: " in done.stdout + done.stderr
+
+
 # --- names -----------------------------------------------------------------------------------
 
 
@@ -240,6 +264,8 @@ def test_every_name_is_known_and_one_that_azure_accepts(
 
     if kind == "Microsoft.Authorization/roleAssignments" and unresolved(resource["name"]):
         return  # holds the object id, so that an identity created again gets a new assignment
+    if "privateDnsZones" in kind and ".defaultDomain" in resource["name"]:
+        return  # an internal environment's zone has the domain that Azure makes up for it
 
     assert not unresolved(resource["name"])
     assert re.fullmatch(NAMES[kind], name), f"{kind} {name} of {deployment}"
@@ -258,12 +284,12 @@ def grants(deployment: str) -> set[tuple[str, str, str]]:
         identity = re.search(r"(?:-(api|worker|platform)|systemTopics)", properties["principalId"])
         who = (identity[1] or "topic") if identity else "operator"
         [scope] = re.findall(
-            r"/(?:queues|containers|registries|storageAccounts)/([\w-]+)(?='|/providers/Microsoft.A)",
+            r"/(?:queues|containers|registries|secrets|storageAccounts)/([\w-]+)(?='|/providers/Microsoft.A)",
             assignment["id"].split(", guid(")[0],
         )
         if "/registries/" in assignment["id"]:
             scope = "registry"
-        elif "/queues/" not in assignment["id"] and "/containers/" not in assignment["id"]:
+        elif not re.search(r"/(queues|containers|secrets)/", assignment["id"]):
             scope = "account"
         found.add((who, "custom" if role in custom else ROLES[role], scope))
     return found
@@ -277,7 +303,10 @@ def test_the_worker_can_have_a_narrower_role_on_its_queue() -> None:
     [permissions] = only("prod", "Authorization/roleDefinitions")["permissions"]
 
     queue = ("worker", "queue contributor", "patient-batches")
-    assert grants("prod") == (GRANTS - {queue}) | {("worker", "custom", "patient-batches")}
+    assert grants("prod") == (GRANTS - {queue}) | {
+        ("worker", "custom", "patient-batches"),
+        ("platform", "read the secret", "heart-scorer-api-keys"),
+    }
     assert {action.rsplit("/queues/")[1] for action in permissions["dataActions"]} == {
         "messages/read",
         "messages/write",  # renewing a message
@@ -310,6 +339,85 @@ def test_no_key_is_read_or_written_down(deployment: str) -> None:
     assert not re.search(r"list\w*\(|AccountKey|SharedAccess|golden-key", text)
 
 
+def test_production_is_reached_from_its_network_only() -> None:
+    environment = only("prod", "App/managedEnvironments")
+    zones = every("prod", "Network/privateDnsZones/A")
+
+    assert environment["vnetConfiguration"]["internal"] is True
+    assert environment["zoneRedundant"] is True
+    assert app("api")["configuration"]["ingress"]["external"] is True  # outside the environment
+    assert ".staticIp" in zones[0]["properties"]["aRecords"][0]["ipv4Address"]
+    assert app("api", "dev")["configuration"]["ingress"]["external"] is True
+    assert only("dev", "App/managedEnvironments")["vnetConfiguration"] is None
+
+
+def test_both_subnets_deny_the_way_to_remote_consoles() -> None:
+    groups = every("prod", "Network/networkSecurityGroups")
+    subnets = {each["name"]: each for each in only("prod", "Network/virtualNetworks")["subnets"]}
+
+    assert len(groups) == len(subnets) == 2
+    for group in groups:
+        [rule] = group["properties"]["securityRules"]
+        assert rule["properties"]["access"] == "Deny"
+        assert rule["properties"]["direction"] == "Outbound"
+        assert rule["properties"]["destinationPortRanges"] == ["22", "3389"]
+    assert all("networkSecurityGroup" in each["properties"] for each in subnets.values())
+    assert subnets["apps"]["properties"]["addressPrefix"] == "10.100.0.0/23"
+    assert subnets["endpoints"]["properties"]["addressPrefix"] == "10.100.2.0/27"
+    assert subnets["endpoints"]["properties"]["defaultOutboundAccess"] is False
+
+
+def test_the_keys_come_from_the_key_vault_by_identity_or_from_the_shell() -> None:
+    [from_vault] = app("api", "prod")["configuration"]["secrets"]
+    [from_shell] = app("api", "dev")["configuration"]["secrets"]
+
+    assert from_vault["identity"].endswith("-platform")
+    assert "golden-vault" in from_vault["keyVaultUrl"]
+    assert "heart-scorer-api-keys" in from_vault["keyVaultUrl"]
+    assert "value" not in from_vault
+    assert from_shell == {"name": "api-keys", "value": "[parameters('apiKeys')]"}
+
+
+def logged(deployment: str) -> set[str]:
+    """Every log category that a deployment collects."""
+    return {
+        log["category"]
+        for setting in every(deployment, "Insights/diagnosticSettings")
+        for log in setting["properties"]["logs"]
+        if log["enabled"]
+    }
+
+
+def test_only_the_logs_in_use_are_collected() -> None:
+    assert logged("dev") == {
+        "ContainerAppConsoleLogs",
+        "ContainerAppSystemLogs",
+        "ContainerRegistryRepositoryEvents",
+        "ContainerRegistryLoginEvents",
+        "StorageWrite",
+        "StorageDelete",
+    }
+    assert logged("prod") == logged("dev") | {"StorageRead"}  # blobAudit
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_a_log_alert_survives_a_table_that_does_not_exist_yet(deployment: str) -> None:
+    for rule in every(deployment, "Insights/scheduledQueryRules"):
+        [criterion] = rule["properties"]["criteria"]["allOf"]
+
+        assert criterion["query"].startswith("union isfuzzy=true (datatable(")
+        assert rule["properties"]["skipQueryValidation"] is True
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_without_application_insights_nothing_is_made_for_traces(deployment: str) -> None:
+    environment = only(deployment, "App/managedEnvironments")
+
+    assert every(deployment, "Insights/components") == []
+    assert "openTelemetryConfiguration" not in environment
+    assert "appInsightsConfiguration" not in environment
+
+
 @pytest.mark.parametrize("name", APPS)
 def test_the_platform_identity_pulls_the_image_and_stays_out_of_the_container(name: str) -> None:
     configuration = app(name)["configuration"]
@@ -339,6 +447,8 @@ def test_the_scale_rule_says_what_keda_understands() -> None:
     assert set(metadata) <= KEDA_KEYS
     assert all(isinstance(value, str) for value in metadata.values())
     assert metadata["queueName"] == "patient-batches"
+    assert metadata["cloud"] == "Private"  # KEDA's word for: the suffix is given
+    assert "primaryEndpoints.queue" in metadata["endpointSuffix"]
     assert metadata["queueLength"] == "4"
     assert metadata["queueLengthStrategy"] == "all"
 
@@ -364,6 +474,15 @@ def test_an_app_is_probed_for_life_and_readiness(name: str) -> None:
         "Liveness": {"path": "/livez", "port": port},
         "Readiness": {"path": "/readyz", "port": port},
     }
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_a_slow_start_is_given_two_minutes(name: str) -> None:
+    [startup] = [probe for probe in container(name)["probes"] if probe["type"] == "Startup"]
+
+    # Azure allows at most ten failures.
+    assert startup["failureThreshold"] <= 10
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
 
 
 # --- queues, containers and events -----------------------------------------------------------
@@ -410,17 +529,19 @@ def test_roles_come_before_what_needs_them(template: Any) -> None:
 
 # --- the templates and the apps --------------------------------------------------------------
 
+BOTH = {"AZURE_CLIENT_ID", "SCORER_BLOB_ENDPOINT", "SCORER_QUEUE_ENDPOINT", "SCORER_QUEUE"}
+
 
 @pytest.mark.parametrize(
     ("name", "required"),
     [
         (
             "api",
-            {"AZURE_CLIENT_ID", "SCORER_STORAGE_ACCOUNT", "SCORER_QUEUE", "SCORER_API_KEYS"},
+            {*BOTH, "SCORER_API_KEYS"},
         ),
         (
             "worker",
-            {"AZURE_CLIENT_ID", "SCORER_STORAGE_ACCOUNT", "SCORER_QUEUE", "SCORER_SLOTS"},
+            {*BOTH, "SCORER_SLOTS"},
         ),
     ],
 )
@@ -458,7 +579,7 @@ def test_the_images_can_be_built_in_the_registry_which_has_no_buildkit() -> None
 
 
 def test_the_page_explains_every_parameter(template: Any) -> None:
-    table = DEPLOY[DEPLOY.index("## Parameters") : DEPLOY.index("### Who may do what")]
+    table = AZURE[AZURE.index("## Parameters") : AZURE.index("## Who may do what")]
     explained = {
         name
         for row in table.splitlines()
@@ -476,7 +597,7 @@ def test_every_number_asked_of_the_user_has_limits(template: Any) -> None:
 
 
 def test_the_commands_of_the_page_ask_for_outputs_that_exist(template: Any) -> None:
-    shell = "\n".join(re.findall(r"```sh\n(.*?)```", DEPLOY, re.DOTALL))
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", DEPLOY + AZURE, re.DOTALL))
 
     requested = set(re.findall(r"\$\(out (\w+)\)", shell))
 
@@ -490,7 +611,7 @@ def test_the_commands_of_the_page_set_every_variable_that_the_parameter_files_re
             assert re.search(rf"\b{variable}=", DEPLOY), f"{variable} of {path.name}"
 
 
-@pytest.mark.parametrize("page", ["deploy", "scaling"])
+@pytest.mark.parametrize("page", ["azure", "deploy", "scaling"])
 def test_the_commands_of_the_pages_are_shell(page: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text()
 
@@ -501,7 +622,7 @@ def test_the_commands_of_the_pages_are_shell(page: str) -> None:
 def test_the_page_names_every_alert() -> None:
     kinds = ("Insights/metricAlerts", "Insights/scheduledQueryRules")
     alerts = {each["name"].removeprefix("heart-") for kind in kinds for each in every("prod", kind)}
-    rows = [row for row in DEPLOY.splitlines() if row.startswith("| ")]
+    rows = [row for row in AZURE.splitlines() if row.startswith("| ")]
     explained = {name for row in rows for name in re.findall(r"[\w-]+", row.split("|")[1])}
 
     assert alerts
