@@ -12,7 +12,7 @@ NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal --ignore=tests/containers
 
-.PHONY: help demo up test test-all test-containers bench bench-peers lint unit sbom audit soak mutants lock clean
+.PHONY: help demo up test test-all test-slow test-containers bench bench-peers lint unit sbom audit soak mutants lock clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,8 +26,10 @@ up: $(VENV)/run.stamp  ## Azurite, api and worker on this machine until Ctrl-C
 test: lint  ## Lint, types, import contracts and the fast tests: five minutes on two cores
 	$(PYTEST) $(PARALLEL) -m "not slow"
 
-test-all: test test-containers  ## The same, the tests of the images and the slow tests
+test-slow: $(VENV)/dev.stamp  ## Slow tests: workers that are killed, frozen or cut off, large files, training
 	$(PYTEST) $(PARALLEL) -m slow
+
+test-all: test test-containers test-slow  ## All of these; what CI runs
 
 test-containers: $(VENV)/dev.stamp  ## Tests of the images and of compose; they need a Docker engine
 	$(PYTEST) tests/containers

@@ -3,44 +3,32 @@
 `python -m tests.benchmarks.empty_app ARTIFACT PORT` serves it.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel
 
+from api.schemas import ScoreBody
 from shared.records.artifact import load_artifact
-
-
-class Score(BaseModel):
-    """The answer."""
-
-    patient_id: str | None
-    probability: float
-    prediction: int
-    model_version: str
-    warnings: list[str]
 
 
 def create_app(artifact_dir: str) -> FastAPI:
     """One route, `/predict`."""
     manifest = load_artifact(Path(artifact_dir)).manifest
+    table = manifest.fields
     app = FastAPI()
 
-    async def predict(record) -> Score:  # type: ignore[no-untyped-def]  # annotated below
-        return Score(
-            patient_id=record.patient_id,
+    @app.post("/predict", response_model_exclude_unset=True)
+    async def predict(body: table.record_model) -> ScoreBody:  # type: ignore[name-defined]
+        return ScoreBody(
+            patient_id=None,
             probability=0.5,
             prediction=1,
             model_version=manifest.version,
-            warnings=[],
+            warnings=(),
         )
 
-    predict.__annotations__["record"] = manifest.fields.record_model
-    app.post("/predict")(predict)
     return app
 
 
