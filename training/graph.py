@@ -1,103 +1,481 @@
-"""A stock scikit-learn estimator to ONNX, by skl2onnx.
+"""A fitted scikit-learn classifier to ONNX, step by step, in float64.
 
-The same estimator gives the same bytes, and a row the same bits alone and among others.
+Pipelines, ensembles, calibration, linear classifiers and trees are written here; skl2onnx converts
+the other steps one at a time. Each step is compared with scikit-learn as soon as it is converted,
+so a refusal names the step and the reason. Values come and go as float32; in between, float64 keeps
+what scikit-learn computes: sums of large forests, scaled values next to a tree's threshold, and the
+same answer for a row alone and among others.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeClassifier
 
 from shared.records.schema import FieldTable
 from training.errors import TrainingError
-from training.parity import advice
+from training.parity import ADVICE, parity_rows
+from training.trees import tree_ensemble
 
 OPSET = 17
 IR_VERSION = 8
+"""Of graphs that need standard operators only."""
+STOCK_OPSETS = {"": 18, "ai.onnx.ml": 5}
+"""18 for KNNImputer, 5 for trees in float64."""
+STOCK_IR_VERSION = 10
+CONVERTER_OPSETS = {"": 18, "ai.onnx.ml": 3}
+"""For skl2onnx, whose operators are the same in both versions of ai.onnx.ml."""
+SAMPLE = 2000
+"""Rows that each step is compared on, at least."""
+CLOSE = 1e-5
+"""Largest difference of a step, relative to its values."""
+
+Rows = Any
+"""Whatever passes from one scikit-learn step to the next: an array, dense or sparse."""
+Output = Literal["transform", "probability", "decision"]
 
 
 def stock_graph(estimator: Any, table: FieldTable) -> bytes:
-    """Convert a stock scikit-learn estimator, with our names of input and output.
+    """Convert a fitted classifier: input `fields` float32 [n, fields], output `probability` [n].
 
-    Raises `TrainingError` for estimators that do not convert.
+    Raises `TrainingError` that names the step that does not convert, and the reason.
     """
-    import skl2onnx
-    from skl2onnx.common.data_types import FloatTensorType
+    width = len(table.used)
+    rows = parity_rows(table, np.full((1, width), np.nan), SAMPLE).astype(float)
+    graph = _Graph()
+    given = graph.add("Cast", "fields", to=TensorProto.DOUBLE)
+    column = _Writer(graph).probability(estimator, given, rows, type(estimator).__name__)
+    flat = graph.add("Squeeze", column, graph.constant([1], np.int64))
+    graph.nodes.append(
+        helper.make_node("Cast", [flat], ["probability"], "probability", to=TensorProto.FLOAT)
+    )
+    return graph.serialised(width)
 
-    count = len(table.used)
-    try:
-        model = skl2onnx.convert_sklearn(
-            estimator,
-            initial_types=[("fields", FloatTensorType([None, count]))],
-            options={"zipmap": False},
-            target_opset=OPSET,
+
+class _Graph:
+    """Collects nodes and constants; names are numbers in the order of creation."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._count = 0
+
+    def name(self) -> str:
+        self._count += 1
+        return f"v{self._count}"
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output; returns the output's name."""
+        name = self.name()
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name, **attributes))
+        return name
+
+    def constant(self, values: Any, dtype: type[np.generic] = np.float64) -> str:
+        name = self.name()
+        self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
+        return name
+
+    def serialised(self, width: int) -> bytes:
+        graph = helper.make_graph(
+            self.nodes,
+            "heart_scorer",
+            [helper.make_tensor_value_info("fields", TensorProto.FLOAT, ["n", width])],
+            [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n"])],
+            self.constants,
         )
-    except Exception as error:  # the converters' errors have no common root
-        raise TrainingError(
-            f"{type(estimator).__name__} does not convert to ONNX "
-            f"({type(error).__name__}): {advice(estimator)}"
-        ) from error
-    _sum_in_order(model.graph)
-    return _probability_alone(model)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid(*one) for one in STOCK_OPSETS.items()],
+            ir_version=STOCK_IR_VERSION,
+            producer_name="heart-scorer",
+        )
+        onnx.checker.check_model(model)
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
 
 
-def _sum_in_order(graph: onnx.GraphProto) -> None:
-    """Rewrite a final logistic regression as a sum, column by column.
+class _Writer:
+    """Writes estimators into a graph.
 
-    ONNX Runtime's LinearClassifier adds a single row in another order than many rows, so a
-    record's last bit would depend on its neighbours.
+    Every method takes the name of a float64 matrix, the rows that it holds for a sample, and the
+    path of the step for messages. It returns the name of a float64 matrix [n, columns].
     """
-    lines = [node for node in graph.node if node.op_type == "LinearClassifier"]
-    if len(lines) != 1 or graph.node[-1] != lines[0]:
-        return
-    [line] = lines
-    given = {one.name: helper.get_attribute_value(one) for one in line.attribute}
-    if given["post_transform"] != b"LOGISTIC" or len(given["intercepts"]) != 2:
-        return
-    weights = given["coefficients"][len(given["coefficients"]) // 2 :]
-    columns = [f"line_{place}" for place in range(len(weights))]
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.array([weights], np.float32), "line_weights"),
-            numpy_helper.from_array(np.array(given["intercepts"][1], np.float32), "line_bias"),
+
+    def __init__(self, graph: _Graph) -> None:
+        self.graph = graph
+
+    def probability(self, estimator: Any, x: str, rows: Rows, path: str) -> str:
+        """The probability of class 1, [n, 1]."""
+        graph = self.graph
+        inner = _wrapped(estimator)
+        if inner is not None:
+            return self.probability(inner, x, rows, path)
+        match estimator:
+            case Pipeline():
+                final, x, rows, path = self._steps(estimator, x, rows, path)
+                return self.probability(final, x, rows, path)
+            case CalibratedClassifierCV():
+                return self._mean(
+                    [
+                        self._calibrated(one, x, rows, path)
+                        for one in estimator.calibrated_classifiers_
+                    ]
+                )
+            case VotingClassifier():
+                names = [name for name, one in estimator.estimators if one != "drop"]
+                weights = [
+                    1.0 if estimator.weights is None else estimator.weights[index]
+                    for index, (_, one) in enumerate(estimator.estimators)
+                    if one != "drop"
+                ]
+                parts = [
+                    self.probability(one, x, rows, f"{path}.{name}")
+                    for name, one in zip(names, estimator.estimators_, strict=True)
+                ]
+                return self._mean(parts, weights)
+            case StackingClassifier():
+                return self._stacked(estimator, x, rows, path)
+            case BaggingClassifier():
+                parts = []
+                for one, columns in zip(
+                    estimator.estimators_, estimator.estimators_features_, strict=True
+                ):
+                    part = self._columns(x, columns)
+                    parts.append(self.probability(one, part, rows[:, columns], path))
+                return self._mean(parts)
+            case RandomForestClassifier() | ExtraTreesClassifier():
+                share = 1 / len(estimator.estimators_)
+                return self._trees(
+                    [(t.tree_, share * _shares(t)) for t in estimator.estimators_], x
+                )
+            case DecisionTreeClassifier():
+                return self._trees([(estimator.tree_, _shares(estimator))], x)
+            case GradientBoostingClassifier(loss="log_loss") | AdaBoostClassifier():
+                return graph.add("Sigmoid", self.decision(estimator, x, rows, path))
+            case SGDClassifier(loss="log_loss"):
+                return graph.add("Sigmoid", self.decision(estimator, x, rows, path))
+            case LogisticRegression() | LogisticRegressionCV() | LinearDiscriminantAnalysis():
+                return graph.add("Sigmoid", self.decision(estimator, x, rows, path))
+            case _:
+                return self._converted(estimator, x, rows, path, "probability")
+
+    def decision(self, estimator: Any, x: str, rows: Rows, path: str) -> str:
+        """The value of `decision_function`, [n, 1]."""
+        graph = self.graph
+        inner = _wrapped(estimator)
+        if inner is not None:
+            return self.decision(inner, x, rows, path)
+        match estimator:
+            case Pipeline():
+                final, x, rows, path = self._steps(estimator, x, rows, path)
+                return self.decision(final, x, rows, path)
+            case GradientBoostingClassifier():
+                trees = estimator.estimators_[:, 0]
+                rate = estimator.learning_rate
+                if estimator.init is not None and estimator.init != "zero":
+                    raise _refusal(path, estimator, "it starts from another estimator")
+                sample = _dense(rows)[:1]
+                sample = np.where(np.isnan(sample), 0, sample)
+                start = estimator.decision_function(sample)[0]
+                start -= rate * sum(tree.predict(sample)[0] for tree in trees)
+                total = self._trees([(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in trees], x)
+                return graph.add("Add", total, graph.constant([[start]]))
+            case AdaBoostClassifier():
+                # Each estimator votes 1 or -1 with its weight.
+                votes = []
+                weights = estimator.estimator_weights_[: len(estimator.estimators_)]
+                for one, weight in zip(estimator.estimators_, weights, strict=True):
+                    share = self.probability(one, x, rows, path)
+                    yes = graph.add("Greater", share, graph.constant([[0.5]]))
+                    weight = 2 * weight / weights.sum()
+                    plus, minus = graph.constant([[weight]]), graph.constant([[-weight]])
+                    votes.append(graph.add("Where", yes, plus, minus))
+                return graph.add("Sum", *votes)
+            case object(coef_=coefficients, intercept_=intercept) if np.shape(coefficients)[0] == 1:
+                product = graph.add("MatMul", x, graph.constant(np.asarray(coefficients).T))
+                return graph.add("Add", product, graph.constant(np.reshape(intercept, (1, -1))))
+            case _:
+                return self._converted(estimator, x, rows, path, "decision")
+
+    def transform(self, step: Any, x: str, rows: Rows, path: str) -> str:
+        """The transformed rows, [n, columns]."""
+        graph = self.graph
+        match step:
+            case Pipeline():
+                for name, one in step.steps:
+                    if one is not None and one != "passthrough":
+                        x = self.transform(one, x, rows, f"{path}.{name}")
+                        rows = one.transform(rows)
+                return x
+            case ColumnTransformer():
+                parts = []
+                for name, one, columns in step.transformers_:
+                    index = _indices(columns, step)
+                    if (isinstance(one, str) and one == "drop") or not len(index):
+                        continue
+                    part = self._columns(x, index)
+                    if not isinstance(one, str):
+                        part = self.transform(one, part, rows[:, index], f"{path}.{name}")
+                    parts.append(part)
+                return graph.add("Concat", *parts, axis=1)
+            case FeatureUnion(transformer_weights=None):
+                parts = [
+                    self.transform(one, x, rows, f"{path}.{name}")
+                    for name, one in step.transformer_list
+                    if not isinstance(one, str)
+                ]
+                return graph.add("Concat", *parts, axis=1)
+            case SimpleImputer():
+                return self._imputed(step, x, path)
+            case FunctionTransformer(func=None):
+                return x
+            case _:
+                return self._converted(step, x, rows, path, "transform")
+
+    def _steps(self, pipeline: Any, x: str, rows: Rows, path: str) -> tuple[Any, str, Rows, str]:
+        """All steps but the last, which is returned with its input, its rows and its path."""
+        path = "" if path == "Pipeline" else f"{path}."
+        for name, step in pipeline.steps[:-1]:
+            if step is not None and step != "passthrough":
+                x = self.transform(step, x, rows, f"{path}{name}")
+                rows = step.transform(rows)
+        name, final = pipeline.steps[-1]
+        return final, x, rows, f"{path}{name}"
+
+    def _mean(self, parts: list[str], weights: Iterable[float] | None = None) -> str:
+        shares = np.ones(len(parts)) if weights is None else np.array(list(weights), float)
+        shares = shares / shares.sum()
+        scaled = [
+            self.graph.add("Mul", part, self.graph.constant([[share]]))
+            for part, share in zip(parts, shares, strict=True)
         ]
-    )
-    graph.node.remove(line)
-    graph.node.extend(
-        [
-            helper.make_node("Mul", [line.input[0], "line_weights"], ["line_parts"], "parts"),
-            helper.make_node("Split", ["line_parts"], columns, "split", axis=1),
-            helper.make_node("Sum", columns, ["line_sum"], "sum"),
-            helper.make_node("Add", ["line_sum", "line_bias"], ["line_logit"], "logit"),
-            helper.make_node("Sigmoid", ["line_logit"], ["line_one"], "one"),
-            helper.make_node("Sub", ["line_unit", "line_one"], ["line_zero"], "zero"),
-            helper.make_node("Concat", ["line_zero", "line_one"], ["line_both"], "both", axis=1),
-        ]
-    )
-    graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "line_unit"))
-    graph.output[1].name = "line_both"
+        return self.graph.add("Sum", *scaled)
+
+    def _columns(self, x: str, columns: NDArray[np.int64]) -> str:
+        return self.graph.add("Gather", x, self.graph.constant(columns, np.int64), axis=1)
+
+    def _trees(self, trees: list[tuple[Any, NDArray[np.float64]]], x: str) -> str:
+        # scikit-learn's trees round their input to float32.
+        single = self.graph.add("Cast", x, to=TensorProto.FLOAT)
+        rounded = self.graph.add("Cast", single, to=TensorProto.DOUBLE)
+        target = self.graph.name()
+        self.graph.nodes.append(tree_ensemble(trees, rounded, target, target))
+        return target
+
+    def _stacked(self, stack: Any, x: str, rows: Rows, path: str) -> str:
+        names = [name for name, one in stack.estimators if one != "drop"]
+        parts, answers = [], []
+        for name, one, method in zip(names, stack.estimators_, stack.stack_method_, strict=True):
+            if method == "predict_proba":
+                parts.append(self.probability(one, x, rows, f"{path}.{name}"))
+                answers.append(one.predict_proba(rows)[:, 1])
+            elif method == "decision_function":
+                parts.append(self.decision(one, x, rows, f"{path}.{name}"))
+                answers.append(one.decision_function(rows))
+            else:
+                raise _refusal(f"{path}.{name}", one, "it stacks labels, not probabilities")
+        below = np.column_stack(answers)
+        if stack.passthrough:
+            parts.append(x)
+            below = np.hstack([below, _dense(rows)])
+        joined = self.graph.add("Concat", *parts, axis=1)
+        final = stack.final_estimator_
+        return self.probability(final, joined, below, f"{path}.final_estimator")
+
+    def _calibrated(self, calibrated: Any, x: str, rows: Rows, path: str) -> str:
+        graph, estimator = self.graph, calibrated.estimator
+        score = (
+            self.decision(estimator, x, rows, path)
+            if hasattr(estimator, "decision_function")
+            else self.probability(estimator, x, rows, path)
+        )
+        [calibrator] = calibrated.calibrators
+        if isinstance(calibrator, IsotonicRegression):
+            return self._interpolated(calibrator, score)
+        if hasattr(calibrator, "a_"):
+            scaled = graph.add("Mul", score, graph.constant([[-calibrator.a_]]))
+            return graph.add("Sigmoid", graph.add("Sub", scaled, graph.constant([[calibrator.b_]])))
+        raise _refusal(path, calibrator, "only sigmoid and isotonic calibration convert")
+
+    def _interpolated(self, isotonic: IsotonicRegression, score: str) -> str:
+        """Linear interpolation between the thresholds."""
+        graph = self.graph
+        xs = np.asarray(isotonic.X_thresholds_, float)
+        ys = np.asarray(isotonic.y_thresholds_, float)
+        if len(xs) == 1:
+            zero = graph.add("Mul", score, graph.constant([[0.0]]))
+            return graph.add("Add", zero, graph.constant([[ys[0]]]))
+        low, high = graph.constant(xs[0]), graph.constant(xs[-1])
+        clipped = graph.add("Clip", score, low, high)
+        above = graph.add("Greater", clipped, graph.constant(xs[None, 1:-1]))
+        counts = graph.add("Cast", above, to=TensorProto.INT64)
+        axis = graph.constant([1], np.int64)
+        segment = graph.add("ReduceSum", counts, axis, keepdims=1)
+        start, base, slope = (
+            graph.add("Gather", graph.constant(values), segment)
+            for values in (xs[:-1], ys[:-1], np.diff(ys) / np.diff(xs))
+        )
+        beyond = graph.add("Mul", graph.add("Sub", clipped, start), slope)
+        return graph.add("Add", base, beyond)
+
+    def _imputed(self, imputer: SimpleImputer, x: str, path: str) -> str:
+        graph, missing_values = self.graph, imputer.missing_values
+        if not (isinstance(missing_values, float) and np.isnan(missing_values)):
+            raise _refusal(path, imputer, "only NaN is missing here")
+        values = np.asarray(imputer.statistics_, float)
+        known = ~np.isnan(values)
+        missing = graph.add("IsNaN", x)
+        filled = graph.add("Where", missing, graph.constant(np.where(known, values, 0)[None]), x)
+        if not known.all() and not imputer.keep_empty_features:
+            filled = self._columns(filled, np.flatnonzero(known))
+        if not imputer.add_indicator:
+            return filled
+        flags = graph.add("Cast", missing, to=TensorProto.DOUBLE)
+        flags = self._columns(flags, np.asarray(imputer.indicator_.features_))
+        return graph.add("Concat", filled, flags, axis=1)
+
+    def _converted(self, step: Any, x: str, rows: Rows, path: str, output: Output) -> str:
+        """A step by skl2onnx: in float64 where it can, else in float32."""
+        import skl2onnx
+        from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+        if isinstance(step, HistGradientBoostingClassifier):
+            raise _refusal(path, step, "scikit-learn has no public form of its trees")
+        expected = _answers(step, rows, output)
+        values = _dense(rows)
+        options: dict[str, Any] = {} if output == "transform" else {"zipmap": False}
+        if output == "decision":
+            options["raw_scores"] = True
+        reason = ""
+        for tensor, dtype in ((DoubleTensorType, np.float64), (FloatTensorType, np.float32)):
+            try:
+                model = skl2onnx.convert_sklearn(
+                    step,
+                    initial_types=[("x", tensor([None, values.shape[1]]))],
+                    options={id(step): options} if options else None,
+                    target_opset=CONVERTER_OPSETS,
+                )
+                found = _run(model, values.astype(dtype))
+            except Exception as error:  # the libraries' errors have no common root
+                reason = reason or _first_line(error)
+                continue
+            found = found[:, -1:] if output != "transform" and found.ndim == 2 else found
+            found = found.reshape(expected.shape) if found.size == expected.size else found
+            if found.shape == expected.shape and np.allclose(
+                found, expected, rtol=CLOSE, atol=CLOSE, equal_nan=True
+            ):
+                return self._merged(model, x, output)
+            reason = "skl2onnx converts it wrongly"
+        raise _refusal(path, step, reason)
+
+    def _merged(self, model: onnx.ModelProto, x: str, output: Output) -> str:
+        """Copy a converted step into the graph, under names of its own."""
+        graph = self.graph
+        model = onnx.compose.add_prefix(model, f"{graph.name()}_")
+        dtype = model.graph.input[0].type.tensor_type.elem_type
+        graph.nodes.append(helper.make_node("Cast", [x], [model.graph.input[0].name], to=dtype))
+        graph.nodes.extend(model.graph.node)
+        graph.constants.extend(model.graph.initializer)
+        result = graph.add("Cast", model.graph.output[-1].name, to=TensorProto.DOUBLE)
+        if output == "transform":
+            return result
+        # Of two classes the last column is class 1; a decision may have that one only.
+        return graph.add("Gather", result, graph.constant([-1], np.int64), axis=1)
 
 
-def _probability_alone(model: onnx.ModelProto) -> bytes:
-    """Keep the probability of class 1, as the one output `probability` [n]."""
-    graph = model.graph
-    both = graph.output[1].name
-    graph.initializer.append(numpy_helper.from_array(np.array(1, np.int64), "class_1"))
-    graph.node.append(
-        helper.make_node("Gather", [both, "class_1"], ["probability"], "probability", axis=1)
+def _wrapped(estimator: Any) -> Any | None:
+    """The fitted estimator inside a search, a threshold or a freezer."""
+    match estimator:
+        case FixedThresholdClassifier() | TunedThresholdClassifierCV():
+            return estimator.estimator_
+        case FrozenEstimator():
+            return estimator.estimator
+        case object(best_estimator_=best):
+            return best
+        case _:
+            return None
+
+
+def _shares(tree: Any) -> NDArray[np.float64]:
+    """The probability of class 1 at each node of a classification tree."""
+    values: NDArray[np.float64] = tree.tree_.value[:, 0, :]
+    classes = list(tree.classes_)
+    ones: NDArray[np.float64] = values[:, classes.index(1)] if 1 in classes else values[:, 0] * 0
+    return ones
+
+
+def _indices(columns: Any, transformer: ColumnTransformer) -> NDArray[np.int64]:
+    """Columns of a ColumnTransformer as numbers."""
+    everything: NDArray[np.int64] = np.arange(transformer.n_features_in_)
+    if isinstance(columns, slice):
+        return np.asarray(everything[columns], np.int64)
+    listed = np.atleast_1d(np.asarray(columns))
+    if listed.dtype == bool:
+        return np.asarray(everything[listed], np.int64)
+    if listed.dtype.kind in "UO" and len(listed):
+        names = list(transformer.feature_names_in_)
+        return np.array([names.index(name) for name in listed], np.int64)
+    return np.asarray(everything[listed.astype(np.int64)], np.int64)
+
+
+def _answers(step: Any, rows: Rows, output: Output) -> NDArray[np.float64]:
+    match output:
+        case "transform":
+            return _dense(step.transform(rows))
+        case "probability":
+            return np.asarray(step.predict_proba(rows), float)[:, 1:]
+        case _:
+            return np.asarray(step.decision_function(rows), float).reshape(-1, 1)
+
+
+def _run(model: onnx.ModelProto, values: Any) -> NDArray[np.float64]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n"]))
-    # skl2onnx lists the operator sets in the order of a Python set, some of them twice.
-    sets = {one.domain: one.version for one in model.opset_import}
-    del model.opset_import[:]
-    model.opset_import.extend(helper.make_opsetid(*one) for one in sorted(sets.items()))
-    model.ir_version = IR_VERSION
-    model.producer_version = ""
-    graph.name = "heart_scorer"
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    return np.asarray(session.run([model.graph.output[-1].name], {"x": values})[0], float)
+
+
+def _dense(rows: Rows) -> NDArray[np.float64]:
+    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, float)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(" .:")
+
+
+def _refusal(path: str, step: Any, reason: str) -> TrainingError:
+    return TrainingError(
+        f"step {path} ({type(step).__name__}) does not convert to ONNX: {reason}; "
+        f"replace the step, or {ADVICE}"
+    )

@@ -25,11 +25,13 @@ ALONE_CHECKS = 600
 ALL_PATTERNS = 12
 """Up to this number of optional fields, every set of missing ones is checked, else random sets."""
 
+ADVICE = "set runtime='sklearn' to serve the estimator as it is"
+
 Rows = NDArray[np.float32]
 
 
-def parity_rows(table: FieldTable, data: NDArray[np.float64]) -> Rows:
-    """At least `PARITY_ROWS` float32 rows: every pattern of missing fields, values on edges.
+def parity_rows(table: FieldTable, data: NDArray[np.float64], count: int = PARITY_ROWS) -> Rows:
+    """At least `count` float32 rows: every pattern of missing fields, values on edges.
 
     A third of the values are edges: ends of ranges, values of the data and the middle between two
     neighbours (where trees split), each with the next float32 on both sides.
@@ -37,7 +39,7 @@ def parity_rows(table: FieldTable, data: NDArray[np.float64]) -> Rows:
     rng = np.random.default_rng(0)
     fields = [table.fields[place] for place in table.used]
     patterns = _patterns([not field.required for field in fields], rng)
-    copies = -(-PARITY_ROWS // len(patterns))
+    copies = -(-count // len(patterns))
     missing = np.repeat(patterns, copies, axis=0)
     rows = np.column_stack(
         [_values(field, data[:, place], len(missing), rng) for place, field in enumerate(fields)]
@@ -85,9 +87,9 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
         where = "complete rows among them" if complete else "all with missing fields"
         raise TrainingError(
             f"what would be served differs from scikit-learn by up to {largest:.2g} in "
-            f"{wrong.sum()} of {len(rows)} rows, {where}: do not serve it; {advice(estimator)}"
+            f"{wrong.sum()} of {len(rows)} rows, {where}: {ADVICE}"
         )
-    _check_alone(model, estimator, rows, found)
+    _check_alone(model, rows, found)
     return largest
 
 
@@ -130,7 +132,7 @@ def check_explanation(model: OnnxModel, rows: Rows) -> None:
         )
 
 
-def _check_alone(model: Model, estimator: Any, rows: Rows, found: Rows) -> None:
+def _check_alone(model: Model, rows: Rows, found: Rows) -> None:
     # Random starts: vector units take four or eight rows at a time, and a regular step would
     # always hit the same lane.
     starts = np.random.default_rng(0).integers(0, len(rows), ALONE_CHECKS)
@@ -139,36 +141,5 @@ def _check_alone(model: Model, estimator: Any, rows: Rows, found: Rows) -> None:
         if model.probabilities(rows[block]).tobytes() != found[block].tobytes():
             raise TrainingError(
                 "the model scores a row alone and among others differently: the same record "
-                "would get two answers; " + advice(estimator)
+                f"would get two answers; {ADVICE}"
             )
-
-
-TRAPS = {
-    "CalibratedClassifierCV": "skl2onnx converts CalibratedClassifierCV rightly only inside a "
-    "Pipeline (not around one) and with method='sigmoid'",
-    "HistGradientBoostingClassifier": "skl2onnx converts HistGradientBoostingClassifier wrongly "
-    "on thresholds and for categories",
-    "RandomForestClassifier": "skl2onnx drops a forest's own routes for missing values: put a "
-    "SimpleImputer before it",
-    "ExtraTreesClassifier": "skl2onnx drops a forest's own routes for missing values: put a "
-    "SimpleImputer before it",
-    "DecisionTreeClassifier": "skl2onnx drops a tree's own routes for missing values: put a "
-    "SimpleImputer before it",
-    "KNNImputer": "converted neighbours differ where distances tie: take a SimpleImputer",
-}
-"""Known conversion faults by the class in the pipeline, the outermost class first."""
-
-
-def advice(estimator: Any) -> str:
-    """The fix for a conversion that went wrong."""
-    classes = _classes(estimator)
-    known = [text for name, text in TRAPS.items() if name in classes]
-    return "; or ".join([*known[:1], "set runtime='sklearn' to serve the estimator as it is"])
-
-
-def _classes(estimator: Any) -> set[str]:
-    """Class names of an estimator and of everything in it."""
-    found = {type(estimator).__name__}
-    if hasattr(estimator, "get_params"):
-        found |= {type(value).__name__ for value in estimator.get_params(deep=True).values()}
-    return found
