@@ -10,17 +10,21 @@ from typing import Annotated
 import typer
 
 from cli import poison
+from cli.cancel import cancel
 from cli.check import check
 from cli.compare import compare
 from cli.doctor import doctor
 from cli.logs import logs
 from cli.output import Exit
+from cli.queue import queue
+from cli.scores import scores
 from cli.status import status
 from cli.submit import submit
 from cli.train import train
 from cli.up import up
 from cli.verify import verify
 from cli.version import version
+from cli.wait import wait
 
 app = typer.Typer(
     name="heart-scorer",
@@ -58,7 +62,11 @@ def root(
     """
 
 
-for command in (up, logs, train, check, submit, status, verify, compare, doctor):
+for command in (
+    *(up, logs, doctor),
+    *(check, submit, status, queue, wait, scores, cancel),
+    *(train, verify, compare),
+):
     app.command()(command)
 app.add_typer(poison.app, name="poison")
 app.command()(version)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.batch_view import column_lines
 from cli.files import exit_if_refused, file_blocks, format_or_exit, output_rows
 from cli.home import MODEL_DIR
-from cli.outcome import column_lines
 from cli.output import Exit
 
 if TYPE_CHECKING:
@@ -82,6 +82,21 @@ def examine(file: Path, kind: Format, *, packed: bool, manifest: Any, first: int
         ):
             collect(scored.content, kind, header=block.first, examples=examples, first=first)
     return as_found(counts, table, examples)
+
+
+def check_head(head: bytes, kind: Format, *, packed: bool, manifest: Any) -> None:
+    """Read the start of a file as the worker would. Raises `BadFile`."""
+    from shared.files.base import Limits, Options
+    from shared.files.formats import open_table
+    from shared.files.gunzip import Gunzip
+    from shared.records.scoring import Scorer
+
+    scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
+    table = open_table(kind, scorer, Options(), Limits())
+    for piece in Gunzip().feed(head) if packed else (head,):
+        for block in table.feed(piece):
+            table.read(block)
+            return
 
 
 def as_found(

@@ -16,8 +16,9 @@ import typer
 
 from cli.message_view import input_facts, view_message
 from cli.output import Exit, say
-from cli.poison_queue import Entry, Selection, message_of, poison_queue, read_all, walk
+from cli.poison_queue import Entry, Selection, message_of, read_all, walk
 from cli.replay import NotReplayable, replay_one
+from cli.storage import poison_queue_of, run_with_storage
 from shared.batches.results import read_summary
 
 if TYPE_CHECKING:
@@ -89,10 +90,9 @@ def show(
       heart-scorer poison show ward-7
       heart-scorer poison show ward-7 --body
     """
-    from cli.storage import run_with_storage
 
     async def work(storage: Account) -> list[dict[str, Any]]:
-        chosen = Selection((batch,)).of(await read_all(poison_queue(storage)))
+        chosen = Selection((batch,)).of(await read_all(poison_queue_of(storage)))
         return [await describe(storage, entry, body=body) for entry in chosen]
 
     described = run_with_storage(work)
@@ -175,7 +175,7 @@ def drop(
 
 async def drop_one(storage: Account, entry: Entry) -> str:
     """Delete an entry and report it."""
-    await poison_queue(storage).delete(entry.message)
+    await poison_queue_of(storage).delete(entry.message)
     return "dropped"
 
 
@@ -189,8 +189,6 @@ def _act(
     yes: bool,
 ) -> None:
     """Read the entries, list them, ask, and only then receive and process each."""
-    from cli.storage import run_with_storage
-
     if every == bool(selection.ids):
         say(f"name the batches to {name}, or say --all")
         raise typer.Exit(Exit.USAGE)
@@ -223,7 +221,7 @@ async def _process(
     from shared.records.errors import OwnershipLost
 
     code = Exit.DONE
-    async with aclosing(walk(poison_queue(storage))) as entries:
+    async with aclosing(walk(poison_queue_of(storage))) as entries:
         async for entry in entries:
             if entry.message.id not in wanted:
                 continue
@@ -254,6 +252,4 @@ def _counted(number: int) -> str:
 
 
 def _read() -> list[Entry]:
-    from cli.storage import run_with_storage
-
-    return run_with_storage(lambda storage: read_all(poison_queue(storage)))
+    return run_with_storage(lambda storage: read_all(poison_queue_of(storage)))

@@ -25,13 +25,6 @@ PAGE = 32
 """Most messages of one call."""
 
 
-def poison_queue(storage: Account) -> Queue:
-    """The poison queue of the settings."""
-    from shared.settings import StorageSettings, load_settings
-
-    return storage.queue(load_settings(StorageSettings).poison_queue)
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of the poison queue."""

@@ -11,7 +11,8 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cli.poison_queue import Entry, message_of, poison_queue
+from cli.poison_queue import Entry, message_of
+from cli.storage import poison_queue_of, queue_of
 from shared.batches.results import INCOMING, UPLOADS, read_summary
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ class NotReplayable(Exception):
 async def replay_one(storage: Account, entry: Entry) -> str:
     """Send the message as a new batch, delete the entry, and report. Raises `NotReplayable`."""
     from shared.batches.message import Envelope, EnvelopeOptions
-    from shared.settings import StorageSettings, load_settings
 
     batch = await _read_batch(storage, entry)
     new_id, sent_before = await next_id(storage, entry.batch_id)
@@ -41,9 +41,9 @@ async def replay_one(storage: Account, entry: Entry) -> str:
             replay_of=entry.batch_id,
             traceparent=batch.traceparent,
         )
-        await storage.queue(load_settings(StorageSettings).queue).send(envelope.text())
+        await queue_of(storage).send(envelope.text())
     # Send first: a crash between the two leaves the entry, and its replay is the same batch.
-    await poison_queue(storage).delete(entry.message)
+    await poison_queue_of(storage).delete(entry.message)
     return f"sent again {'before ' if sent_before else ''}as {new_id}"
 
 

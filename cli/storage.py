@@ -1,8 +1,10 @@
-"""Storage for the verbs: from the settings, or of a running `heart-scorer up`."""
+"""Storage for the commands: from the settings, or that of a running `heart-scorer up`.
+
+Light to import: what is slow is imported when a command opens storage.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,23 +14,30 @@ import typer
 from cli.home import remembered
 from cli.output import Exit, say
 from shared.records.errors import NotFound, ScorerError, StartupError, StorageUnavailable
-from shared.settings import StorageSettings, load_settings
 
 if TYPE_CHECKING:
+    from shared.batches.ports import Account, Queue
+    from shared.settings import StorageSettings
     from shared.storage.azure import Storage
 
 T = TypeVar("T")
 
 
 def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
-    """Open storage, do the work, return what it says; errors become lines and exit codes."""
+    """Open storage and do the work; errors become one line and an exit code."""
+    import asyncio
+
+    silence_identity()
     try:
         return asyncio.run(_run(work))
     except StartupError as error:
         say(f"{error}\nOr start everything on this machine: heart-scorer up")
         code = Exit.USAGE
     except StorageUnavailable as error:
-        say(f"{error.reason}; see: heart-scorer doctor")
+        if error.why == "not_signed_in":
+            say(f"not signed in: az login ({error.reason})")
+        else:
+            say(f"{error.reason}; see: heart-scorer doctor")
         code = Exit.NOT_AUTHORISED if error.not_authorised else Exit.FAILED
     except NotFound as error:
         say(_missing(error))
@@ -42,31 +51,57 @@ def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
     raise typer.Exit(code)
 
 
+def settings() -> StorageSettings:
+    """The storage settings. Raises `StartupError`."""
+    from shared.settings import StorageSettings, load_settings
+
+    return load_settings(StorageSettings)
+
+
 def take_running() -> bool:
-    """Take the storage of a running `heart-scorer up` if the settings name none; whether we did."""
-    if load_settings(StorageSettings).has_storage or not (found := remembered()):
+    """Use the storage of a running `heart-scorer up` if the settings name none; say whether."""
+    if settings().has_storage or not (address := remembered()):
         return False
-    os.environ["AZURE_STORAGE_CONNECTION_STRING"] = found
+    os.environ["AZURE_STORAGE_CONNECTION_STRING"] = address
     return True
 
 
+def silence_identity() -> None:
+    """Without a sign-in the identity library logs 36 lines; one line of ours is enough."""
+    import logging
+
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
+
+
+def queue_of(storage: Account) -> Queue:
+    """The queue that the settings name."""
+    return storage.queue(settings().queue)
+
+
+def poison_queue_of(storage: Account) -> Queue:
+    """The poison queue that the settings name."""
+    return storage.queue(settings().poison_queue)
+
+
 async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
+    import asyncio
+
     from shared.storage.azure import open_storage
 
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
 
     def complain(_: object, context: dict[str, Any]) -> None:
-        # What an interrupted call leaves behind (aiohttp reads .netrc in a thread) is no news.
+        # An interrupted call may leave a task behind (aiohttp reads .netrc in a thread).
         if task is None or not task.cancelling():
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(complain)
     take_running()
-    async with open_storage(load_settings(StorageSettings)) as storage:
+    async with open_storage(settings()) as storage:
         return await work(storage)
 
 
 def _missing(error: NotFound) -> str:
     if error.reason in ("ContainerNotFound", "QueueNotFound"):
         return f"{error.reason}: no worker has prepared this storage yet; start one and try again"
-    return f"{error.reason}: it was deleted, or never was"
+    return f"{error.reason}: it was deleted, or never existed"

@@ -1,4 +1,4 @@
-"""`heart-scorer submit`: sends files as batches, and waits for their scores if asked to."""
+"""`heart-scorer submit`: send files as batches and, if asked to, wait for their scores."""
 
 from __future__ import annotations
 
@@ -6,107 +6,150 @@ import json
 import os
 import re
 import secrets
-import time
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from cli.files import format_or_exit
-from cli.outcome import Sent, as_text, download, exit_code, wait_for_summary
-from cli.output import Exit, say
-from shared.batches.results import scores_name
+from cli.batch_view import Sent, wait_for_all
+from cli.files import exit_if_refused, format_or_exit
+from cli.home import MODEL_DIR
+from cli.output import Exit, on_terminal, say
+from cli.storage import queue_of, run_with_storage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.batches.ports import Account, Blobs
+    from shared.batches.ports import Account
+    from shared.files.formats import Format
+
+STDIN = Path("-")
+HEAD = 1 << 20
+"""Bytes that are read to check a file's header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to send, or stdin."""
+
+    path: Path
+    format: Format
+    gzip: bool
+    head: bytes
+    """The first bytes of stdin, which can be read only once; of a file they are read again."""
+
+    @property
+    def name(self) -> str:
+        return "stdin" if self.path == STDIN else str(self.path)
+
+    @property
+    def size(self) -> int | None:
+        return None if self.path == STDIN else self.path.stat().st_size
 
 
 def submit(
     files: Annotated[
         list[Path],
-        typer.Argument(exists=True, help="CSV, JSON or JSONL files, or folders of them."),
+        typer.Argument(help="CSV, JSON or JSONL files, folders of them, or - for stdin."),
     ],
-    batch_id: Annotated[str | None, typer.Option(help="Name of the batch; made up if absent.")] = (
-        None
-    ),
+    batch_id: Annotated[str | None, typer.Option(help="Batch ID (default: generated).")] = None,
     include_input: Annotated[
         bool, typer.Option("--include-input", help="Repeat the input's columns in the result.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcome.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the outcome.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Wait, and exit 3 when a row was rejected.")
+        bool, typer.Option("--strict", help="Wait, and exit 3 if a row was rejected.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Wait, and write the scores to this file (one batch).")
+        Path | None,
+        typer.Option("--output", "-o", help="Wait, and write the scores to this file (one batch)."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 3600,
+    timeout: Annotated[float, typer.Option(min=1, help="Wait this many seconds at most.")] = 3600,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Check the header before sending.")
+    ] = True,
+    stdin_format: Annotated[
+        Literal["csv", "json", "jsonl"], typer.Option("--format", help="Format of stdin.")
+    ] = "csv",
+    model_dir: Annotated[
+        Path,
+        typer.Option(envvar="SCORER_MODEL_DIR", help="Artifact whose fields the check knows."),
+    ] = MODEL_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Send files of patient records to the worker.
 
     \b
     Examples:
-      heart-scorer submit patients.csv --wait --output scores.csv
-      heart-scorer submit ward --strict
+      heart-scorer submit patients.csv -o scores.csv
+      heart-scorer submit ward --wait --strict
+      zcat patients.csv.gz | heart-scorer submit - --wait
     """
-    from cli.storage import run_with_storage
-
-    chosen = expand(files)
-    check_options(chosen, batch_id, output)
+    sources = expand(files, stdin_format)
+    check_options(sources, batch_id, output)
+    if check:
+        check_headers(sources, model_dir)
     several = len(files) > 1 or files[0].is_dir()
 
     async def work(storage: Account) -> int:
         sent: list[Sent] = []
-        for file in chosen:
-            name = batch_id or made_up_id(file)
-            sent.append(await send(storage, file, name, include_input=include_input))
+        for source in sources:
+            name = batch_id or generated_id(source.path)
+            sent.append(await send(storage, source, name, include_input=include_input))
             say(f"batch {name}: sent")
         code = Exit.DONE
-        found: list[Any] = [batch.batch_id for batch in sent]
+        results: list[Any] = [batch.batch_id for batch in sent]
         if wait or strict or output:
-            code, found = await outcomes(
-                storage.blobs(), sent, timeout, output, strict=strict, silent=as_json
+            code, results = await wait_for_all(
+                storage.blobs(), sent, timeout, strict=strict, silent=as_json, output=output
             )
         elif not as_json:
-            print("\n".join(found))
+            print("\n".join(results))
         if as_json:
-            print(json.dumps(found if several else found[0], indent=1))
+            print(json.dumps(results if several else results[0], indent=1))
         return code
 
     raise typer.Exit(run_with_storage(work))
 
 
-def expand(files: list[Path]) -> list[Path]:
-    """Files as named, and of folders those whose name tells a format, in order."""
+def expand(files: list[Path], stdin_format: Format) -> list[Source]:
+    """The files, and those in the folders whose names have a known extension, in order."""
     from shared.files.formats import format_of
 
-    found: list[Path] = []
+    sources: list[Source] = []
     for file in files:
+        if file == STDIN:
+            head = sys.stdin.buffer.read(HEAD)
+            sources.append(Source(file, stdin_format, head.startswith(b"\x1f\x8b"), head))
+            continue
+        inside = [file]
         if file.is_dir():
             inside = sorted(f for f in file.iterdir() if f.is_file() and format_of(f.name)[0])
             if not inside:
                 say(f"{file}: no .csv, .json, .jsonl or .ndjson in this folder")
                 raise typer.Exit(Exit.REFUSED)
-            found += inside
-        else:
-            found.append(file)
-    return found
+        elif not file.exists():
+            say(f"{file} does not exist")
+            raise typer.Exit(Exit.USAGE)
+        sources += [Source(path, *format_or_exit(path.name), b"") for path in inside]
+    return sources
 
 
-def check_options(chosen: list[Path], batch_id: str | None, output: Path | None) -> None:
-    """Refuse what could only fail later, before anything is sent."""
+def check_options(sources: list[Source], batch_id: str | None, output: Path | None) -> None:
+    """Refuse what can only fail later, before anything is sent."""
     from shared.batches.message import BATCH_ID
 
-    for file in chosen:
-        format_or_exit(file.name)
-        if file.stat().st_size == 0:
-            say(f"{file}: the file is empty")
+    for source in sources:
+        if not (source.head or source.size):
+            say(f"{source.name}: the file is empty")
             raise typer.Exit(Exit.REFUSED)
     fault = ""
-    if len(chosen) != 1 and (batch_id is not None or output is not None):
+    if len(sources) != 1 and (batch_id is not None or output is not None):
         fault = "--batch-id and --output are for one file"
     elif batch_id is not None and not re.fullmatch(BATCH_ID, batch_id):
         fault = (
@@ -120,65 +163,75 @@ def check_options(chosen: list[Path], batch_id: str | None, output: Path | None)
         raise typer.Exit(Exit.USAGE)
 
 
-def made_up_id(file: Path) -> str:
+def check_headers(sources: list[Source], model_dir: Path) -> None:
+    """Read the start of each file as the worker would; exit 3 for one that it would refuse."""
+    from cli.check import check_head
+    from shared.records.artifact import read_manifest
+    from shared.records.errors import StartupError
+
+    try:
+        manifest, _ = read_manifest(model_dir)
+    except StartupError:
+        say(f"headers are not checked: there is no model in {model_dir}")
+        return
+    for source in sources:
+        with exit_if_refused(source.name):
+            with _opened(source) as content:
+                head = source.head or content.read(HEAD)
+            check_head(head, source.format, packed=source.gzip, manifest=manifest)
+
+
+def generated_id(file: Path) -> str:
     """The file's stem, the time, and four random characters."""
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", file.name.split(".")[0])[:30].strip("._-") or "batch"
     return f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-async def send(storage: Account, file: Path, batch_id: str, *, include_input: bool) -> Sent:
+async def send(storage: Account, source: Source, batch_id: str, *, include_input: bool) -> Sent:
     """Submit one file: a batch exists once the queue has its message."""
     from shared.batches.submission import BLOCK, Submission, submit
-    from shared.files.formats import output_format
-    from shared.settings import StorageSettings, load_settings
 
-    async def blocks() -> AsyncIterator[bytes]:
-        with file.open("rb") as content:
+    async def blocks(advance: Callable[[int], None]) -> AsyncIterator[bytes]:
+        with _opened(source) as content:
+            if source.head:
+                yield source.head
             while block := content.read(BLOCK):
                 yield block
+                advance(len(block))
 
-    file_format, gzip = format_or_exit(file.name)
-    submission = Submission(file_format, gzip, include_input)
-    queue = storage.queue(load_settings(StorageSettings).queue)
-    size = await submit(storage.blobs(), queue, batch_id, submission, blocks())
-    scores = scores_name(batch_id, output_format(file_format))
-    return Sent(batch_id, scores, None if gzip else size)
+    submission = Submission(source.format, source.gzip, include_input)
+    with _upload_bar(batch_id, source.size) if on_terminal() else nullcontext(_ignore) as advance:
+        size = await submit(
+            storage.blobs(), queue_of(storage), batch_id, submission, blocks(advance)
+        )
+    return Sent(batch_id, None if source.gzip else size)
 
 
-async def outcomes(
-    blobs: Blobs,
-    sent: list[Sent],
-    seconds: float,
-    output: Path | None,
-    *,
-    strict: bool,
-    silent: bool,
-) -> tuple[Exit, list[dict[str, Any]]]:
-    """Wait for each batch, print and download as asked; how to exit, and the summaries.
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    if source.path == STDIN:
+        yield sys.stdin.buffer
+        return
+    with source.path.open("rb") as content:
+        yield content
 
-    A batch that is not done when the time is over counts as running.
-    """
-    import asyncio
 
-    ends = time.monotonic() + seconds
-    code = Exit.DONE
-    found: list[dict[str, Any]] = []
-    for place, batch in enumerate(sent):
-        try:
-            summary = await wait_for_summary(blobs, batch, ends)
-        except asyncio.CancelledError:
-            for other in sent[place:]:
-                say(f"batch {other.batch_id} goes on; see: heart-scorer status {other.batch_id}")
-            raise
-        if summary is None:
-            say(f"no outcome within {seconds:g} s; see: heart-scorer status {batch.batch_id}")
-            found.append({"batch_id": batch.batch_id, "status": "running"})
-            code = max(code, Exit.TIMED_OUT)
-            continue
-        found.append(summary)
-        code = max(code, exit_code(summary, strict=strict))
-        if output is not None and summary["status"] == "succeeded":
-            await download(blobs, batch.scores_blob, output)
-        if not silent:
-            print(as_text(summary), flush=True)
-    return code, found
+@contextmanager
+def _upload_bar(name: str, size: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar that counts uploaded bytes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"uploading {name}", total=size)
+        yield lambda done: bar.advance(task, done)
+
+
+def _ignore(_: int) -> None:
+    """Nobody watches the upload."""

@@ -16,6 +16,7 @@ import typer
 from cli.files import exit_if_refused, format_or_exit, output_rows, probability_of, scored_rows
 from cli.home import MODEL_DIR
 from cli.output import Exit, say
+from cli.storage import run_with_storage
 from shared.batches.results import read_summary
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ def verify_file(file: Path, model_dir: Path) -> Comparison:
 
 def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
     """Compare a batch's committed result with scikit-learn on the same input."""
-    from cli.storage import run_with_storage
-
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "input", Path(folder) / "scores"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from shared.batches.ports import NO_METADATA, BlobFacts, Message, Staged
+from shared.batches.ports import NO_METADATA, BlobFacts, Listed, Message, Staged
 from shared.records.errors import AlreadyExists, BlocksGone, InputChanged, NotFound, OwnershipLost
 
 T = TypeVar("T")
@@ -132,6 +132,7 @@ class _Blob:
     content: bytes
     etag: str
     metadata: dict[str, str] = field(default_factory=dict)
+    modified: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class FakeBlobs:
@@ -157,9 +158,13 @@ class FakeBlobs:
     def content(self, container: str, name: str) -> bytes:
         return self._blob(container, name).content
 
-    def remove(self, container: str, name: str) -> None:
+    def take_away(self, container: str, name: str) -> None:
         """Delete a blob, as anybody could."""
         del self._containers[container][name]
+
+    def age(self, container: str, name: str, by: timedelta) -> None:
+        """Make a blob look as if it was written earlier."""
+        self._containers[container][name].modified -= by
 
     def _blob(self, container: str, name: str) -> _Blob:
         if container not in self._containers:
@@ -242,6 +247,24 @@ class FakeBlobs:
 
     async def create_container(self, container: str) -> None:
         self._containers.setdefault(container, {})
+
+    async def listing(self, container: str, prefix: str) -> list[Listed]:
+        if container not in self._containers:
+            raise NotFound("ContainerNotFound")
+        return [
+            Listed(name, blob.modified)
+            for name, blob in sorted(self._containers[container].items())
+            if name.startswith(prefix)
+        ]
+
+    async def overwrite(self, container: str, name: str, content: bytes, content_type: str) -> None:
+        if container not in self._containers:
+            raise NotFound("ContainerNotFound")
+        self.put(container, name, content)
+
+    async def remove(self, container: str, name: str) -> None:
+        self._blob(container, name)
+        del self._containers[container][name]
 
 
 class VirtualClock(FakeClock):

@@ -144,9 +144,42 @@ class Blobs(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A blob as a container's listing shows it."""
+
+    name: str
+    modified: datetime
+    """When storage last received it, by storage's clock."""
+
+
+class Notes(Protocol):
+    """Small blobs that are listed, overwritten and removed. May raise `StorageUnavailable`."""
+
+    async def read(self, container: str, name: str) -> bytes:
+        """Raises `NotFound`."""
+        ...
+
+    async def listing(self, container: str, prefix: str) -> list[Listed]:
+        """All blobs whose names start so. Raises `NotFound` without the container."""
+        ...
+
+    async def overwrite(self, container: str, name: str, content: bytes, content_type: str) -> None:
+        """Write a blob in place of the one that is there. Raises `NotFound`."""
+        ...
+
+    async def remove(self, container: str, name: str) -> None:
+        """Delete a blob. Raises `NotFound`."""
+        ...
+
+
+class BlobStore(Blobs, Notes, Protocol):
+    """All that can be done with blobs."""
+
+
 class Account(Protocol):
     """A storage account: queues by name, and blobs."""
 
     def queue(self, name: str) -> Queue: ...
 
-    def blobs(self) -> Blobs: ...
+    def blobs(self) -> BlobStore: ...

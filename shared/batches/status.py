@@ -19,7 +19,12 @@ from shared.records.counts import Counts
 from shared.records.errors import NotFound
 
 if TYPE_CHECKING:
-    from shared.batches.ports import Blobs
+    from datetime import datetime
+
+    from shared.batches.ports import Blobs, BlobStore
+
+REQUEST, SUMMARY = "/request", "/summary.json"
+"""Ends of the names of blobs that every batch has: what was asked for, and the outcome."""
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -100,8 +105,33 @@ async def read_progress(blobs: Blobs, scores_blob: str) -> BatchProgress | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedBatch:
+    """A batch as the listings of storage show it."""
+
+    time: datetime
+    """When storage last received something of it."""
+    batch_id: str
+    finished: bool
+    """Whether it has a summary."""
+
+
+async def list_batches(blobs: BlobStore) -> list[ListedBatch]:
+    """All batches, newest first. Reads two listings to their end.
+
+    Batches that wait or run are among them if the API or the command line submitted them.
+    """
+    found: dict[str, ListedBatch] = {}
+    for container, suffix in ((UPLOADS, REQUEST), (SCORES, SUMMARY)):
+        for listed in await blobs.listing(container, ""):
+            if listed.name.endswith(suffix):
+                batch_id = listed.name.removesuffix(suffix)
+                found[batch_id] = ListedBatch(listed.modified, batch_id, suffix == SUMMARY)
+    return sorted(found.values(), key=lambda batch: (batch.time, batch.batch_id), reverse=True)
+
+
 async def _was_submitted(blobs: Blobs, batch_id: str) -> bool:
     with suppress(NotFound):
-        await blobs.facts(UPLOADS, f"{batch_id}/request")
+        await blobs.facts(UPLOADS, f"{batch_id}{REQUEST}")
         return True
     return False

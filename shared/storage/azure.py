@@ -10,7 +10,7 @@ import asyncio
 import math
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,7 +25,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from shared.batches.message import bare_etag
-from shared.batches.ports import NO_METADATA, BlobFacts, Message, Staged
+from shared.batches.ports import NO_METADATA, BlobFacts, Listed, Message, Staged
 from shared.records.errors import (
     AlreadyExists,
     BlocksGone,
@@ -204,9 +204,10 @@ class Storage:
 
     @_answers
     async def clock(self) -> datetime:
-        """The service's time, by the date of an answer."""
+        """The service's time, by the date of an answer, whether or not it permits the call."""
         answer = _Answer()
-        await self._blobs.get_account_information(raw_response_hook=answer)
+        with suppress(HttpResponseError):  # its date is as good
+            await self._blobs.get_service_properties(raw_response_hook=answer)
         return answer.date
 
     async def close(self) -> None:
@@ -465,15 +466,19 @@ class StorageBlobs:
         return BlobFacts(bare_etag(str(answer["etag"])), 0, dict(metadata))
 
     @_answers
-    async def newest(self, container: str, suffix: str, limit: int) -> list[str]:
-        """Names that end in `suffix`, the blobs written last first. Reads the whole listing."""
-        listed = self._client.get_container_client(container).list_blobs()
-        found = [
-            (blob.last_modified or datetime.now(UTC), blob.name)
-            async for blob in listed
-            if blob.name.endswith(suffix)
-        ]
-        return [name for _, name in sorted(found, reverse=True)[:limit]]
+    async def listing(self, container: str, prefix: str) -> list[Listed]:
+        pages = self._client.get_container_client(container).list_blobs(prefix)
+        return [Listed(blob.name, blob.last_modified or datetime.now(UTC)) async for blob in pages]
+
+    @_answers
+    async def overwrite(self, container: str, name: str, content: bytes, content_type: str) -> None:
+        client = self._client.get_blob_client(container, name)
+        settings = ContentSettings(content_type=content_type)
+        await client.upload_blob(content, overwrite=True, content_settings=settings)
+
+    @_answers
+    async def remove(self, container: str, name: str) -> None:
+        await self._client.get_blob_client(container, name).delete_blob()
 
     async def create_container(self, container: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""`heart-scorer doctor`: what is wrong with settings, storage and permissions, and the mend."""
+"""`heart-scorer doctor`: what is wrong with settings, storage and permissions, and the fix."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ async def test_wrong_settings_are_named_before_anything_is_asked(running: Runnin
 
     assert code == 1
     assert wrong(findings) == {"settings", "SCORER_SLOT"}
-    assert "SCORER_SLOTS: Input should be less than or equal to 32" in findings["settings"].found
-    assert findings["SCORER_SLOT"].mend == "did you mean SCORER_SLOTS?"
+    assert "SCORER_SLOTS: Input should be less than or equal to 32" in findings["settings"].result
+    assert findings["SCORER_SLOT"].fix == "did you mean SCORER_SLOTS?"
     assert "clock" not in findings
 
 
-async def test_without_a_model_training_is_the_mend(running: Running, tmp_path: Path) -> None:
+async def test_without_a_model_training_is_the_fix(running: Running, tmp_path: Path) -> None:
     _, findings = await examined(running, SCORER_MODEL_DIR=str(tmp_path))
 
     assert wrong(findings) == {"artifact"}
-    assert findings["artifact"].mend == "heart-scorer train"
+    assert findings["artifact"].fix == "heart-scorer train"
 
 
 async def test_queues_that_do_not_exist_are_named(running: Running, artifact_dir: Path) -> None:
@@ -88,7 +88,7 @@ async def test_queues_that_do_not_exist_are_named(running: Running, artifact_dir
     _, findings = await examined(running, **env)
 
     assert wrong(findings) == {"queue: peek at messages", "poison queue: peek at messages"}
-    assert "the worker creates it" in findings["queue: peek at messages"].mend
+    assert "the worker creates it" in findings["queue: peek at messages"].fix
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ async def test_queues_that_do_not_exist_are_named(running: Running, artifact_dir
     ],
     ids=["only reading", "no reading"],
 )
-async def test_each_missing_permission_is_listed_with_its_mend(
+async def test_each_missing_permission_is_listed_with_its_fix(
     permissions: dict[str, bool], missing: set[str], running: Running, artifact_dir: Path
 ) -> None:
     text = with_signature(running.connection_string, AccountSasPermissions(**permissions))
@@ -117,7 +117,7 @@ async def test_each_missing_permission_is_listed_with_its_mend(
     writing = {"container uploads: write", "container scores: write"}
     reading = {"container incoming: read", "container uploads: read", "container scores: read"}
     assert (writing if "read" in permissions else reading) <= wrong(findings)
-    assert findings[missing.pop()].mend.startswith("give this identity the data roles")
+    assert findings[missing.pop()].fix.startswith("give this identity the data roles")
 
 
 async def test_a_caller_who_is_not_permitted_exits_4(running: Running) -> None:
@@ -145,12 +145,12 @@ def strict_azurite(tmp_path: Path, connection_string: str) -> Iterator[str]:
         child.kill()  # asked in peace, it waits for connections to close
 
 
-async def test_an_azurite_older_than_the_sdk_gets_its_mend(
+async def test_an_azurite_older_than_the_sdk_gets_its_fix(
     strict_azurite: str, artifact_dir: Path
 ) -> None:
     _, findings = await examined(strict_azurite, SCORER_MODEL_DIR=str(artifact_dir))
 
-    assert "--skipApiVersionCheck" in findings["container scores: read"].mend
+    assert "--skipApiVersionCheck" in findings["container scores: read"].fix
 
 
 async def test_storage_that_is_not_there_is_said(artifact_dir: Path) -> None:
@@ -159,8 +159,8 @@ async def test_storage_that_is_not_there_is_said(artifact_dir: Path) -> None:
     code, findings = await examined(text, SCORER_MODEL_DIR=str(artifact_dir))
 
     assert code == 1
-    assert "storage does not answer" in findings["queue: peek at messages"].found
-    assert "heart-scorer up" in findings["queue: peek at messages"].mend
+    assert "storage does not answer" in findings["queue: peek at messages"].result
+    assert "heart-scorer up" in findings["queue: peek at messages"].fix
     assert "container scores: write" not in findings  # it is asked once, not ten times
 
 
@@ -172,4 +172,4 @@ async def test_a_clock_that_is_off_is_noticed(minutes: int, fine: bool) -> None:
     finding = await clock(storage_clock)
 
     assert finding.fine == fine
-    assert "set this machine's clock" in finding.mend
+    assert "set this machine's clock" in finding.fix

@@ -267,7 +267,8 @@ async def test_a_failed_batch_is_replayed_to_its_end(
     file.write_text("sex,chol\nmale,233\n")
     batch_id = f"ward-{uuid.uuid4().hex[:8]}"
 
-    sent = await call_here(running, "submit", str(file), "--batch-id", batch_id, "--wait")
+    words = ("submit", str(file), "--no-check", "--batch-id", batch_id, "--wait")
+    sent = await call_here(running, *words)
     listed = await call_here(running, "poison", "list", "--reason", "`age`")
     shown = await call_here(running, "poison", "show", batch_id)
     done = await call_here(running, "poison", "replay", batch_id, "--yes")

@@ -96,15 +96,62 @@ async def test_a_file_without_a_required_column_fails_and_says_why(
     file = tmp_path / "no-age.csv"
     file.write_text("sex,chol\nmale,233\n")
 
-    done = await call_here(running, "submit", str(file), "--wait", "--batch-id", name := a_name())
-    listed = await call_here(running, "status", "--limit", "100")
+    words = ("submit", str(file), "--no-check", "--wait", "--batch-id", name := a_name())
+    done = await call_here(running, *words)
+    listed = await call_here(running, "status", "--failed", "--since", "1h", "--limit", "100")
 
     assert done.returncode == 1
     assert "status   failed" in done.stdout
     assert "`age`" in done.stdout
-    [line] = [line for line in listed.stdout.splitlines() if name in line]
-    assert "failed" in line
+    [line] = [line for line in listed.stdout.splitlines()[1:] if name in line]
+    assert line.startswith("failed ")
     assert "`age`" in line
+    assert all(line.startswith("failed ") for line in listed.stdout.splitlines()[2:])
+
+
+async def test_a_header_that_the_worker_would_refuse_is_not_sent(
+    running: Running, artifact_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "no-age.csv"
+    file.write_text("sex,chol\nmale,233\n")
+    folder = tmp_path / "no-model"
+
+    refused = await call_here(running, "submit", str(file), "--model-dir", str(artifact_dir))
+    unchecked = await call_here(running, "submit", str(file), "--model-dir", str(folder))
+
+    assert refused.returncode == 3
+    assert "`age`" in refused.stderr
+    assert "sent" not in refused.stderr
+    assert unchecked.returncode == 0
+    assert f"headers are not checked: there is no model in {folder}" in unchecked.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (GOOD, []),
+        (gzip.compress(GOOD), []),
+        (json_lines(a_patient(), a_patient(age=60)), ["--format", "jsonl"]),
+    ],
+    ids=["csv", "gzip", "jsonl"],
+)
+def test_stdin_is_a_file_too(
+    content: bytes, options: list[str], running: Running, tmp_path: Path
+) -> None:
+    output = tmp_path / "scores"
+
+    done = subprocess.run(
+        [*COMMAND, "submit", "-", "-o", str(output), *options],
+        input=content,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env=environment(running.connection_string),
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert b"rows     2 total, 2 scored, 0 rejected" in done.stdout
+    assert output.stat().st_size > 0
 
 
 @pytest.mark.parametrize(

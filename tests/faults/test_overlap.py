@@ -310,7 +310,7 @@ def test_an_envelope_without_a_version_means_the_one_that_stands_there(
         world.blobs.put("uploads", "b.csv", patients(3))
         changed = await world.queue.send(body)
         await world.emptied(world.worker(limits=LIMITS))
-        world.blobs.remove("uploads", "b.csv")
+        world.blobs.take_away("uploads", "b.csv")
         await world.queue.send(body)
         await world.emptied(world.worker(limits=LIMITS))
 

@@ -25,7 +25,7 @@ async def test_a_call_that_found_nothing_was_permitted(error: ScorerError | None
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "fix"),
     [
         (NotFound("ContainerNotFound"), "the worker creates it"),
         (NotFound("QueueNotFound"), "the worker creates it"),
@@ -36,8 +36,8 @@ async def test_a_call_that_found_nothing_was_permitted(error: ScorerError | None
         (InputUnreadable("storage refuses this blob: 400 InvalidHeaderValue"), "Azurite is older"),
     ],
 )
-def test_each_fault_has_its_mend(error: ScorerError, mend: str) -> None:
+def test_each_fault_has_its_fix(error: ScorerError, fix: str) -> None:
     finding = permission("scores: read", error)
 
-    assert (finding.fine, finding.found) == (False, error.reason)
-    assert mend in finding.mend
+    assert (finding.fine, finding.result) == (False, error.reason)
+    assert fix in finding.fix
