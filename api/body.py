@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def strict_route(limits: BodyLimits) -> type[APIRoute]:
 def parse(content: bytes) -> Any:
     """Strict JSON. Raises `Problem`."""
     try:
-        return parse_json(content.decode())
+        return parse_json(content.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         raise malformed_json(f"byte {error.start} is not UTF-8") from error
     except ValueError as error:
@@ -109,9 +110,24 @@ def check_json_type(request: Request) -> None:
     if not is_json or charset not in ("", "utf-8", "utf8"):
         raise Problem(
             "unsupported_media_type",
-            "send JSON in UTF-8 with the header Content-Type: application/json",
+            "send JSON in UTF-8 with the header Content-Type: application/json"
+            + advice_on_forms(media_type),
             headers={"Accept": "application/json"},
         )
+
+
+def advice_on_forms(media_type: str) -> str:
+    """How to send a file itself, if what came is a form; else empty."""
+    match media_type.strip():
+        case "multipart/form-data":
+            return "; this is a form (curl -F): send the file itself (curl --data-binary @FILE)"
+        case "application/x-www-form-urlencoded":
+            return (
+                "; this is a form (curl -d), which also drops line ends: send the file itself "
+                "(curl --data-binary @FILE)"
+            )
+        case _:
+            return ""
 
 
 async def read_body(request: Request, limits: BodyLimits) -> bytes:

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from shared import metrics
 from shared.records.errors import (
     CODES,
+    AnotherCoding,
     BadFile,
     BatchIdUsed,
     FieldError,
@@ -56,6 +57,7 @@ Code = Literal[
     "too_many_rows",
     "unsupported_media_type",
     "record_rejected",
+    "another_coding",
     "bad_parameter",
     "invalid_request",
     "idempotency_key_reused",
@@ -109,6 +111,11 @@ KINDS: dict[Code, Kind] = {
     ),
     "record_rejected": Kind(
         422, "The record has no score", "Fix the fields listed in `errors` and resend the record."
+    ),
+    "another_coding": Kind(
+        422,
+        "The records use another coding",
+        "Recode all records, or say with `coding_checked=true` that their codes are right.",
     ),
     "bad_parameter": Kind(422, "A parameter is wrong", "`errors` names it and its limits."),
     "invalid_request": Kind(
@@ -249,6 +256,8 @@ def problem_of(error: Exception) -> Problem:
             wanted = error.retry_after if isinstance(error, StorageUnavailable) else None
             seconds = math.ceil(wanted or STORAGE_RETRY_AFTER)
             return Problem("storage_unavailable", headers=retry_after(seconds))
+        case AnotherCoding():
+            return Problem("another_coding", error.reason)
         case BadFile():
             return Problem("malformed_body", error.reason)
         case BatchIdUsed():

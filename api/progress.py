@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 SHOWN = (
     "reason",
     "rejections",
-    "other_coding_suspected",
+    "warnings",
+    "other_coding_rows",
     "ignored_columns",
     "absent_fields",
     "model",

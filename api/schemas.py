@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.problems import ErrorEntry
 from shared.records.schema import FieldSpec
 
 Count = Annotated[int, Field(ge=0)]
+CodingChecked = Annotated[
+    bool, Query(description="The codes are this model's: do not guard against another coding")
+]
 
 
 class Body(BaseModel):
@@ -74,6 +78,7 @@ class ScoresBody(Body):
 
     rows: Rows
     results: list[ScoredRow | RejectedRow]
+    warnings: Annotated[list[str], Field(description="What is odd about the records together")] = []
 
 
 class BatchAccepted(Body):
@@ -94,6 +99,7 @@ class BatchBody(BaseModel):
     rows: Rows
     reason: Annotated[str, Field(description="Why the batch failed")] = ""
     rejections: Annotated[dict[str, int], Field(description="Rejected rows by code")] = {}
+    warnings: Annotated[list[str], Field(description="What is odd about the whole batch")] = []
 
 
 class ModelBody(BaseModel):

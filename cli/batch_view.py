@@ -157,7 +157,12 @@ def exit_code(summary: dict[str, Any], *, strict: bool) -> Exit:
     """The exit code after a batch with this summary."""
     if summary["status"] != "succeeded":
         return Exit.FAILED
-    return Exit.REFUSED if strict and summary["rows"]["rejected"] else Exit.DONE
+    return Exit.REFUSED if strict and is_incomplete(summary["rows"]) else Exit.DONE
+
+
+def is_incomplete(rows: dict[str, int]) -> bool:
+    """Whether rows were rejected, or there were none."""
+    return rows["rejected"] > 0 or rows["total"] == 0
 
 
 def column_lines(found: dict[str, Any]) -> list[str]:
@@ -167,9 +172,8 @@ def column_lines(found: dict[str, Any]) -> list[str]:
         lines.append("ignored  columns " + ", ".join(found["ignored_columns"]))
     if found["absent_fields"]:
         lines.append("absent   fields " + ", ".join(found["absent_fields"]))
-    if found["other_coding_suspected"]:
-        lines.append("warning  some values belong to another coding of the data")
-    return lines
+    # A summary of an older version has no warnings.
+    return lines + [f"warning  {warning}" for warning in found.get("warnings", [])]
 
 
 def as_text(summary: dict[str, Any]) -> str:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.batch_view import column_lines
+from cli.batch_view import column_lines, is_incomplete
 from cli.files import exit_if_refused, file_blocks, format_or_exit, output_rows
 from cli.home import MODEL_DIR
+from cli.options import CodingChecked, Rename, options_or_exit
 from cli.output import Exit
 
 if TYPE_CHECKING:
     from shared.files.base import Table
     from shared.files.formats import Format
+    from shared.files.options import Options
     from shared.records.counts import Counts
     from shared.records.scoring import Matrix, Vector
 
@@ -37,6 +39,8 @@ def check(
     model_dir: Annotated[
         Path, typer.Option(envvar="SCORER_MODEL_DIR", help="Directory of the artifact.")
     ] = MODEL_DIR,
+    rename: Rename = None,
+    coding_checked: CodingChecked = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show which rows of a file the worker would reject, and why.
@@ -50,49 +54,69 @@ def check(
     from shared.records.errors import BadFile
 
     kind, packed = format_or_exit(file.name)
+    options = options_or_exit(rename, coding_checked=coding_checked)
     with exit_if_refused(file.name):
         manifest, _ = read_manifest(model_dir)
         try:
-            found = examine(file, kind, packed=packed, manifest=manifest, first=first)
+            found = examine(
+                file, kind, packed=packed, manifest=manifest, options=options, first=first
+            )
         except BadFile as error:
             if not as_json:
                 raise
             print(json.dumps({"status": "refused", "reason": error.reason}))
             raise typer.Exit(Exit.REFUSED) from error
     print(json.dumps(found, indent=1) if as_json else as_text(found))
-    raise typer.Exit(Exit.REFUSED if found["rows"]["rejected"] else Exit.DONE)
+    rows = found["rows"]
+    raise typer.Exit(Exit.REFUSED if is_incomplete(rows) else Exit.DONE)
 
 
-def examine(file: Path, kind: Format, *, packed: bool, manifest: Any, first: int) -> dict[str, Any]:
+def examine(
+    file: Path, kind: Format, *, packed: bool, manifest: Any, options: Options, first: int
+) -> dict[str, Any]:
     """Counts, and the first rows of each code with their reasons. Raises `BadFile`."""
-    from shared.files.base import Limits, Options
+    from shared.files.advice import batch_warnings
+    from shared.files.base import Limits
     from shared.files.formats import open_table
+    from shared.records.coding import Categories, check_coding
     from shared.records.counts import Counts
     from shared.records.scoring import Scorer
 
     scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
-    table = open_table(kind, scorer, Options(), Limits())
+    table = open_table(kind, scorer, options, Limits())
     counts = Counts()
+    categories: Categories = {}
     examples: dict[str, list[dict[str, object]]] = {}
     for block in file_blocks(file, table, packed=packed):
         scored = table.score(table.read(block), counts.rows + 1)
         counts.add(scored.counts)
+        if block.first:
+            categories = scored.categories
         if scored.counts.rejected and any(
             len(examples.get(code, [])) < first for code in scored.counts.codes
         ):
             collect(scored.content, kind, header=block.first, examples=examples, first=first)
-    return as_found(counts, table, examples)
+    if not options.coding_checked:
+        check_coding(counts, manifest.fields)
+    warnings = batch_warnings(
+        table.notes,
+        counts,
+        categories,
+        manifest.fields,
+        coding_checked=options.coding_checked,
+    )
+    return as_found(counts, table, examples, warnings)
 
 
-def check_head(head: bytes, kind: Format, *, packed: bool, manifest: Any) -> None:
+def check_head(head: bytes, kind: Format, *, packed: bool, manifest: Any, options: Options) -> None:
     """Read the start of a file as the worker would. Raises `BadFile`."""
-    from shared.files.base import Limits, Options
+    from shared.files.base import Limits
     from shared.files.formats import open_table
     from shared.files.gunzip import Gunzip
     from shared.records.scoring import Scorer
 
     scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
-    table = open_table(kind, scorer, Options(), Limits())
+    table = open_table(kind, scorer, options, Limits())
     for piece in Gunzip().feed(head) if packed else (head,):
         for block in table.feed(piece):
             table.read(block)
@@ -100,7 +124,10 @@ def check_head(head: bytes, kind: Format, *, packed: bool, manifest: Any) -> Non
 
 
 def as_found(
-    counts: Counts, table: Table, examples: dict[str, list[dict[str, object]]]
+    counts: Counts,
+    table: Table,
+    examples: dict[str, list[dict[str, object]]],
+    warnings: list[str],
 ) -> dict[str, Any]:
     """What was found, as one JSON document."""
     return {
@@ -113,7 +140,8 @@ def as_found(
         },
         "rejections": counts.codes,
         "examples": examples,
-        "other_coding_suspected": counts.other_coding > 0,
+        "warnings": warnings,
+        "other_coding_rows": counts.other_coding,
         "ignored_columns": list(table.ignored_columns),
         "absent_fields": list(table.absent_fields),
     }

@@ -17,6 +17,7 @@ from cli.output import Exit, say
 if TYPE_CHECKING:
     from shared.files.base import Block, Table
     from shared.files.formats import Format
+    from shared.files.options import Options
     from shared.records.scoring import Scorer
 
 PIECE = 2 << 20
@@ -76,13 +77,14 @@ def output_rows(content: bytes, kind: Format, *, header: bool) -> Iterator[dict[
 
 
 def scored_rows(
-    file: Path, kind: Format, scorer: Scorer, *, packed: bool
+    file: Path, kind: Format, scorer: Scorer, *, packed: bool, options: Options | None = None
 ) -> Iterator[tuple[int, float | None]]:
     """Row number and probability of each row; None where it is rejected. Raises `BadFile`."""
-    from shared.files.base import Limits, Options
+    from shared.files.base import Limits
     from shared.files.formats import open_table
+    from shared.files.options import Options as NoOptions
 
-    table = open_table(kind, scorer, Options(), Limits())
+    table = open_table(kind, scorer, options or NoOptions(), Limits())
     row = 1
     for block in file_blocks(file, table, packed=packed):
         scored = table.score(table.read(block), row)

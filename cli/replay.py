@@ -37,7 +37,7 @@ async def replay_one(storage: Account, entry: Entry) -> str:
         envelope = Envelope(
             batch_id=new_id,
             input=await _input(storage, batch, new_id),
-            options=EnvelopeOptions(include_input=batch.include_input),
+            options=EnvelopeOptions.of(batch.options),
             replay_of=entry.batch_id,
             traceparent=batch.traceparent,
         )

@@ -19,6 +19,7 @@ import typer
 from cli.batch_view import Sent, wait_for_all
 from cli.files import exit_if_refused, format_or_exit
 from cli.home import MODEL_DIR
+from cli.options import CodingChecked, Rename, options_or_exit
 from cli.output import Exit, on_terminal, say
 from cli.storage import queue_of, run_with_storage
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from shared.batches.ports import Account
     from shared.files.formats import Format
+    from shared.files.options import Options
 
 STDIN = Path("-")
 HEAD = 1 << 20
@@ -61,9 +63,11 @@ def submit(
     include_input: Annotated[
         bool, typer.Option("--include-input", help="Repeat the input's columns in the result.")
     ] = False,
+    rename: Rename = None,
+    coding_checked: CodingChecked = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the outcome.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Wait, and exit 3 if a row was rejected.")
+        bool, typer.Option("--strict", help="Wait, and exit 3 if a row was rejected or none came.")
     ] = False,
     output: Annotated[
         Path | None,
@@ -92,15 +96,16 @@ def submit(
     """
     sources = expand(files, stdin_format)
     check_options(sources, batch_id, output)
+    options = options_or_exit(rename, coding_checked=coding_checked, include_input=include_input)
     if check:
-        check_headers(sources, model_dir)
+        check_headers(sources, model_dir, options)
     several = len(files) > 1 or files[0].is_dir()
 
     async def work(storage: Account) -> int:
         sent: list[Sent] = []
         for source in sources:
             name = batch_id or generated_id(source.path)
-            sent.append(await send(storage, source, name, include_input=include_input))
+            sent.append(await send(storage, source, name, options))
             say(f"batch {name}: sent")
         code = Exit.DONE
         results: list[Any] = [batch.batch_id for batch in sent]
@@ -163,7 +168,7 @@ def check_options(sources: list[Source], batch_id: str | None, output: Path | No
         raise typer.Exit(Exit.USAGE)
 
 
-def check_headers(sources: list[Source], model_dir: Path) -> None:
+def check_headers(sources: list[Source], model_dir: Path, options: Options) -> None:
     """Read the start of each file as the worker would; exit 3 for one that it would refuse."""
     from cli.check import check_head
     from shared.records.artifact import read_manifest
@@ -178,7 +183,7 @@ def check_headers(sources: list[Source], model_dir: Path) -> None:
         with exit_if_refused(source.name):
             with _opened(source) as content:
                 head = source.head or content.read(HEAD)
-            check_head(head, source.format, packed=source.gzip, manifest=manifest)
+            check_head(head, source.format, packed=source.gzip, manifest=manifest, options=options)
 
 
 def generated_id(file: Path) -> str:
@@ -187,7 +192,7 @@ def generated_id(file: Path) -> str:
     return f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-async def send(storage: Account, source: Source, batch_id: str, *, include_input: bool) -> Sent:
+async def send(storage: Account, source: Source, batch_id: str, options: Options) -> Sent:
     """Submit one file: a batch exists once the queue has its message."""
     from shared.batches.submission import BLOCK, Submission, submit
 
@@ -199,7 +204,7 @@ async def send(storage: Account, source: Source, batch_id: str, *, include_input
                 yield block
                 advance(len(block))
 
-    submission = Submission(source.format, source.gzip, include_input)
+    submission = Submission(source.format, source.gzip, options)
     with _upload_bar(batch_id, source.size) if on_terminal() else nullcontext(_ignore) as advance:
         size = await submit(
             storage.blobs(), queue_of(storage), batch_id, submission, blocks(advance)

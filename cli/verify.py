@@ -22,6 +22,7 @@ from shared.batches.results import read_summary
 if TYPE_CHECKING:
     from shared.batches.ports import Account, Blobs
     from shared.files.formats import Format
+    from shared.files.options import Options
     from shared.records.scoring import Scorer
 
 TOLERANCE = 1e-6
@@ -78,6 +79,8 @@ def verify_file(file: Path, model_dir: Path) -> Comparison:
 
 def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
     """Compare a batch's committed result with scikit-learn on the same input."""
+    from shared.files.options import Options
+
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "input", Path(folder) / "scores"
 
@@ -97,9 +100,10 @@ def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
         summary = run_with_storage(fetch)
         oracle = read_oracle(model_dir, summary["model"]["sha256"])
         file_format, packed = format_or_exit(summary["identity"]["blob"])
+        options = Options.of_identity(summary["identity"] | {"include_input": False})
         return compare_rows(
             committed_rows(result, summary["output"]["blob"]),
-            oracle.rows(source, file_format, packed=packed),
+            oracle.rows(source, file_format, packed=packed, options=options),
             oracle.limit,
         )
 
@@ -126,11 +130,13 @@ class Oracle(NamedTuple):
     limit: float
     """Largest difference between the two that the manifest allows."""
 
-    def rows(self, file: Path, file_format: Format, *, packed: bool) -> Iterator[Expected]:
+    def rows(
+        self, file: Path, file_format: Format, *, packed: bool, options: Options | None = None
+    ) -> Iterator[Expected]:
         """Row number and both probabilities of each row. Raises `BadFile`."""
         for (row, served), (_, given) in zip(
-            scored_rows(file, file_format, self.served, packed=packed),
-            scored_rows(file, file_format, self.given, packed=packed),
+            scored_rows(file, file_format, self.served, packed=packed, options=options),
+            scored_rows(file, file_format, self.given, packed=packed, options=options),
             strict=True,
         ):
             yield row, served, given

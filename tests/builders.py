@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.files.base import Block, Limits, Options, Table
+from shared.files.base import Block, Limits, Table
 from shared.files.formats import Format, open_table
+from shared.files.options import Options
 from shared.records.artifact import Manifest
 from shared.records.counts import Counts
 from shared.records.scoring import Matrix, Model, Scorer
@@ -90,13 +91,14 @@ def score_file(
     content: bytes,
     *,
     include_input: bool = False,
+    options: Options | None = None,
     limits: Limits | None = None,
     scorer: Scorer | None = None,
     items: tuple[object, ...] | None = None,
 ) -> Result:
     """Score a whole file as the worker does."""
     table = open_table(
-        kind, scorer or a_scorer(), Options(include_input), limits or Limits(), items
+        kind, scorer or a_scorer(), options or Options(include_input), limits or Limits(), items
     )
     counts = Counts()
     parts: list[bytes] = []

@@ -87,7 +87,7 @@ class _Faulty:
     def _label(self, name: str, args: tuple[Any, ...]) -> Call:
         if name == "send" and self._poison:
             return "poison"
-        if name == "stage" and not args[2].startswith("d"):
+        if name == "stage" and not args[2].startswith("e"):
             return "mark"
         if name == "create" and args:
             last = args[1].rpartition("/")[2]

@@ -24,6 +24,7 @@ from training.figures import figures
 from training.graph import stock_graph
 from training.parity import check_explanation, check_parity, check_rounding, parity_rows
 from training.recipe import Dataset, Recipe
+from training.reference import with_reference
 from training.report import markdown, page
 
 GOLDEN_ROWS = 5
@@ -150,7 +151,7 @@ def _manifest(recipe: Recipe, data: Dataset, files: dict[str, bytes]) -> Manifes
         data_sha256=data.sha256,
         threshold=recipe.threshold,
         rounding_limit=recipe.rounding_limit,
-        fields=recipe.table,
+        fields=with_reference(recipe.table, data.rows),
         libraries=libraries(),
         golden=tuple(
             Golden(record=dict(record), probability=0)

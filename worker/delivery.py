@@ -41,7 +41,7 @@ class Delivery:
         if self.batch is None:
             return {"sha256": hashlib.sha256(self.message.body.encode()).hexdigest()}
         source = self.batch.input
-        options: dict[str, object] = {"include_input": self.batch.include_input}
+        options = self.batch.options.identity
         if isinstance(source, BlobInput):
             etag = source.etag or self.etag
             return options | {"container": source.container, "blob": source.blob, "etag": etag}

@@ -19,9 +19,11 @@ from shared.batches.checkpoint import DataBlock
 from shared.batches.message import Batch, BlobInput
 from shared.batches.ports import Blobs, Queue
 from shared.batches.results import SCORES, commit_metadata, read_commit, scores_name, summary_name
+from shared.files.advice import batch_warnings
 from shared.files.base import Table
 from shared.files.formats import output_format
 from shared.records.artifact import Artifact
+from shared.records.coding import Categories, check_coding
 from shared.records.counts import Counts
 from shared.records.errors import AlreadyExists, BatchIdUsed, NotFound
 from worker.delivery import Delivery, same_identity
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 
 LISTED_NAMES = 1000
 """Characters of names that a summary lists in one place; a blob's metadata have room for 8 KiB."""
+WARNINGS = 2500
+"""Characters of a batch's warnings, which are in the same metadata."""
 POISON_BYTES = 60 << 10
 """A larger poison message would not fit a queue message of 64 KiB."""
 LIGHT = 64 << 10
@@ -79,11 +83,13 @@ class Outcomes:
         plan: str,
         table: Table,
         blocks: Sequence[DataBlock],
+        categories: Categories,
         content: bytes | None,
     ) -> None:
         """Make the result appear, with all that its summary needs in the metadata; then that.
 
-        With `content`, nothing was staged: the result is this one block.
+        With `content`, nothing was staged: the result is this one block. Raises `AnotherCoding`
+        before anything is visible if the rows prove that the file has another coding.
 
         The slot is freed when the result stands, and of a light one when all is computed: the
         next message need not wait for calls to storage.
@@ -91,9 +97,17 @@ class Outcomes:
         counts = Counts()
         for block in blocks:
             counts.add(block.counts)
+        field_table, options = self._artifact.manifest.fields, batch.options
+        if not options.coding_checked:
+            check_coding(counts, field_table)
+        warnings = batch_warnings(
+            table.notes, counts, categories, field_table, coding_checked=options.coding_checked
+        )
         size = sum(block.size for block in blocks)
         name = delivery.scores_blob
-        metadata = commit_metadata(self._committed(delivery, plan, counts, size, table))
+        metadata = commit_metadata(
+            self._committed(delivery, plan, counts, size, table) | {"warnings": _fitting(warnings)}
+        )
         media_type = CONTENT_TYPES[output_format(batch.input.format)]
         if content is not None and len(content) <= LIGHT:
             delivery.free_slot()
@@ -148,7 +162,7 @@ class Outcomes:
             },
             "columns": {
                 "ignored": _listed(table.ignored_columns),
-                "ignored_count": len(table.ignored_columns),
+                "ignored_count": len(table.ignored_columns) + table.unnamed_columns,
                 "absent": _listed(table.absent_fields),
                 "absent_count": len(table.absent_fields),
             },
@@ -193,7 +207,8 @@ class Outcomes:
             "status": "succeeded",
             "rows": _rows(counts),
             "rejections": counts.codes,
-            "other_coding_suspected": counts.other_coding > 0,
+            "warnings": committed.get("warnings", []),
+            "other_coding_rows": counts.other_coding,
             "ignored_columns": columns["ignored"],
             "ignored_column_count": columns["ignored_count"],
             "absent_fields": columns["absent"],
@@ -302,6 +317,16 @@ def _rows(counts: Counts) -> dict[str, int]:
         "rejected": counts.rejected,
         "with_warnings": counts.warned,
     }
+
+
+def _fitting(warnings: Sequence[str]) -> list[str]:
+    """As many warnings as fit a blob's metadata; the last says that there are more."""
+    fitting: list[str] = []
+    for warning in warnings:
+        if sum(map(len, fitting)) + len(warning) > WARNINGS:
+            return [*fitting, f"{len(warnings) - len(fitting)} more warnings: run the check"]
+        fitting.append(warning)
+    return fitting
 
 
 def _listed(names: Sequence[str]) -> list[str]:

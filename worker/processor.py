@@ -31,9 +31,10 @@ from shared.batches.message import (
 )
 from shared.batches.ports import BlobFacts, Blobs, Queue
 from shared.batches.results import INCOMING, SCORES, UPLOADS
-from shared.files.base import Limits, Options, Scored, Table
+from shared.files.base import Limits, Scored, Table
 from shared.files.formats import open_table
 from shared.records.artifact import Artifact
+from shared.records.coding import Categories
 from shared.records.errors import (
     AlreadyExists,
     BlocksGone,
@@ -207,8 +208,7 @@ class Processor:
     ) -> None:
         source = batch.input
         items = source.items if isinstance(source, InlineInput) else None
-        options = Options(include_input=batch.include_input)
-        table = open_table(source.format, self._scorer, options, self._limits, items)
+        table = open_table(source.format, self._scorer, batch.options, self._limits, items)
         await self._outcomes.commit(
             delivery,
             batch,
@@ -226,18 +226,20 @@ class Processor:
         plan: str,
         progress: Progress,
         table: Table,
-    ) -> tuple[list[DataBlock], bytes | None]:
+    ) -> tuple[list[DataBlock], Categories, bytes | None]:
         """Score and stage what is missing; return all blocks of the result, in order.
 
-        A result of one block is not staged on a first delivery, since it can be written in one
-        call: then its content is returned, too. Later ones have a marker staged, so that storage
-        may say of the blob that it exists.
+        The second value counts the categories of the first block, which a resumed delivery reads
+        again for them. A result of one block is not staged on a first delivery, since it can be
+        written in one call: then its content is returned, too. Later ones have a marker staged, so
+        that storage may say of the blob that it exists.
         """
         small = _is_small(batch, facts)
         run = _at_once if small else asyncio.to_thread
         blocks = list(progress.done)
         row = 1 + sum(block.counts.rows for block in blocks)
         alone: bytes | None = None
+        categories: Categories = {}
         read = read_rows(self._blobs, batch, facts, table, progress.offset, run)
         # One block is read while the last one is scored and the one before it staged.
         found = read if small else Prefetch(read)
@@ -247,6 +249,10 @@ class Processor:
                     await staging.stage(blocks[-1], alone)
                     alone = None
                 scored: Scored = await run(table.score, rows, row)
+                if rows.first:
+                    categories = scored.categories
+                    if progress.done:
+                        continue
                 del rows  # the next ones are being read
                 self._check_model(scored)
                 if not scored.content:
@@ -260,7 +266,7 @@ class Processor:
                     await staging.stage(blocks[-1], scored.content)
                 if stopping:
                     raise Interrupted("asked to stop")
-        return blocks, alone
+        return blocks, categories, alone
 
     def _check_model(self, scored: Scored) -> None:
         """Rows that the model cannot answer are rejected only while it is otherwise sound."""

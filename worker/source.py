@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from shared.batches.message import Batch, BlobInput, InlineInput
 from shared.batches.ports import BlobFacts, Blobs
@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 async def read_rows(
     blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
 ) -> AsyncGenerator[tuple[int, Any]]:
-    """Of blocks that begin at or behind `offset`: where each ends, its rows, read and checked.
+    """Blocks from `offset` on, and the first one in any case: their ends, and their checked rows.
 
     `facts` are of the input blob, if there is one.
     """
@@ -34,34 +34,35 @@ async def read_rows(
 async def _blocks(
     blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
 ) -> AsyncGenerator[Block]:
-    """Blocks that begin at or behind `offset`."""
-
-    def is_missing(block: Block) -> bool:
-        # The first block of a file without rows ends where it begins: behind the header.
-        return block.start >= offset and not (offset and block.first)
-
-    async with aclosing(_pieces(blobs, batch, facts, table, offset)) as pieces:
+    """The first block, and those that begin at `offset` or after it."""
+    source, start = batch.input, 0
+    # Packed files and arrays are read from their start: an offset in them cannot be looked up.
+    if offset and _can_jump(source) and facts is not None:
+        yield await _first_block(blobs, source, facts, table)
+        table.jump(offset)
+        start = offset
+    async with aclosing(_pieces(blobs, batch, facts, start)) as pieces:
         async for piece in pieces:
             async for block in _stepwise(table.feed(piece), run):
-                if is_missing(block):
+                if block.first or block.start >= offset:
                     yield block
     async for block in _stepwise(table.finish(), run):
-        if is_missing(block):
+        if block.first or block.start >= offset:
             yield block
 
 
+def _can_jump(source: BlobInput | InlineInput) -> TypeGuard[BlobInput]:
+    return isinstance(source, BlobInput) and not source.gzip and source.format != "json"
+
+
 async def _pieces(
-    blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int
+    blobs: Blobs, batch: Batch, facts: BlobFacts | None, start: int
 ) -> AsyncGenerator[bytes]:
+    """The input from `start` on, unpacked."""
     source = batch.input
     if isinstance(source, InlineInput) or facts is None:
         yield source.content if isinstance(source, InlineInput) else b""
         return
-    start = 0
-    # Packed files and arrays are read again from their start: places in them are not ours to find.
-    if offset and not source.gzip and source.format != "json":
-        await _jump(blobs, source, facts, table, offset)
-        start = offset
     if start >= facts.size:
         return
     async with aclosing(Prefetch(_chunks(blobs, source, facts, start))) as chunks:
@@ -76,17 +77,13 @@ async def _pieces(
         gunzip.finish()
 
 
-async def _jump(
-    blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table, offset: int
-) -> None:
-    """Read the file's head, then go on from `offset`."""
+async def _first_block(blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table) -> Block:
+    """The file's first block, and with it the header."""
     async with aclosing(_chunks(blobs, source, facts, 0)) as chunks:
         async for chunk in chunks:
-            for _ in table.feed(chunk):
-                break
-            if table.ready:
-                break
-    table.jump(offset)
+            for block in table.feed(chunk):
+                return block
+    return next(table.finish())
 
 
 async def _chunks(

@@ -13,17 +13,18 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.body import check_length, json_accepted
+from api.body import advice_on_forms, check_length, json_accepted
 from api.openapi import RETRY_AFTER, problems
-from api.problems import JSON, ErrorEntry, Problem, retry_after
+from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
 from api.progress import state_of
-from api.schemas import BatchAccepted, BatchBody
+from api.schemas import BatchAccepted, BatchBody, CodingChecked
 from api.store import Store
 from api.transfers import Capacity, Download, receive_blocks
 from shared.batches.message import BATCH_ID
 from shared.batches.results import read_summary
 from shared.batches.submission import Submission, submit
 from shared.files.formats import Format
+from shared.files.options import Options, parse_rename
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
 
@@ -42,6 +43,9 @@ IDEMPOTENCY_KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21\x23-\x7e]{1,255}')
 
 BatchId = Annotated[str, Path(pattern=f"^{BATCH_ID}$")]
 IncludeInput = Annotated[bool, Query(description="Repeat the input's columns in the result")]
+Rename = Annotated[
+    list[str], Query(description="NAME=FIELD: read the column or key NAME as FIELD; repeatable")
+]
 Text = {"schema": {"type": "string"}}
 
 
@@ -68,6 +72,8 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         request: Request,
         response: Response,
         include_input: IncludeInput = False,
+        rename: Rename = [],  # noqa: B006  # FastAPI copies defaults
+        coding_checked: CodingChecked = False,
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -76,7 +82,8 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             ),
         ] = None,
     ) -> BatchAccepted:
-        submission = _submission(request, include_input=include_input)
+        options = Options(include_input, _mapping(rename), coding_checked)
+        submission = _submission(request, options)
         batch_id = _batch_id(idempotency_key)
         check_length(request, settings.upload_bytes)
         with capacity.taken():
@@ -165,8 +172,16 @@ def _file_body() -> dict[str, object]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _submission(request: Request, *, include_input: bool) -> Submission:
-    """The file's format by its headers, and the options. Raises `Problem`."""
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    """The renames of query parameters. Raises `Problem`."""
+    try:
+        return parse_rename(pairs)
+    except ValueError as error:
+        raise Problem("bad_parameter", errors=[bad_value("rename", f"usable: {error}")]) from error
+
+
+def _submission(request: Request, options: Options) -> Submission:
+    """The file's format by its headers. Raises `Problem`."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     file_format = MEDIA_TYPES.get(given)
     encoding = request.headers.get("content-encoding", "identity").lower().strip()
@@ -174,10 +189,10 @@ def _submission(request: Request, *, include_input: bool) -> Submission:
         raise Problem(
             "unsupported_media_type",
             "Content-Type must be one of " + ", ".join(MEDIA_TYPES) + "; Content-Encoding may be "
-            "gzip",
+            "gzip" + advice_on_forms(given),
             headers={"Accept": ", ".join(MEDIA_TYPES), "Accept-Encoding": "gzip"},
         )
-    return Submission(file_format, encoding == "gzip", include_input)
+    return Submission(file_format, encoding == "gzip", options)
 
 
 def _batch_id(key: str | None) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Body
 from pydantic import BeforeValidator
 
@@ -11,9 +12,26 @@ from api.body import BodyLimits, strict_route
 from api.microbatch import MicroBatcher
 from api.openapi import examples, many_examples, predict_description, problems
 from api.problems import ErrorEntry, Problem, entries_of
-from api.schemas import Explanation, RejectedRow, Rows, ScoreBody, ScoredRow, ScoresBody
+from api.schemas import (
+    CodingChecked,
+    Explanation,
+    RejectedRow,
+    Rows,
+    ScoreBody,
+    ScoredRow,
+    ScoresBody,
+)
 from shared import metrics
+from shared.files.advice import check_keys
 from shared.records.artifact import Manifest
+from shared.records.coding import (
+    FEWEST_ROWS,
+    check_coding,
+    coding_warnings,
+    count_categories,
+    distribution_warnings,
+)
+from shared.records.counts import Counts
 from shared.records.errors import FieldError, RecordRejected
 from shared.records.schema import RECORD_ID, FieldTable, Record, read_id
 from shared.records.scoring import Scorer, shortest
@@ -75,15 +93,20 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
             BeforeValidator(check_rows),
             Body(max_length=most, openapi_examples=many_examples(manifest)),
         ],
+        coding_checked: CodingChecked = False,
     ) -> ScoresBody:
-        return _score_many(scorer, items)
+        return _score_many(scorer, items, coding_checked=coding_checked)
 
     return router
 
 
-def _score_many(scorer: Scorer, items: list[Any]) -> ScoresBody:
-    checked = [_record_or_rejection(scorer.table, item) for item in items]
+def _score_many(scorer: Scorer, items: list[Any], *, coding_checked: bool) -> ScoresBody:
+    """Score each record. Raises `AnotherCoding` if together they prove one."""
+    table = scorer.table
+    check_keys(items, table)
+    checked = [_record_or_rejection(table, item) for item in items]
     records = [record for record in checked if isinstance(record, Record)]
+    warnings = [] if coding_checked else _guard(checked, records, table)
     scores = iter(scorer.score_each(records))
     codes: Counter[str] = Counter()
     results: list[ScoredRow | RejectedRow] = []
@@ -101,7 +124,26 @@ def _score_many(scorer: Scorer, items: list[Any]) -> ScoresBody:
     scored = len(items) - rejected
     metrics.count_rows("api", scored, codes, rejected)
     rows = Rows(total=len(items), scored=scored, rejected=rejected)
-    return ScoresBody(rows=rows, results=results)
+    body = ScoresBody(rows=rows, results=results)
+    if warnings:
+        body.warnings = warnings
+    return body
+
+
+def _guard(
+    checked: list[Record | RecordRejected], records: list[Record], table: FieldTable
+) -> list[str]:
+    """What is odd about the codes of all records. Raises `AnotherCoding`."""
+    counts = Counts(len(checked))
+    for record in checked:
+        if isinstance(record, RecordRejected):
+            counts.reject(record.rejections, table.coding_marks)
+    check_coding(counts, table)
+    warnings = coding_warnings(counts, table)
+    if len(records) >= FEWEST_ROWS:
+        values = np.array([record.values for record in records]).T
+        warnings += distribution_warnings(count_categories(values, table), table)
+    return warnings
 
 
 def _record_or_rejection(table: FieldTable, item: object) -> Record | RecordRejected:

@@ -6,7 +6,7 @@ The columns are the fields that the model uses, in the manifest's order, as one 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +15,14 @@ import numpy as np
 from api.problems import ErrorEntry, Problem, entries_of
 from api.v2.tensors import NAMED_FAULTS, malformed, read_tensor
 from shared import metrics
+from shared.files.advice import misnamed
+from shared.records.coding import check_coding
 from shared.records.columns import faults as column_faults
-from shared.records.errors import RecordRejected
+from shared.records.counts import Counts
+from shared.records.errors import AnotherCoding, RecordRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,6 +59,7 @@ def matrix_of(
     if len(tensors) == 1 and tensors[0].name not in names:
         rows, columns = _whole(names, tensors[0], arrays[0])
     else:
+        _refuse_markers(table, tensors)
         rows, columns = _one_a_field(names, tensors, arrays)
     _check(table, rows, columns)
     return rows.astype(np.float32)
@@ -68,6 +72,13 @@ def _whole(
         raise malformed("/inputs/0/shape", f"the shape must be [rows, {len(names)}]")
     columns = [Column("/inputs/0", place, len(names)) for place in range(len(names))]
     return found.reshape(tensor.shape), [*columns]
+
+
+def _refuse_markers(table: FieldTable, tensors: Sequence[InputTensor]) -> None:
+    """Raise `Problem` if a tensor's name marks another coding."""
+    marked = misnamed([tensor.name for tensor in tensors], (), table, "tensor")
+    if marked:
+        raise Problem("another_coding", marked)
 
 
 def _one_a_field(
@@ -97,12 +108,14 @@ def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Colum
     """Hold each value to its field's limits; count the rows if any is refused. Raises `Problem`."""
     entries: list[ErrorEntry] = []
     rejected: set[tuple[int, str]] = set()
+    faulty: defaultdict[int, tuple[FieldError, ...]] = defaultdict(tuple)
     for name, values, column in zip(table.used_names, rows.T, columns, strict=True):
         field = table.by_name[name]
         suspects = np.flatnonzero(column_faults(values, field)).tolist()
         # A field without a tensor is one fault, not one a row.
         for row in suspects[:1] if column is None else suspects:
             rejections = _rejections(field, float(values[row]))
+            faulty[row] += rejections
             rejected.update((row, rejection.code) for rejection in rejections)
             pointer = "" if column is None else column.pointer(row)
             entries += [
@@ -111,7 +124,24 @@ def _check(table: FieldTable, rows: NDArray[np.float64], columns: Sequence[Colum
     if entries:
         codes = Counter(code for _, code in rejected)
         metrics.count_rows("v2", 0, codes, len({row for row, _ in rejected}))
+        _check_coding(table, faulty, len(rows), entries)
         raise Problem("record_rejected", errors=entries[:NAMED_FAULTS])
+
+
+def _check_coding(
+    table: FieldTable,
+    faulty: Mapping[int, tuple[FieldError, ...]],
+    rows: int,
+    entries: list[ErrorEntry],
+) -> None:
+    """Say so if the faulty rows prove another coding. Raises `Problem`."""
+    counts = Counts(rows)
+    for rejections in faulty.values():
+        counts.reject(rejections, table.coding_marks)
+    try:
+        check_coding(counts, table)
+    except AnotherCoding as error:
+        raise Problem("another_coding", error.reason, entries[:NAMED_FAULTS]) from error
 
 
 def _rejections(field: FieldSpec, value: float) -> tuple[FieldError, ...]:

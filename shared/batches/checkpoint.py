@@ -6,11 +6,11 @@ how far a batch has come. Marker blocks beside them tell of deliveries that bega
 characters, the most that storage takes:
 
     kind  plan, and what the other 53 characters say
-    d     plan 10, sequence 5 hex, next offset 10 hex, counts 38
+    e     plan 10, sequence 4, next offset 7, counts 42, all in base 64
     b, x  plan 10, message 12, nonce 12, data blocks seen 5 hex, zeros: begun, or excused
 
-Blocks and markers of another plan (another model, block size or version of this product) are not
-ours to read: not even their layout need be this one.
+Ignore blocks and markers of other plans (another model, block size or version of this product);
+their names may use another layout. (Versions before this one wrote data blocks of the kind `d`.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
 """In ASCII order, so that names sort like the numbers in them."""
 COUNT_BITS = 15
 COUNTS = 15
-_COUNT_DIGITS = -(-COUNT_BITS * COUNTS // 6)
+"""Counts of `COUNT_BITS` each, after the bits of `Counts.marks`."""
+_SEQUENCE_DIGITS, _OFFSET_DIGITS, _COUNT_DIGITS = 4, 7, 42
 
 
 def _to_text(number: int, width: int) -> str:
@@ -71,22 +72,23 @@ class DataBlock:
         packed = 0
         for number in self.counts.numbers:
             packed = packed << COUNT_BITS | number
-        counts = _to_text(packed, _COUNT_DIGITS)
-        return f"d{self.plan}{self.sequence:05x}{self.next_offset:010x}{counts}"
+        sequence = _to_text(self.sequence, _SEQUENCE_DIGITS)
+        offset = _to_text(self.next_offset, _OFFSET_DIGITS)
+        return f"e{self.plan}{sequence}{offset}{_to_text(packed, _COUNT_DIGITS)}"
 
     @classmethod
     def parse(cls, staged: Staged) -> DataBlock | None:
         """None: the name says something else, or is of a version with other names."""
         name = staged.name
-        if len(name) != 64 or name[0] != "d":
+        if len(name) != 64 or name[0] != "e":
             return None
         try:
-            packed = _to_number(name[26:])
-            sequence, next_offset = int(name[11:16], 16), int(name[16:26], 16)
+            sequence, offset, packed = map(_to_number, (name[11:15], name[15:22], name[22:]))
         except ValueError:
             return None
-        numbers = [packed >> COUNT_BITS * place & (1 << COUNT_BITS) - 1 for place in range(COUNTS)]
-        return cls(name[1:11], sequence, next_offset, Counts.of(reversed(numbers)), staged.size)
+        counts = (packed >> COUNT_BITS * i & (1 << COUNT_BITS) - 1 for i in reversed(range(COUNTS)))
+        marks = packed >> COUNT_BITS * COUNTS
+        return cls(name[1:11], sequence, offset, Counts.of([marks, *counts]), staged.size)
 
 
 @dataclass(frozen=True, slots=True)

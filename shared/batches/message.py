@@ -14,10 +14,11 @@ import json
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,6 +28,7 @@ from pydantic import (
 )
 
 from shared.files.formats import SEPARATORS, SUFFIXES, Format, format_of
+from shared.files.options import Options, check_rename
 from shared.records.errors import BadMessage
 from shared.records.schema import printable
 from shared.records.strict_json import DuplicateKeys, parse_json
@@ -76,7 +78,7 @@ class Batch:
 
     batch_id: str
     input: BlobInput | InlineInput
-    include_input: bool = False
+    options: Options = field(default_factory=Options)
     from_event: bool = False
     traceparent: str | None = None
     replay_of: str | None = None
@@ -114,9 +116,26 @@ class EnvelopeInput(_Strict):
 
 
 class EnvelopeOptions(_Strict):
-    """What the sender asks of the output."""
+    """What the sender asks for."""
 
     include_input: bool = False
+    rename: Annotated[dict[str, str], AfterValidator(check_rename)] | None = Field(
+        default=None, repr=False
+    )
+    coding_checked: bool | None = None
+
+    @classmethod
+    def of(cls, options: Options) -> EnvelopeOptions:
+        """Options as they travel; those not used are left out, for workers of older versions."""
+        return cls(
+            include_input=options.include_input,
+            rename=dict(options.rename) or None,
+            coding_checked=options.coding_checked or None,
+        )
+
+    def options(self) -> Options:
+        """The reverse of `of`."""
+        return Options(self.include_input, self.rename or {}, bool(self.coding_checked))
 
 
 class Envelope(_Strict):
@@ -203,7 +222,7 @@ def _read_envelope(value: dict[str, Any], message_id: str, containers: Collectio
     return Batch(
         envelope.batch_id or message_id,
         _envelope_input(envelope, value, batch_id, containers),
-        include_input=envelope.options.include_input,
+        options=envelope.options.options(),
         # One that is not well formed is to be ignored, says its standard (W3C Trace Context).
         traceparent=envelope.traceparent
         if TRACEPARENT.fullmatch(envelope.traceparent or "")

@@ -11,11 +11,13 @@ import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
 from shared.batches.results import UPLOADS, read_summary
+from shared.files.base import recognised
+from shared.files.options import Options
 from shared.records.errors import AlreadyExists, BadFile, BatchIdUsed, BlocksGone
 
 if TYPE_CHECKING:
@@ -34,7 +36,12 @@ class Submission:
 
     format: Format
     gzip: bool
-    include_input: bool
+    options: Options = field(default_factory=Options)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What a batch id is bound to, beside the content."""
+        return {"format": self.format, "gzip": self.gzip, **self.options.identity}
 
 
 async def submit(
@@ -66,7 +73,7 @@ async def submit(
         await blobs.stage(UPLOADS, name, blocks[-1], block)
     if not blocks:
         raise BadFile("the file is empty")
-    await _bind(blobs, batch_id, {"sha256": digest.hexdigest()} | asdict(submission))
+    await _bind(blobs, batch_id, {"sha256": digest.hexdigest()} | submission.identity)
     try:
         facts = await blobs.commit(UPLOADS, name, blocks, "application/octet-stream", {})
     except (AlreadyExists, BlocksGone):  # the same file, uploaded before
@@ -76,7 +83,7 @@ async def submit(
         input=EnvelopeInput(
             container=UPLOADS, blob=name, etag=facts.etag, format=submission.format
         ),
-        options=EnvelopeOptions(include_input=submission.include_input),
+        options=EnvelopeOptions.of(submission.options),
         traceparent=traceparent,
     )
     # An earlier attempt may have ended before its message was sent. A second message of one batch
@@ -93,8 +100,9 @@ def _check_head(block: bytes, *, gzip: bool) -> None:
         raise BadFile(
             "the file is gzip: name it .gz, or send it with the header Content-Encoding: gzip"
         )
-    if block.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise BadFile("the file is UTF-16: save it as UTF-8")
+    kind = None if gzip else recognised(block)
+    if kind is not None:
+        raise BadFile(f"the file is {kind}")
 
 
 async def _bind(blobs: Blobs, batch_id: str, request: dict[str, object]) -> None:

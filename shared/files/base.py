@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.records.coding import Categories
 from shared.records.counts import Counts
 from shared.records.errors import BadFile, FieldError
 
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
-OUTPUT_FORMAT = 1
+OUTPUT_FORMAT = 2
 """Rises with any change of the bytes that a block gives, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20
@@ -40,13 +41,6 @@ class Limits:
 
     rows: int = 32_000
     size: int = 2 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the sender asked of the output."""
-
-    include_input: bool = False
 
 
 class Lines(NamedTuple):
@@ -86,6 +80,8 @@ class Scored:
 
     content: bytes
     counts: Counts
+    categories: Categories = field(default_factory=dict)
+    """Of the file's first block: its categories, for the guard of `shared.records.coding`."""
 
     def __repr__(self) -> str:
         return f"Scored({self.counts})"
@@ -98,10 +94,22 @@ class Table(Protocol):
     """
 
     @property
-    def ignored_columns(self) -> tuple[str, ...]: ...
+    def ignored_columns(self) -> tuple[str, ...]:
+        """Names of columns that are not fields, if they look like names."""
+        ...
+
+    @property
+    def unnamed_columns(self) -> int:
+        """Number of other columns that are not fields."""
+        ...
 
     @property
     def absent_fields(self) -> tuple[str, ...]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of the columns in the summary."""
+        ...
 
     @property
     def ready(self) -> bool:
@@ -132,12 +140,33 @@ class Table(Protocol):
         ...
 
 
+_KINDS = (
+    (b"PK\x03\x04", "an Excel workbook (.xlsx) or another zip archive: save it as CSV UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old kind (.xls): save it as CSV UTF-8"),
+    (b"PAR1\x15", "Parquet: write it as CSV or JSON lines"),
+    (b"\x1f\x8b", "gzip: give it a name that ends in .gz"),
+    (b"BZh9", "bzip2: unpack it, or pack it with gzip"),
+    (b"\xfd7zXZ\x00", "xz: unpack it, or pack it with gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd: unpack it, or pack it with gzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
+    (b"%PDF-", "PDF: export the table as CSV UTF-8"),
+    (b"SQLite format 3\x00", "an SQLite database: export the table as CSV UTF-8"),
+    (codecs.BOM_UTF16_LE, "UTF-16, not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)"),
+    (codecs.BOM_UTF16_BE, "UTF-16, not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)"),
+)
+"""What a file is, told by its first bytes, with the fix."""
+
+
+def recognised(head: bytes | bytearray) -> str | None:
+    """What a file is that is neither CSV nor JSON, with the fix; None: it may be either."""
+    return next((kind for first, kind in _KINDS if head.startswith(first)), None)
+
+
 def strip_bom(head: _Bytes) -> _Bytes:
-    """The file's first bytes without a UTF-8 mark. Raises `BadFile` for other encodings."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise BadFile("the file is UTF-16, not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)")
-    if head.startswith(b"\x1f\x8b"):
-        raise BadFile("the file is gzip: give it a name that ends in .gz")
+    """The file's first bytes without a UTF-8 mark. Raises `BadFile` if it is no such text."""
+    kind = recognised(head)
+    if kind is not None:
+        raise BadFile(f"the file is {kind}")
     return head.removeprefix(codecs.BOM_UTF8)
 
 

@@ -1,15 +1,15 @@
-"""Lines of CSV to columns of text, by Polars.
+"""Reads lines of CSV into columns of text, by Polars.
 
-A fast reader cannot be asked about ragged rows (Polars fills short ones and cuts long ones), so
-cells are counted over the bytes before Polars sees them. Lines that are ragged or oddly quoted are
-written anew in plain form; what remains is plain to any reader.
+Polars fills short rows and cuts long ones without a word, so cells are counted over the bytes
+first. Lines that are ragged or oddly quoted are rewritten in plain form before Polars reads them.
 """
 
 from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,10 +21,22 @@ from shared.files.lines import QUOTE, Places, quotes_are_regular, split_cells
 from shared.records.errors import BadFile
 
 
+class Ragged(NamedTuple):
+    """A row with more or fewer cells than the header."""
+
+    cells: int
+    ends_empty: bool
+    """Whether its last cell is empty."""
+
+
+RaggedRows = Mapping[int, Ragged]
+"""By the index of the row."""
+
+
 def read_cells(
     block: Block, header: Header, wanted: Sequence[int], numbers: Collection[int] = ()
-) -> tuple[pl.DataFrame, list[int]]:
-    """The `wanted` columns of a block as text, `c0`, `c1`, …, and the places of ragged rows.
+) -> tuple[pl.DataFrame, RaggedRows]:
+    """The `wanted` columns of a block as text, `c0`, `c1`, …, and its ragged rows.
 
     Those of `numbers` are Float64 instead if every cell of them is empty or a finite number. Cells
     of a ragged row are cut or filled up. Blank lines are left out.
@@ -73,10 +85,10 @@ def _are_finite(frame: pl.DataFrame) -> bool:
     return all(math.isfinite(cells.sum()) for cells in frame if cells.dtype == pl.Float64)
 
 
-def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines, list[int]]:
-    """The lines without blank ones, ragged or oddly quoted ones (or `every`) written anew.
+def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines, RaggedRows]:
+    """The lines without blank ones, ragged or oddly quoted ones (or `every`) rewritten.
 
-    Returns them with the places of ragged ones, whose cells were cut or filled up.
+    Returns them with the ragged ones, whose cells were cut or filled up.
     """
     content, ends = lines.content, lines.ends
     width = len(header.columns)
@@ -86,11 +98,11 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
         else np.full(len(ends), fill_value=True)
     )
     if not odd.any():
-        return lines, []
+        return lines, {}
 
     parts: list[bytes] = []
     lengths: list[Places] = []
-    ragged: list[int] = []
+    ragged: dict[int, Ragged] = {}
     kept = done = 0
     """Lines written and lines read."""
     for place in [*np.flatnonzero(odd).tolist(), len(ends)]:
@@ -107,7 +119,7 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
             continue
         cells = split_cells(_without_end(line).decode(), header.separator)
         if len(cells) != width:
-            ragged.append(kept)
+            ragged[kept] = Ragged(len(cells), not cells[-1].strip())
             cells = (cells + [""] * width)[:width]
         parts.append(_quoted_line(cells, header.separator))
         lengths.append(np.array([len(parts[-1])], np.int64))

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.files.advice import PLAIN_ID, column_notes, misnamed
 from shared.files.base import ROW_BYTES, decode, strip_bom
 from shared.files.formats import SEPARATORS
 from shared.files.lines import LineScanner, split_cells
 from shared.records.errors import BadFile
-from shared.records.schema import RECORD_ID, FieldTable, printable
+from shared.records.names import looks_like_a_name
+from shared.records.schema import NUMBER, RECORD_ID, FieldTable, printable
 
 MAX_COLUMNS = 16_384
 """As many as a sheet of Excel has."""
+TITLE_LINES = 10
+"""Lines at the top of a file among which a header is looked for, to say where it is."""
 
-_BLANK_LINES = re.compile(rb"\s*\n")
+LOST_LINE_ENDS = (
+    "some names in the header are numbers: were the line ends lost? "
+    "(curl -d drops them: send the file with --data-binary)"
+)
+
+# Blank lines, comments, and the hint `sep=;` that Excel reads.
+_SKIPPED_LINES = re.compile(rb"(?:[ \t\r]*\n|#[^\n]*\n)*")
+_SEPARATOR_LINE = re.compile(rb"\"?sep=([,;\t|])\"?[ \t]*\r?\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +34,7 @@ class Header:
     """What the first line says."""
 
     length: int
-    """Bytes up to the end of the header, with blank lines before it."""
+    """Bytes up to the end of the header, with skipped lines before it."""
     separator: str
     columns: tuple[str, ...]
     """Names as they came, trimmed."""
@@ -30,7 +42,12 @@ class Header:
     """Column of each field that is there."""
     record_id: int | None
     ignored: tuple[str, ...]
+    """Names of other columns, if they may be shown."""
+    unnamed: int
+    """Other columns whose names may be values, or say nothing."""
     absent: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What to say of the columns in the summary."""
 
     @property
     def needed(self) -> list[int]:
@@ -42,83 +59,153 @@ class Header:
     def decimal_comma(self) -> bool:
         return self.separator == ";"
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether names of columns are numbers."""
+        return any(NUMBER.fullmatch(name) for name in self.columns)
 
-def find_header(head: bytes, table: FieldTable, *, whole: bool) -> Header | None:
-    """Read the header from a file's first bytes (or the `whole` file); None: not all there yet.
 
-    Raises `BadFile` where columns are missing, doubled or misleading.
+def find_header(
+    head: bytes, table: FieldTable, rename: Mapping[str, str], *, whole: bool
+) -> Header | None:
+    """Read the header from a file's first bytes (or the `whole` file); None: need more bytes.
+
+    `rename` maps names of columns to others. Raises `BadFile` where columns are missing, doubled
+    or misleading.
     """
     bom = len(head) - len(strip_bom(head))
-    # What stands behind is never looked at, so that the answer depends on the file alone.
+    # Later bytes are never looked at, so that the answer depends on the file alone.
     seen = (head + b"\n" if whole else head)[: ROW_BYTES + 1]
-    blank = _BLANK_LINES.match(seen, bom)
-    start = blank.end() if blank else bom
+    start, separators = _skip(seen, bom)
     if whole and start >= len(head):
         raise BadFile("the file is empty: a header line with column names is needed")
-    found = {
-        separator: LineScanner(ord(separator)).find_end(seen, start) for separator in SEPARATORS
+    all_ends = {
+        separator: LineScanner(ord(separator)).find_end(seen, start) for separator in separators
     }
-    ends = {separator: end for separator, end in found.items() if end is not None}
-    if len(ends) < len(found) and not whole and len(head) <= ROW_BYTES:
+    ends = {separator: end for separator, end in all_ends.items() if end is not None}
+    enough = whole or len(head) > ROW_BYTES
+    if len(ends) < len(all_ends) and not enough:
         return None
     names = {
         separator: split_cells(decode(head[start:end], start).rstrip("\r\n"), separator)
         for separator, end in ends.items()
     }
-    known = {field.name.lower() for field in table.fields}
-    fields = {s: sum(name.strip().lower() in known for name in names[s]) for s in names}
+    fields = {s: _known(names[s], table, rename) for s in names}
     separator = max(fields, key=fields.__getitem__, default=None)
-    if separator is None or (len(ends) < len(found) and not fields[separator]):
+    if separator is None or (len(ends) < len(all_ends) and not fields[separator]):
         raise BadFile(
             "the header opens a quote that is never closed"
             if whole
             else f"the first line is longer than {ROW_BYTES} bytes: this is not CSV"
         )
+    if not fields[separator]:
+        if not enough and seen.count(b"\n", start) < TITLE_LINES:
+            return None
+        _refuse_other_lines(seen[start:], names[separator], table, seen.count(b"\n", 0, start))
     length = min(ends[separator], len(head))
-    return _header(length, separator, tuple(name.strip() for name in names[separator]), table)
+    columns = tuple(name.strip() for name in names[separator])
+    _refuse_lone_returns(columns)
+    if whole and length == len(head) and any(map(NUMBER.fullmatch, columns)):
+        raise BadFile(f"the file has one line only, and {LOST_LINE_ENDS}")
+    return _header(length, separator, columns, table, rename)
 
 
-def _header(length: int, separator: str, columns: tuple[str, ...], table: FieldTable) -> Header:
+def _skip(seen: bytes, start: int) -> tuple[int, str]:
+    """Where the header begins, after lines that say nothing of columns; possible separators."""
+    separators = SEPARATORS
+    while True:
+        skipped = _SKIPPED_LINES.match(seen, start)
+        start = skipped.end() if skipped else start
+        hint = _SEPARATOR_LINE.match(seen, start)
+        if hint is None:
+            return start, separators
+        start, separators = hint.end(), hint[1].decode()
+
+
+def _known(names: Sequence[str], table: FieldTable, rename: Mapping[str, str]) -> int:
+    """How many names are a field, a column that is to be renamed, or mark another coding."""
+    known = {*(field.name.lower() for field in table.fields), *table.other_columns, RECORD_ID}
+    known |= {name.lower() for name in rename}
+    return sum(name.strip().lower() in known for name in names)
+
+
+def _refuse_other_lines(seen: bytes, names: Sequence[str], table: FieldTable, skipped: int) -> None:
+    """Raise `BadFile` if the first line is no header, but a title or a row of values."""
+    required = {field.name.lower() for field in table.fields if field.required}
+    for number, line in enumerate(seen.split(b"\n")[:TITLE_LINES], skipped + 1):
+        text = line.decode(errors="replace").strip().lower()
+        cells = {cell.strip(" \"'") for cell in re.split(f"[{re.escape(SEPARATORS)}]", text)}
+        if required and required <= cells:
+            raise BadFile(f"line {number} looks like the header: remove the lines above it")
+    _refuse_lone_returns(names)
+    if any(NUMBER.fullmatch(name.strip()) for name in names):
+        raise BadFile(
+            "the first line holds values, not names of columns: is the header line missing?"
+        )
+
+
+def _refuse_lone_returns(names: Iterable[str]) -> None:
+    if any("\r" in name.replace("\r\n", "") for name in names):
+        raise BadFile("the lines end with CR alone: save the file with LF or CRLF line ends")
+
+
+def _header(
+    length: int,
+    separator: str,
+    columns: tuple[str, ...],
+    table: FieldTable,
+    rename: Mapping[str, str],
+) -> Header:
     if len(columns) > MAX_COLUMNS:
         raise BadFile(f"the header has more than {MAX_COLUMNS} columns")
+    renamed = _renamed(columns, rename)
     by_lower = {field.name.lower(): field.name for field in table.fields}
     places: dict[str, int] = {}
-    ignored: list[str] = []
+    others: list[str] = []
     record_id: int | None = None
-    for place, column in enumerate(columns):
+    for place, column in enumerate(renamed):
         lower = column.lower()
-        if lower in table.other_columns:
-            raise BadFile(f"column `{lower}`: {table.other_columns[lower]}")
         name = by_lower.get(lower)
         if name in places or (lower == RECORD_ID and record_id is not None):
-            raise BadFile(f"column `{lower}` stands twice: keep one")
+            raise BadFile(f"column `{lower}` appears twice: keep one")
         if name is not None:
             places[name] = place
         elif lower == RECORD_ID:
             record_id = place
         else:
-            ignored.append(column)
+            others.append(column)
 
     absent = tuple(field.name for field in table.fields if field.name not in places)
+    ids = () if record_id is not None else (RECORD_ID,)
+    # A column `id` is as often the number of a row: it is a note, not a fault.
+    suspects = [name for name in others if name.lower() != PLAIN_ID]
+    fault = misnamed(suspects, (*absent, *ids), table)
     required = ", ".join(f"`{name}`" for name in absent if table.by_name[name].required)
-    mend = _mend(columns) if required else ""
-    for column in ignored:
-        near = table.near(column, absent)
-        if near is not None and not mend:
-            raise BadFile(
-                f"column `{printable(column)}` is not a field: did you mean `{near}`? "
-                "Rename it, or remove it"
-            )
     if required:
-        raise BadFile(f"the header has no column {required}, which every record needs{mend}")
+        lost = any(NUMBER.fullmatch(name) for name in columns)
+        missing = f"the header has no column {required}, which every record needs"
+        raise BadFile("; ".join(filter(None, (missing, fault or (LOST_LINE_ENDS if lost else "")))))
+    if fault:
+        raise BadFile(fault)
+    ignored = tuple(printable(name) for name in others if looks_like_a_name(name))
     return Header(
-        length, separator, columns, places, record_id, tuple(map(printable, ignored)), absent
+        length,
+        separator,
+        columns,
+        places,
+        record_id,
+        ignored,
+        len(others) - len(ignored),
+        absent,
+        column_notes(others, absent, table, has_id=record_id is not None),
     )
 
 
-def _mend(columns: tuple[str, ...]) -> str:
-    if any("\t" in column for column in columns):
-        return " (the cells look tab-separated: use commas)"
-    if any("\r" in column for column in columns):
-        return " (lines end with CR alone: save the file with LF or CRLF line ends)"
-    return ""
+def _renamed(columns: Sequence[str], rename: Mapping[str, str]) -> list[str]:
+    """The columns under the names that the sender gave them. Raises `BadFile` for unknown ones."""
+    new = {old.strip().lower(): name.strip() for old, name in rename.items()}
+    lacking = new.keys() - {column.lower() for column in columns}
+    if lacking:
+        names = ", ".join(f"`{printable(old)}`" for old in rename if old.strip().lower() in lacking)
+        raise BadFile(f"rename: the file has no column {names}")
+    return [new.get(column.lower(), column) for column in columns]

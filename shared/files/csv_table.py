@@ -2,7 +2,7 @@
 
 `csv_header` reads the first line, `csv_cells` turns lines into columns, and here these become
 numbers and the scores become CSV. A cell that Polars takes for a finite number is taken as it is;
-every other one goes to the reference reader, `FieldSpec.read_text`, so both give the same answer.
+every other one goes to `FieldSpec.read_text`, so both give the same answer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.files.base import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Options, Scored
-from shared.files.csv_cells import read_cells
-from shared.files.csv_header import Header, find_header
+from shared.files.base import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Scored
+from shared.files.csv_cells import RaggedRows, read_cells
+from shared.files.csv_header import LOST_LINE_ENDS, Header, find_header
 from shared.files.lines import LineSplitter
+from shared.files.options import Options
 from shared.records.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_columns
-from shared.records.errors import FieldError, RecordRejected
+from shared.records.errors import BadFile, FieldError, RecordRejected
 from shared.records.schema import NOT_TEXT, RECORD_ID, RECORD_ID_LENGTH, FieldSpec, read_id
 from shared.records.scoring import Scorer
 
@@ -52,6 +53,7 @@ class CsvTable:
     def __init__(self, scorer: Scorer, options: Options, limits: Limits) -> None:
         self._scorer = scorer
         self._include_input = options.include_input
+        self._rename = options.rename
         self._limits = limits
         self._head = b""
         self._has_words = False
@@ -63,8 +65,16 @@ class CsvTable:
         return self._opened[0].ignored if self._opened else ()
 
     @property
+    def unnamed_columns(self) -> int:
+        return self._opened[0].unnamed if self._opened else 0
+
+    @property
     def absent_fields(self) -> tuple[str, ...]:
         return self._opened[0].absent if self._opened else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._opened[0].notes if self._opened else ()
 
     @property
     def ready(self) -> bool:
@@ -87,10 +97,10 @@ class CsvTable:
         yield from self._parts()[1].finish()
 
     def _open(self, *, whole: bool) -> bytes:
-        """Read the header if it is all there and still to be read; return what stands behind it."""
+        """Read the header once it is complete; return the bytes after it."""
         if self._opened is not None:
             return b""
-        header = find_header(self._head, self._scorer.table, whole=whole)
+        header = find_header(self._head, self._scorer.table, self._rename, whole=whole)
         if header is None:
             return b""
         self._opened = header, LineSplitter(self._limits, header.length, header.separator)
@@ -105,6 +115,8 @@ class CsvTable:
     def read(self, block: Block) -> Rows:
         header, _ = self._parts()
         frame, rejected = self._cells(block, header)
+        if block.first and frame.height == 0 and header.has_numbers:
+            raise BadFile(f"the file has no rows; {LOST_LINE_ENDS}")
         found: dict[int, list[FieldError]] = {}
         if header.record_id is not None:
             frame, found = _read_ids(frame, f"c{header.record_id}", block.lines.content)
@@ -117,7 +129,7 @@ class CsvTable:
     def score(self, rows: Rows, first_row: int) -> Scored:
         header, _ = self._parts()
         frame = rows.frame
-        outcome = score_columns(self._scorer, rows.values, rows.rejected)
+        outcome = score_columns(self._scorer, rows.values, rows.rejected, counting=rows.first)
         ids = _ids(frame, header, rows)
         columns = _output(outcome, ids, first_row)
         names = list(OUTPUT_COLUMNS)
@@ -129,7 +141,7 @@ class CsvTable:
             buffer.write(_header_line(names))
         output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
         output.write_csv(buffer, include_header=False, quote_style="necessary")
-        return Scored(buffer.getvalue(), outcome.counts)
+        return Scored(buffer.getvalue(), outcome.counts, outcome.categories)
 
     def _cells(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
         """Text of the columns that are needed, and the rows that have no cells to speak of."""
@@ -139,6 +151,8 @@ class CsvTable:
                 0: (ROW_TOO_LONG,)
             }
         frame, ragged = read_cells(block, header, wanted, self._numbers_of(header))
+        if block.first and ragged and len(ragged) == frame.height:
+            _refuse_if_alike(ragged, header)
         count = FieldError(
             "wrong_field_count", limit=f"{len(header.columns)} cells, like the header"
         )
@@ -181,6 +195,27 @@ class CsvTable:
         for row, rejections in found.items():
             rejected.setdefault(row, tuple(rejections))
         return values
+
+
+def _refuse_if_alike(ragged: RaggedRows, header: Header) -> None:
+    """Raise `BadFile` if all rows of a file have the same wrong number of cells."""
+    counts = {row.cells for row in ragged.values()}
+    if len(counts) > 1:
+        return
+    [cells] = counts
+    width = len(header.columns)
+    if cells == width + 1 and all(row.ends_empty for row in ragged.values()):
+        why = "each row ends with a separator that the header lacks: remove it"
+    elif cells == width + 1:
+        why = (
+            "do they begin with row names that have no name in the header? "
+            "Write the file without row names (in R: row.names = FALSE)"
+        )
+    elif cells < width and not any(header.columns[cells:]):
+        why = "the header ends with separators that the rows lack: remove them"
+    else:
+        why = "give the header and the rows the same number of cells"
+    raise BadFile(f"every row has {cells} cells and the header has {width}: {why}")
 
 
 def _explain(

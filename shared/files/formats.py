@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from shared.files.base import Limits, Options, Table
+    from shared.files.base import Limits, Table
+    from shared.files.options import Options
     from shared.records.scoring import Scorer
 
 
@@ -18,7 +19,7 @@ SUFFIXES: dict[str, Format] = {
     ".ndjson": "jsonl",
 }
 
-SEPARATORS = ",;"
+SEPARATORS = ",;\t|"
 
 
 def open_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
+from shared.files.base import recognised
 from shared.records.errors import BadFile
 
 PIECE = 1 << 20
@@ -41,7 +42,7 @@ class Gunzip:
             try:
                 piece = self._member.decompress(packed, PIECE)
             except zlib.error as error:
-                raise BadFile(self._fault()) from error
+                raise BadFile(self._fault(packed)) from error
             packed = self._member.unconsumed_tail
             if self._member.eof:
                 self._members += 1
@@ -52,10 +53,11 @@ class Gunzip:
             if piece:
                 yield piece
 
-    def _fault(self) -> str:
+    def _fault(self, packed: bytes) -> str:
         if self._members:
-            return "the gzip data is damaged, or something stands behind it"
-        return "the file is not gzip, or damaged"
+            return "the gzip data is damaged, or followed by something else"
+        kind = None if packed.startswith(b"\x1f\x8b") else recognised(packed)
+        return f"the file is not gzip but {kind}" if kind else "the file is not gzip, or damaged"
 
     def finish(self) -> None:
         """Say that all was fed. Raises `BadFile` when the file was cut off."""

@@ -1,8 +1,7 @@
 """JSON arrays and JSON lines in, JSON lines out.
 
-Read strictly: NaN and Infinity are no JSON, and a key that stands twice in a record is a fault, not
-a choice. Records are read one by one, as the API reads them: of a message with one record, columns
-would take most of the time.
+Read strictly: NaN and Infinity are not JSON, and a duplicate key is a fault. Records are read one
+by one, as the API reads them.
 """
 
 from __future__ import annotations
@@ -14,22 +13,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
+from shared.files.advice import check_keys, misnamed
 from shared.files.base import (
     NO_LINES,
     ROW_BYTES,
     ROW_TOO_LONG,
     Block,
     Limits,
-    Options,
     Scored,
     decode,
     strip_bom,
 )
 from shared.files.lines import LineSplitter
+from shared.files.options import Options
+from shared.records.coding import FEWEST_ROWS, Categories, count_categories
 from shared.records.counts import Counts
 from shared.records.errors import BadFile, FieldError, RecordRejected
-from shared.records.schema import RECORD_ID, FieldTable, Record, read_id
+from shared.records.schema import RECORD_ID, FieldTable, Record, printable, read_id
 from shared.records.scoring import Score, Scorer
+from shared.records.shape import NO_OBJECT, rename_keys, why_no_record
 from shared.records.strict_json import BLANK, parse_item, parse_json
 
 ARRAY_BYTES = 64 << 20
@@ -47,6 +51,8 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 class Rows:
     """A block's items, and what became of each."""
 
+    first: bool
+    """As of the block."""
     found: Sequence[Found]
     items: Sequence[object]
 
@@ -55,11 +61,14 @@ class _JsonTable:
     """What both forms of JSON share: scoring items and writing lines."""
 
     ignored_columns: tuple[str, ...] = ()
+    unnamed_columns: int = 0
+    notes: tuple[str, ...] = ()
     absent_fields: tuple[str, ...] = ()
 
     def __init__(self, scorer: Scorer, options: Options, limits: Limits) -> None:
         self._scorer = scorer
         self._include_input = options.include_input
+        self._rename = options.rename
         self._limits = limits
 
     def _items(self, block: Block) -> Sequence[object]:
@@ -68,10 +77,39 @@ class _JsonTable:
 
     def read(self, block: Block) -> Rows:
         items = self._items(block)
-        return Rows([_read(item, self._scorer.table) for item in items], items)
+        table = self._scorer.table
+        if self._rename:
+            items = [rename_keys(item, self._rename) for item in items]
+        found = [_read(item, table) for item in items]
+        rejected = [item for item, read in zip(items, found, strict=True) if type(read) is tuple]
+        check_keys(rejected, table)
+        if block.first and items:
+            self._check_first(items, rejected)
+        return Rows(block.first, found, items)
+
+    def _check_first(self, items: Sequence[object], rejected: Sequence[object]) -> None:
+        """Raise `BadFile` if the file's first records show that it holds something else."""
+        table = self._scorer.table
+        if rejected:
+            keys = {key for item in items if isinstance(item, dict) for key in item}
+            reasons = [why_no_record(item, table) for item in items]
+            # An object with an `id` and no field is another thing, not a record with a wrong key.
+            ids = () if all(reasons) else (RECORD_ID,)
+            absent = [name for name in (*table.by_name, *ids) if name not in keys]
+            fault = misnamed(sorted(keys - table.known_keys), absent, table, "key")
+            if fault or all(reasons):
+                raise BadFile(fault or reasons[0] or NO_OBJECT)
+        lacking = set(self._rename.values()) - {
+            key for item in items if isinstance(item, dict) for key in item
+        }
+        if lacking:
+            names = [printable(old) for old, new in self._rename.items() if new in lacking]
+            raise BadFile(f"rename: no record has the key {', '.join(f'`{n}`' for n in names)}")
 
     def score(self, rows: Rows, first_row: int) -> Scored:
-        scores = iter(self._scorer.score_each([r for r in rows.found if isinstance(r, Record)]))
+        table = self._scorer.table
+        records = [record for record in rows.found if isinstance(record, Record)]
+        scores = iter(self._scorer.score_each(records))
         counts = Counts(len(rows.items))
         lines: list[str] = []
         for row, (found, item) in enumerate(zip(rows.found, rows.items, strict=True), first_row):
@@ -81,7 +119,7 @@ class _JsonTable:
             else:
                 record_id, score, rejections = _shown_id(item), None, found
             if score is None:
-                counts.reject(rejections)
+                counts.reject(rejections, table.coding_marks)
             elif score.warnings:
                 counts.warned += 1
             line = _line(row, record_id, score, rejections)
@@ -89,7 +127,11 @@ class _JsonTable:
                 inputs = _dump({f"input_{key}": value for key, value in item.items()})
                 line = f"{line[:-1]},{inputs[1:]}"
             lines.append(line + "\n")
-        return Scored("".join(lines).encode(), counts)
+        categories: Categories = {}
+        if rows.first and len(records) >= FEWEST_ROWS:
+            values = np.array([record.values for record in records]).T
+            categories = count_categories(values, table)
+        return Scored("".join(lines).encode(), counts, categories)
 
 
 def _line(
@@ -181,7 +223,7 @@ class JsonLinesTable(_JsonTable):
             return b""
         blank = not strip_bom(self._head[:ROW_BYTES]).strip()
         if blank and (whole or len(self._head) > ROW_BYTES):
-            raise BadFile("the file is empty: one JSON object a line is needed")
+            raise BadFile("the file is empty: one JSON object on each line is needed")
         if blank or (len(self._head) < len(codecs.BOM_UTF8) and not whole):
             return b""
         rest = strip_bom(self._head)
@@ -198,7 +240,31 @@ class JsonLinesTable(_JsonTable):
         if block.lines.too_long:
             return [ROW_TOO_LONG]
         lines = decode(block.lines.content, block.start).split("\n")
-        return [_parse(line) for line in lines if line.strip(BLANK)]
+        items = [_parse(line) for line in lines if line.strip(BLANK)]
+        if block.first and items and not any(isinstance(item, dict) for item in items):
+            raise BadFile(_why_no_lines([line for line in lines if line.strip(BLANK)], items[0]))
+        return items
+
+
+def _why_no_lines(lines: Sequence[str], first: object) -> str:
+    """Why no line of a file is a JSON object, with the fix."""
+    line = lines[0].strip(BLANK)
+    need = "JSON lines need one object on each line"
+    if line in ("[", "{") or (line.startswith("{") and len(lines) > 1 and "}" not in line):
+        return f"the JSON is spread over several lines, and {need}: name the file .json"
+    if isinstance(first, list):
+        return f"the file is one JSON array, and {need}: name the file .json"
+    if line.endswith("},"):
+        return f"the lines end with commas, and {need}: remove the commas"
+    if "}{" in line or "\r" in line:
+        return (
+            f"several objects are on one line, and {need}: were the line ends lost? "
+            "(curl -d drops them: send the file with --data-binary)"
+        )
+    if isinstance(first, str) and first.lstrip().startswith(("{", "[")):
+        return f"the objects are in quotes, and {need}: they were encoded twice"
+    detail = f" ({first.limit})" if isinstance(first, FieldError) and first.limit else ""
+    return f"no line is a JSON object{detail}: {need}"
 
 
 def _parse(line: str) -> object:
@@ -269,7 +335,7 @@ def _array_items(text: str) -> Iterator[tuple[object, int]]:
     place = _skip_blank(text, 0)
     if place == len(text):
         raise BadFile("the file is empty: an array of JSON objects is needed")
-    if text[place] == "{":
+    if text[place] in '{"':
         item, place = _item(text, place, 1)
         yield item, place
     elif text[place] == "[":
@@ -278,7 +344,9 @@ def _array_items(text: str) -> Iterator[tuple[object, int]]:
         while not text.startswith("]", place):
             if number:
                 if not text.startswith(",", place):
-                    raise BadFile(f"not a JSON array: no comma or ] stands after record {number}")
+                    raise BadFile(
+                        f"not a JSON array: a comma or ] is missing after record {number}"
+                    )
                 place = _skip_blank(text, place + 1)
             number += 1
             item, place = _item(text, place, number)
@@ -286,9 +354,12 @@ def _array_items(text: str) -> Iterator[tuple[object, int]]:
             place = _skip_blank(text, place)
         place += 1
     else:
-        raise BadFile("not JSON: an array of objects is needed")
+        raise BadFile("the file is not JSON: an array of objects is needed")
     if _skip_blank(text, place) < len(text):
-        raise BadFile("something stands behind the JSON: one array, or one record a line (.jsonl)")
+        raise BadFile(
+            "there is more after the JSON: send one array, or name the file .jsonl "
+            "if it has one object on each line"
+        )
 
 
 def _item(text: str, start: int, number: int) -> tuple[object, int]:

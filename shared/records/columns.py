@@ -1,8 +1,7 @@
 """Checks and scores many rows at once, field by field: a block of CSV, tensors.
 
 Their readers turn text into numbers. Here the numbers are compared with the field table, scored,
-and given their warnings and counts. What is said of a rejected row comes from the reference reader
-in `fields.py`.
+and given their warnings and counts. Why a row is rejected comes from the reader in `schema.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.records.coding import count_categories
 from shared.records.counts import Counts
 from shared.records.errors import FieldError
 from shared.records.schema import FieldSpec, FieldTable
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 
 UNREADABLE = math.inf
-"""Stands for text that is no number and no word: no field accepts it."""
+"""Sentinel for unparseable text; every field rejects it."""
 
 Values = NDArray[np.float64]
 """[fields of the table, rows]; NaN is missing."""
 Rejected = dict[int, tuple[FieldError, ...]]
-"""Rejections by place in the block, from 0."""
+"""Rejections by index in the block, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a block's rows; texts stand under the places of the rows that have some."""
+    """What became of a block's rows; texts are keyed by the index of their row."""
 
     probabilities: Vector
     """NaN where a row is rejected."""
@@ -43,13 +43,15 @@ class Outcome:
     warnings: dict[int, str]
     errors: dict[int, str]
     counts: Counts
+    categories: dict[str, list[int]]
+    """Of scored rows, if they were to be counted."""
 
 
 def faults(values: NDArray[np.float64], field: FieldSpec) -> Mask:
     """Rows whose value of this field is not accepted, or missing though required."""
     missing = np.isnan(values)
     if field.kind == "category":
-        # np.isin does the same for few codes, behind twice its cost for one row.
+        # np.isin costs twice as much for one row, and as much for few codes.
         wrong = ~missing
         for code in field.codes:
             wrong &= values != code
@@ -58,8 +60,13 @@ def faults(values: NDArray[np.float64], field: FieldSpec) -> Mask:
     return wrong | missing if field.required else wrong
 
 
-def score_columns(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome:
-    """Score the rows that are not rejected. Rows that the model cannot answer join the rejected."""
+def score_columns(
+    scorer: Scorer, values: Values, rejected: Rejected, *, counting: bool = False
+) -> Outcome:
+    """Score the rows that are not rejected. Rows that the model cannot answer join the rejected.
+
+    `counting` the categories of scored rows is for the guard of `coding`.
+    """
     rejected = dict(rejected)
     count = values.shape[1]
     scored = np.ones(count, np.bool_)
@@ -76,7 +83,7 @@ def score_columns(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome
 
     counts = Counts(count)
     for rejections in rejected.values():
-        counts.reject(rejections)
+        counts.reject(rejections, scorer.table.coding_marks)
     warnings = _warnings(values, scored, scorer.table)
     counts.warned = len(warnings)
     return Outcome(
@@ -85,6 +92,7 @@ def score_columns(scorer: Scorer, values: Values, rejected: Rejected) -> Outcome
         warnings,
         {place: "; ".join(map(str, rejections)) for place, rejections in rejected.items()},
         counts,
+        count_categories(values[:, scored], scorer.table) if counting else {},
     )
 
 

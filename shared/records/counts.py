@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shared.records.errors import CODES, FieldError
+
+MARK_BITS = 27
+"""Pairs of a field and a coding that counts can tell apart; a block's name has no more room."""
+
+Marks = Sequence[tuple[str, str]]
+"""Pairs of a field and another coding, as of `FieldTable.coding_marks`."""
 
 
 @dataclass(slots=True)
@@ -16,30 +22,37 @@ class Counts:
     rejected: int = 0
     warned: int = 0
     other_coding: int = 0
-    """Rows with a value that only another coding of the data has."""
+    """Rows that only another coding of the data explains: all their faults are such values."""
     codes: dict[str, int] = field(default_factory=dict)
     """Rejected rows by code; a row with faults of two codes counts under both."""
+    marks: int = 0
+    """Bits: which of the table's `coding_marks` these rows have."""
 
-    def reject(self, rejections: Iterable[FieldError]) -> None:
-        """Count one rejected row."""
+    def reject(self, rejections: Sequence[FieldError], marks: Marks) -> None:
+        """Count one rejected row; `marks` are those of its field table."""
         self.rejected += 1
-        found = tuple(rejections)
-        self.other_coding += any(rejection.coding for rejection in found)
-        for code in {rejection.code for rejection in found}:
+        for code in {rejection.code for rejection in rejections}:
             self.codes[code] = self.codes.get(code, 0) + 1
+        if all(rejection.coding for rejection in rejections):
+            self.other_coding += 1
+            for pair in {(rejection.field, rejection.coding) for rejection in rejections}:
+                if pair in marks[:MARK_BITS]:
+                    self.marks |= 1 << marks.index(pair)
 
     def add(self, other: Counts) -> None:
         self.rows += other.rows
         self.rejected += other.rejected
         self.warned += other.warned
         self.other_coding += other.other_coding
+        self.marks |= other.marks
         for code, number in other.codes.items():
             self.codes[code] = self.codes.get(code, 0) + number
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """All counts in a fixed order, for a block's name."""
+        """All counts in a fixed order, for a block's name; the bits come first."""
         return (
+            self.marks,
             self.rows,
             self.rejected,
             self.warned,
@@ -50,6 +63,6 @@ class Counts:
     @classmethod
     def of(cls, numbers: Iterable[int]) -> Counts:
         """The reverse of `numbers`."""
-        rows, rejected, warned, other_coding, *codes = numbers
+        marks, rows, rejected, warned, other_coding, *codes = numbers
         by_code: dict[str, int] = {code: n for code, n in zip(CODES, codes, strict=False) if n}
-        return cls(rows, rejected, warned, other_coding, by_code)
+        return cls(rows, rejected, warned, other_coding, by_code, marks)

@@ -1,10 +1,11 @@
-"""The errors of heart-scorer. A type stands here only when some caller treats it differently.
+"""The errors of heart-scorer. Only errors that some caller handles differently get a class.
 
     ScorerError
     +-- BadInput                 the sender's fault; sending it again will not help
     |   +-- RecordRejected       one record, with a rejection for each fault
     |   +-- BadMessage           a queue message that names no batch we can read
     |   +-- BadFile              a file that cannot be read as patient records
+    |   |   +-- AnotherCoding    its rows prove that its codes mean something else
     |   +-- InputUnreadable      storage will never hand out this blob (archived, wrong key)
     |   +-- InputChanged         the blob is not the version that the message or the plan names
     |   +-- BatchIdUsed          the batch id belongs to another input
@@ -69,7 +70,7 @@ class FieldError:
             case "unknown_field":
                 text = f"{self.field} is not a field"
             case "duplicate_field":
-                text = f"{self.field} stands more than once"
+                text = f"{self.field} appears more than once"
             case "too_long":
                 text = f"{self.field or 'the row'} is longer than {self.limit}"
             case "not_text":
@@ -112,6 +113,10 @@ class BadFile(BadInput):
     """A file that cannot be read as patient records."""
 
 
+class AnotherCoding(BadFile):
+    """Rows prove that the file's codes mean something else than the model's."""
+
+
 class InputUnreadable(BadInput):
     """Storage will never hand out this blob: archived, encrypted by another key, …"""
 
@@ -149,7 +154,7 @@ class StorageUnavailable(StorageError):
         self.retry_after = retry_after
         """Seconds that the service asks callers to wait, if it said so."""
         self.why = why
-        """What a person would have to mend; for a service all of it may pass."""
+        """What a person would have to fix; for a service all of it may pass."""
 
     @property
     def not_authorised(self) -> bool:

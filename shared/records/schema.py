@@ -1,16 +1,17 @@
 """The field table: what a record may hold, written once by training and carried by the manifest.
 
 Everything that reads records is built from it: the API's record, the validation of batch files,
-the OpenAPI schema, errors. No other module knows a field by name. The reader of one value here
-(`FieldSpec.read`, `FieldSpec.read_text`) is the reference. `shared.files` checks whole blocks at
-once and may only take shortcuts that give the same answer.
+the OpenAPI schema, errors. No other module knows a field by name. One reader of a value
+(`FieldSpec.read` for JSON, `FieldSpec.read_text` for text files) decides what is accepted.
+`shared.files` checks whole blocks at once and asks this reader about every value that is not a
+plain number.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
@@ -30,6 +31,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from shared.records.errors import Code, FieldError, RecordRejected
+from shared.records.names import NAME_LENGTH, Candidate, best_matches
+from shared.records.shape import why_no_record
 from shared.records.strict_json import DuplicateKeys
 
 RECORD_ID = "patient_id"
@@ -39,16 +42,37 @@ RECORD_ID_LENGTH = 128
 NAMED_UNKNOWN = 10
 """Unknown keys of one record that are named; a record may have thousands."""
 
-NAME_LENGTH = 64
-"""Longest name of a field; of longer unknown names only so much is shown."""
+RECORD_ID_ALIASES = (
+    "id",
+    "mrn",
+    "pid",
+    "patient_no",
+    "patient_nr",
+    "patient_number",
+    "case_id",
+    "record_id",
+    "subject_id",
+    "person_id",
+)
+"""Other names under which files carry a record's own id."""
 
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "-", ".", "\\n", "?"})
+"""Texts that mean "not known", in lower case. Zero never does."""
 
-MISSING = frozenset({"", "na", "nan", "?"})
-"""Texts that mean "not known", in any case. Zero never does."""
+TRUE_WORDS, FALSE_WORDS = ("true", "yes", "y", "t"), ("false", "no", "n", "f")
+"""Words that every boolean field accepts for 1 and 0."""
 
 # ASCII digits only: float() would also take 1_000, Arabic digits and "infinity".
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 DECIMAL_COMMA = re.compile(r"[+-]?(?:[0-9]+,?[0-9]*|,[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+
+
+_WORD_BREAKS = re.compile(r"[\s_\-\u2010-\u2014]+")
+
+
+def fold_word(text: str) -> str:
+    """A word as it is compared: without case, blanks, hyphens and underscores."""
+    return _WORD_BREAKS.sub("", text.lower())
 
 
 class _Frozen(BaseModel):
@@ -60,8 +84,15 @@ class Choice(_Frozen):
 
     code: int
     word: str | None = None
-    """The word that may be sent in place of the code, in any case."""
+    """The word that may be sent in place of the code; case, blanks and hyphens do not matter."""
+    synonyms: tuple[str, ...] = ()
+    """Other words for the same code."""
     title: str = ""
+
+    @property
+    def accepted_words(self) -> tuple[str, ...]:
+        """All words for this code."""
+        return self.synonyms if self.word is None else (self.word, *self.synonyms)
 
 
 class Hint(_Frozen):
@@ -73,7 +104,7 @@ class Hint(_Frozen):
     factor: float | None = None
     """Converts the number to the field's unit, if it is in another unit."""
     coding: str | None = None
-    """Set when only this other coding of the data has such a value."""
+    """The other coding of the data, if only that one has such a value."""
 
 
 class FieldSpec(_Frozen):
@@ -85,7 +116,7 @@ class FieldSpec(_Frozen):
     unit: str = ""
     choices: tuple[Choice, ...] = ()
     boolean: bool = False
-    """A category of 0 and 1 that JSON may also state as false and true."""
+    """A category of 0 and 1 that may also be stated as false and true, or as no and yes."""
     accept: tuple[float, float]
     """A value outside is an error, not a patient."""
     training: tuple[float, float]
@@ -96,6 +127,10 @@ class FieldSpec(_Frozen):
     hints: tuple[Hint, ...] = ()
     aliases: tuple[str, ...] = ()
     """Other names under which files carry this field: a column so named is refused, with a hint."""
+    unlike: tuple[str, ...] = ()
+    """Words in a name that say that the column is something else."""
+    reference: tuple[float, ...] = ()
+    """Of a category: the share of each choice in the training data. Empty: not recorded."""
 
     @model_validator(mode="after")
     def _holds_together(self) -> FieldSpec:
@@ -103,12 +138,37 @@ class FieldSpec(_Frozen):
             raise ValueError(f"{self.name}: a category needs choices")
         if self.name == RECORD_ID:
             raise ValueError(f"{RECORD_ID} is the record's own id, not a field")
+        if self.reference and len(self.reference) != len(self.choices):
+            raise ValueError(f"{self.name}: the reference needs a share for each choice")
+        self._check_words()
         return self
+
+    def _check_words(self) -> None:
+        """Refuse words that could be taken for something else."""
+        seen: dict[str, int] = {}
+        for choice in self.choices:
+            for word in choice.accepted_words:
+                folded = fold_word(word)
+                plain = word.strip().lower()
+                if plain in MISSING or folded in MISSING:
+                    raise ValueError(f"{self.name}: the word {word!r} means missing")
+                if NUMBER.fullmatch(plain) or NUMBER.fullmatch(folded):
+                    raise ValueError(f"{self.name}: the word {word!r} is a number")
+                if seen.setdefault(folded, choice.code) != choice.code:
+                    raise ValueError(f"{self.name}: the word {word!r} means two codes")
 
     @cached_property
     def words(self) -> dict[str, float]:
-        """Accepted words, in lower case, with their codes."""
-        return {c.word.lower(): float(c.code) for c in self.choices if c.word is not None}
+        """Accepted words, folded, with their codes."""
+        words = {
+            fold_word(word): float(choice.code)
+            for choice in self.choices
+            for word in choice.accepted_words
+        }
+        if self.boolean:
+            for code, usual in ((1.0, TRUE_WORDS), (0.0, FALSE_WORDS)):
+                words = dict.fromkeys(usual, code) | words
+        return words
 
     @cached_property
     def codes(self) -> frozenset[float]:
@@ -139,10 +199,12 @@ class FieldSpec(_Frozen):
             text = value.strip().lower()
             if text in MISSING:
                 return math.nan
-            if text in self.words:
-                return self.words[text]
-            hint = "send it without quotes" if NUMBER.fullmatch(text) else ""
-            return self._refuse_type(hint)
+            code = self.words.get(fold_word(text))
+            if code is not None:
+                return code
+            return self._refuse_type("send it without quotes" if NUMBER.fullmatch(text) else "")
+        if isinstance(value, list | dict):
+            return self._refuse_type("send the value itself, not an array or object")
         return self._refuse_type()
 
     def read_text(self, text: str, *, decimal_comma: bool = False) -> float:
@@ -150,12 +212,15 @@ class FieldSpec(_Frozen):
         text = text.strip().lower()
         if text in MISSING:
             return math.nan
-        if text in self.words:
-            return self.words[text]
         if NUMBER.fullmatch(text):
             return self._check(float(text))
-        if decimal_comma and DECIMAL_COMMA.fullmatch(text):
-            return self._check(float(text.replace(",", ".")))
+        code = self.words.get(fold_word(text))
+        if code is not None:
+            return code
+        if DECIMAL_COMMA.fullmatch(text):
+            if decimal_comma:
+                return self._check(float(text.replace(",", ".")))
+            return self._refuse_type("write a decimal point, not a comma")
         return self._refuse_type()
 
     @cached_property
@@ -258,7 +323,7 @@ _JSON_ID = {
             "maxLength": RECORD_ID_LENGTH,
             "pattern": r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]*$",
         },
-        {"type": "integer"},
+        {"type": "number"},
         {"type": "null"},
     ],
     "description": "Your own id of the record; it comes back with the score",
@@ -282,8 +347,9 @@ class RecordBody(BaseModel):
     @classmethod
     def _read(cls, item: object, read: ModelWrapValidatorHandler[RecordBody]) -> RecordBody:
         """Raises `RecordRejected`, which pydantic lets through, with every fault of the record."""
-        if not isinstance(item, dict):
-            raise RecordRejected((FieldError("malformed", limit="a record must be a JSON object"),))
+        why = why_no_record(item, cls.table)
+        if why is not None or not isinstance(item, dict):
+            raise RecordRejected((FieldError("malformed", limit=why or ""),))
         if isinstance(item, DuplicateKeys):
             names = map(printable, item.names[:NAMED_UNKNOWN])
             raise RecordRejected(tuple(FieldError("duplicate_field", name) for name in names))
@@ -331,6 +397,10 @@ class FieldTable(_Frozen):
     fields: tuple[FieldSpec, ...]
     other_columns: dict[str, str] = {}
     """Columns (lower case) that mark another coding of the data, with what to say of it."""
+    codings: dict[str, str] = {}
+    """Other codings of the data, by the names that hints use, with how they differ from this."""
+    reference_limit: float = 0
+    """Population stability index above which a batch of 100 rows or more is unlike `reference`."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> FieldTable:
@@ -356,6 +426,12 @@ class FieldTable(_Frozen):
     @cached_property
     def used_names(self) -> tuple[str, ...]:
         return tuple(self.fields[i].name for i in self.used)
+
+    @cached_property
+    def coding_marks(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of a field and another coding, which some value of that field proves."""
+        pairs = ((f.name, hint.coding) for f in self.fields for hint in f.hints if hint.coding)
+        return tuple(dict.fromkeys(pairs))
 
     def read(self, record: object) -> Record:
         """Check a JSON record. Raises `RecordRejected` with every fault, in the table's order."""
@@ -411,31 +487,36 @@ class FieldTable(_Frozen):
         )
 
     def rejections_of_unknown(self, keys: Iterable[str]) -> list[FieldError]:
-        """A rejection for each key that is no field, up to a limit."""
+        """A rejection for each key that is not a field, up to a limit."""
         rejections = []
         for key in sorted(keys)[:NAMED_UNKNOWN]:
             near = self.near(key)
-            hint = f"did you mean `{near}`?" if near else ""
+            marker = self.other_columns.get(key.strip().lower())
+            hint = marker or (f"did you mean `{near}`?" if near else "")
             rejections.append(FieldError("unknown_field", printable(key), hint=hint))
         return rejections
 
-    def near(self, name: str, among: Iterable[str] | None = None) -> str | None:
-        """The field (of `among`, else of all) that an unknown name probably means."""
-        if len(name) > NAME_LENGTH:
-            return None
-        names = list(self.by_name if among is None else among)
-        key = name.strip().lower().replace(" ", "_").replace("-", "_")
-        for candidate in names:
-            if key == candidate.lower() or key in self.by_name[candidate].aliases:
-                return candidate
-        import difflib  # a request without unknown names never needs it
+    def near(self, name: str) -> str | None:
+        """The field, or the record's id, that an unknown name probably means."""
+        return self.near_all([name]).get(name)
 
-        # Names of two letters are like too many others.
-        names = [n for n in names if len(n) > 2]
-        close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
-        if close:
-            return close[0]
-        return max((n for n in names if key.startswith(n)), key=len, default=None)
+    def near_all(
+        self, names: Collection[str], among: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """What each unknown name probably means, of `among` or of all fields and the record's id.
+
+        Each field is given to the name that is most like it.
+        """
+        wanted = [c for c in self._candidates if among is None or c.name in among]
+        return best_matches(names, wanted)
+
+    @cached_property
+    def _candidates(self) -> tuple[Candidate, ...]:
+        fields = (
+            Candidate(field.name, (field.title, *field.aliases), field.unlike)
+            for field in self.fields
+        )
+        return (*fields, Candidate(RECORD_ID, RECORD_ID_ALIASES, (), misspelt=False))
 
 
 def printable(name: str) -> str:
@@ -448,7 +529,7 @@ def read_id(value: object) -> str | None:
     """Check a record's own id; None: it has none. Raises `RecordRejected`."""
     if value is None or value == "":
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != math.inf:
         try:
             value = str(value)
         except ValueError:  # beyond the interpreter's limit of digits

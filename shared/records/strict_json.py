@@ -1,4 +1,4 @@
-"""JSON read strictly: NaN and Infinity are no JSON, and keys that stand twice are noticed."""
+"""Strict JSON: NaN and Infinity are refused, and duplicate keys are noticed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_DEPTH = 32
 
 
 class DuplicateKeys(dict[str, object]):
-    """An object in which a key stands twice; `names` are those keys."""
+    """An object in which keys appear more than once; `names` are those keys."""
 
     names: tuple[str, ...] = ()
 
@@ -33,11 +33,11 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_co
 
 
 def parse_json(text: str) -> object:
-    """Parse strictly. Raises `ValueError` whose text names the place and never the content."""
+    """Parse strictly. Raises `ValueError` whose text names the position and never the content."""
     start = len(text) - len(text.lstrip(BLANK))
     value, end = parse_item(text, start)
     if text[end:].strip(BLANK):
-        raise ValueError(f"something stands behind it at character {end}")
+        raise ValueError(f"there is more after it at character {end}")
     return value
 
 
@@ -45,7 +45,7 @@ BLANK = " \t\r\n"
 
 
 def parse_item(text: str, start: int) -> tuple[object, int]:
-    """Parse the value that starts at this place; also return the place behind it.
+    """Parse the value that starts at this index; also return the index after it.
 
     Raises `ValueError` as `parse_json` does.
     """

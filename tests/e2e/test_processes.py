@@ -60,7 +60,8 @@ import worker.__main__
 from shared.records.artifact import load_artifact
 from shared.records.scoring import Scorer
 from shared.files.formats import open_table
-from shared.files.base import Limits, Options
+from shared.files.base import Limits
+from shared.files.options import Options
 artifact = load_artifact(pathlib.Path({str(artifact_dir)!r}))
 scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
 table = open_table("csv", scorer, Options(), Limits())

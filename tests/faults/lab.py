@@ -153,7 +153,7 @@ class Lab:
     async def staged_data(self, batch: Sent) -> int:
         """Number of blocks that are staged and not committed."""
         staged = await self.blobs.staged("scores", batch.scores_blob)
-        return sum(entry.name.startswith("d") for entry in staged)
+        return sum(entry.name.startswith("e") for entry in staged)
 
     async def replace(self, container: str, name: str, content: bytes) -> None:
         """Overwrite a blob, as its owner could; the product itself never does."""

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from api import transfers
 from shared.batches.message import Batch, BlobInput, parse_message
+from shared.files.options import Options
 from shared.records.artifact import Artifact
 from shared.records.errors import StorageUnavailable
 from tests.api_client import FakeStorage, a_client, an_async_client, errors_of
@@ -54,7 +55,7 @@ def test_a_file_becomes_a_batch(client: TestClient, storage: FakeStorage) -> Non
     [batch] = sent(storage)
     assert batch.batch_id == batch_id
     assert isinstance(batch.input, BlobInput)
-    assert (batch.input.format, batch.input.gzip, batch.include_input) == ("csv", False, False)
+    assert (batch.input.format, batch.input.gzip, batch.options) == ("csv", False, Options())
     assert batch.input.etag is not None
     assert uploaded(storage, batch) == FILE
     assert client.get(place).json()["status"] == "queued"
@@ -87,7 +88,7 @@ def test_each_format_is_taken_also_packed(
     [batch] = sent(storage)
     assert isinstance(batch.input, BlobInput)
     assert (batch.input.format, batch.input.gzip) == (format_, packed)
-    assert batch.include_input
+    assert batch.options.include_input
     assert uploaded(storage, batch) == body
 
 

@@ -21,7 +21,7 @@ async def submitted(world: World, batch_id: str = "ward") -> None:
     async def content() -> AsyncIterator[bytes]:
         yield CSV
 
-    await submit(world.blobs, world.queue, batch_id, Submission("csv", False, False), content())
+    await submit(world.blobs, world.queue, batch_id, Submission("csv", False), content())
 
 
 def test_the_message_of_a_cancelled_batch_ends_and_nothing_else_is_written(

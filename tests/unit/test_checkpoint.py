@@ -19,13 +19,15 @@ from shared.batches.checkpoint import (
 )
 from shared.batches.ports import Staged
 from shared.files.base import MAX_BLOCK_ROWS, Limits
-from shared.records.counts import Counts
+from shared.records.counts import MARK_BITS, Counts
 from shared.records.errors import CODES
 
 PLAN, OTHER = "0123456789", "9876543210"
-LARGEST = Counts.of([MAX_BLOCK_ROWS] * COUNTS)
+LARGEST = Counts.of([(1 << MARK_BITS) - 1, *[MAX_BLOCK_ROWS] * COUNTS])
 
-counts = st.lists(st.integers(0, MAX_BLOCK_ROWS), min_size=COUNTS, max_size=COUNTS).map(Counts.of)
+counts = st.tuples(
+    st.integers(0, (1 << MARK_BITS) - 1), *[st.integers(0, MAX_BLOCK_ROWS)] * COUNTS
+).map(Counts.of)
 
 
 def data(sequence: int, *, plan: str = PLAN, end: int | None = None, rows: int = 10) -> Staged:
@@ -56,7 +58,7 @@ def test_the_largest_numbers_read_back() -> None:
 
 
 def test_every_code_of_a_rejection_has_its_place_in_a_name() -> None:
-    assert len(Counts().numbers) == 4 + len(CODES) <= COUNTS
+    assert len(Counts().numbers) == 1 + 4 + len(CODES) <= 1 + COUNTS
     assert MAX_BLOCK_ROWS < 1 << COUNT_BITS
 
 

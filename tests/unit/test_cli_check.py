@@ -20,7 +20,7 @@ BAD = [
     a_patient(chol=5.2),
     a_patient(age=SECRET * 10),
     a_patient(sex="unknowable"),
-    a_patient(cp=4),
+    a_patient(cp=9),
     a_patient(trestbps="high"),
     a_patient(age=None),
     a_patient(age=300, chol="x"),

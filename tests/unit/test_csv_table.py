@@ -12,8 +12,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from shared.files.base import ROW_BYTES, Limits, Options
+from shared.files.base import ROW_BYTES, Limits
 from shared.files.formats import open_table
+from shared.files.options import Options
 from shared.records.counts import Counts
 from shared.records.errors import BadFile
 from shared.records.schema import FieldTable
@@ -43,7 +44,9 @@ def refused(content: bytes) -> str:
 
 
 def error_of(cells: str, header: str = "age,sex,cp,trestbps,chol") -> str:
-    [row] = score_file("csv", f"{header}\n{cells}\n".encode()).rows
+    # After a good row: a file whose only row has a wrong number of cells is refused.
+    good = ",".join("54" if name == "age" else "1" for name in header.split(","))
+    _, row = score_file("csv", f"{header}\n{good}\n{cells}\n".encode()).rows
     assert (row["probability"] == "") == (row["prediction"] == "") == (row["error"] != "")
     return row["error"]
 
@@ -136,18 +139,23 @@ def test_a_file_of_one_column_may_have_blank_lines_and_empty_cells() -> None:
         (HEADER + PATIENT + b"\0" * 100, "byte 40 is NUL"),
         (b"\x1f\x8b\x08\x00", "is gzip: give it a name that ends in .gz"),
         (b"sex,cp\n1,3\n", "no column `age`, which every record needs"),
-        (b"54,1,3,130,250\n54,1,3,130,250\n", "no column `age`, `sex`"),
-        (b"age\tsex\tcp\n54\t1\t3\n", "tab-separated: use commas"),
+        (b"54,1,3,130,250\n54,1,3,130,250\n", "first line holds values, not names of columns"),
         (b"age,sex\r54,1\r", "CR alone: save the file with LF or CRLF"),
-        (b"age,sex,chol,CHOL\n", "column `chol` stands twice"),
-        (b"age,sex,patient_id,Patient_ID\n", "column `patient_id` stands twice"),
-        (b"age,sex,cholesterol\n", "column `cholesterol` is not a field: did you mean `chol`?"),
+        (b"age,sex,chol,CHOL\n", "column `chol` appears twice"),
+        (b"age,sex,patient_id,Patient_ID\n", "column `patient_id` appears twice"),
+        (
+            b"age,sex,cholesterol\n",
+            "`cholesterol` (did you mean `chol`?) is not a field",
+        ),
         (b"age,sex,Chest Pain\n", "did you mean `cp`?"),
         (b"age,sex,thalac\n", "did you mean `thalach`?"),
         (b"age,sex,my\tnote,cholesterol\n", "did you mean `chol`?"),
-        (b"age,gender\n", "column `gender` is not a field: did you mean `sex`?"),
-        (b"age,sex,cp,target\n", "column `target`: marks the heart.csv form"),
-        (b"age,sex,cp,Num\n", "column `num`: marks UCI's own coding"),
+        (b"age,gender\n", "--rename gender=sex"),
+        (
+            b"age,sex,cp,target\n",
+            "column `target`: such a column is in files that",
+        ),
+        (b"age,sex,cp,Num\n", "column `Num`: such a column is in files that"),
         (b'age,sex,"note\n54,1,x\n', "the header opens a quote that is never closed"),
         (HEADER + PATIENT + b'54,1,"3,130,250\n' + PATIENT, "row that starts at byte 40 opens"),
         (b"age,sex" + b",x" * 20_000 + b"\n", "more than 16384 columns"),
@@ -249,11 +257,12 @@ def test_a_cell_too_few_is_not_made_up_for_by_one_too_many(plain: int) -> None:
 
 def test_values_of_another_coding_are_counted() -> None:
     result = score_file(
-        "csv", HEADER + PATIENT + b"54,1,4,130,250\n54,1,4,-9,250\n54,1,9,130,250\n"
+        "csv",
+        HEADER + PATIENT + b"54,1,4,130,250\n54,1,4,-9,250\n54,1,9,130,250\n400,1,4,130,250\n",
     )
 
-    assert result.counts.other_coding == 2
-    assert result.counts.rejected == 3
+    assert result.counts.other_coding == 2  # one row has another fault as well
+    assert result.counts.rejected == 4
 
 
 def test_a_decimal_comma_is_one_only_where_semicolons_separate() -> None:

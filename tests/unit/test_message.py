@@ -21,6 +21,7 @@ from shared.batches.message import (
     parse_message,
 )
 from shared.files.formats import format_of
+from shared.files.options import Options
 from shared.records.errors import BadMessage
 from tests.builders import a_patient, score_file
 
@@ -101,7 +102,7 @@ def test_an_envelope_names_a_blob() -> None:
     found = batch(named(etag='"0x8D4"') | {"options": {"include_input": True}, "replay_of": "b-0"})
 
     expected = BlobInput("uploads", "june/patients.csv", "0x8D4", "csv", gzip=False)
-    assert found == Batch("b-1", expected, include_input=True, replay_of="b-0")
+    assert found == Batch("b-1", expected, Options(include_input=True), replay_of="b-0")
 
 
 def test_what_the_envelope_class_writes_is_read_back() -> None:
@@ -241,7 +242,7 @@ def test_a_key_that_stands_twice_in_a_bare_record_rejects_the_record() -> None:
 
     [line] = score_file("json", b"", items=found.items).lines
 
-    assert line["error"] == "duplicate_field: sex stands more than once"
+    assert line["error"] == "duplicate_field: sex appears more than once"
 
 
 def test_bare_csv_is_scored_as_a_file() -> None:
@@ -270,7 +271,7 @@ def test_a_message_as_long_as_the_queue_takes_is_read() -> None:
         (base64.b64encode(bytes(range(256)) * 20).decode(), "base64, but not of UTF-8 text"),
         (base64.b64encode("age,sex\n".encode("utf-16")).decode(), "base64, but not of UTF-8 text"),
         ('{"age": 54', "the message is not JSON: Expecting ',' delimiter at character 10"),
-        ('{"age": 54} {"age": 55}', "the message is not JSON: something stands behind it"),
+        ('{"age": 54} {"age": 55}', "the message is not JSON: there is more after it"),
         ('{"age": NaN}', "the message is not JSON: NaN is not JSON: use null for missing"),
         ('{"age": ' + "9" * 5000 + "}", "the message is not JSON: a number has too many digits"),
         ("[" * 60_000, "the message is not JSON: nested too deeply"),

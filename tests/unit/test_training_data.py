@@ -12,7 +12,7 @@ import pytest
 from shared.records.errors import RecordRejected
 from training.errors import TrainingError
 from training.heart.dataset import DATA, read_heart
-from training.heart.fields import TABLE
+from training.heart.fields import HEART_CSV, TABLE, UCI, UCI_OR_HEART_CSV, UCI_RAW
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -63,7 +63,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda frame: frame.assign(condition=1 - frame.condition),
         "label is reversed",
     ),
-    "heart.csv": (heart_csv, "heart.csv form"),
+    "heart.csv": (heart_csv, "use other codes than this model"),
     "heart.csv, label renamed": (
         lambda frame: heart_csv(frame).rename(columns={"target": "condition"}),
         r"heart\.csv",
@@ -76,7 +76,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda frame: frame.assign(slope=2 - frame.slope),
         "slope has other codes",
     ),
-    "uci": (uci, "UCI's own coding"),
+    "uci": (uci, "use other codes than this model"),
     "uci, label renamed": (
         lambda frame: uci(frame).rename(columns={"num": "condition"}),
         "UCI's own codes",
@@ -165,15 +165,15 @@ def test_every_patient_is_a_record_of_the_table() -> None:
 
 HINTS = [
     ("chol", 5.2, "38.67", None),
-    ("cp", 4, "UCI", "UCI"),
-    ("slope", 3, "UCI", "UCI"),
-    ("thal", 3, "UCI", "UCI"),
-    ("thal", 6, "UCI", "UCI"),
-    ("thal", 7, "UCI", "UCI"),
-    ("ca", 4, "missing", "heart.csv"),
+    ("cp", 4, "UCI", UCI),
+    ("slope", 3, "UCI", UCI),
+    ("thal", 3, "UCI", UCI_OR_HEART_CSV),
+    ("thal", 6, "UCI", UCI),
+    ("thal", 7, "UCI", UCI),
+    ("ca", 4, "missing", HEART_CSV),
     ("trestbps", 16, "kPa", None),
     ("chol", 0, "does not mean missing", None),
-    ("oldpeak", -9, "-9", "UCI"),
+    ("oldpeak", -9, "-9", UCI_RAW),
 ]
 
 

@@ -88,7 +88,7 @@ def _parse(name: str, content: bytes) -> pd.DataFrame:
 def _check_columns(name: str, frame: pd.DataFrame) -> None:
     for column, meaning in TABLE.other_columns.items():
         if column in frame.columns:
-            raise TrainingError(f"{name}: the column {column} {meaning}")
+            raise TrainingError(f"{name}: the column {column}: {meaning}")
     missing = [column for column in (*TABLE.by_name, LABEL) if column not in frame.columns]
     if missing:
         raise TrainingError(f"{name} lacks the columns {', '.join(missing)}")

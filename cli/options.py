@@ -1,0 +1,41 @@
+"""Options that say how a file is to be read, for the commands that read or send files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import Exit, say
+
+if TYPE_CHECKING:
+    from shared.files.options import Options
+
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="NAME=FIELD",
+        help="Read the column or key NAME as FIELD; may be given several times.",
+    ),
+]
+CodingChecked = Annotated[
+    bool,
+    typer.Option(
+        "--coding-checked", help="The codes are this model's: do not guard against another coding."
+    ),
+]
+
+
+def options_or_exit(
+    rename: list[str] | None, *, coding_checked: bool, include_input: bool = False
+) -> Options:
+    """The options of a file; exit 2 if the renames cannot be used."""
+    from shared.files.options import Options, parse_rename
+
+    try:
+        mapping = parse_rename(rename or ())
+    except ValueError as error:
+        say(f"--rename: {error}")
+        raise typer.Exit(Exit.USAGE) from error
+    return Options(include_input, mapping, coding_checked)

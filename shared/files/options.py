@@ -1,0 +1,64 @@
+"""What a sender asks for with a file: it travels in the envelope and is part of its identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+RENAME_LENGTH = 1500
+"""Characters that a mapping may have as JSON: it must fit a blob's metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a file is read, and what its result holds."""
+
+    include_input: bool = False
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """New names of columns or keys, by those in the file."""
+    coding_checked: bool = False
+    """The sender vouches for the coding: do not guard against another one."""
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The options as members of an input's identity; those not used are left out."""
+        return {
+            "include_input": self.include_input,
+            **({"rename": dict(self.rename)} if self.rename else {}),
+            **({"coding_checked": True} if self.coding_checked else {}),
+        }
+
+    @classmethod
+    def of_identity(cls, identity: Mapping[str, object]) -> Options:
+        """The reverse of `identity`; other members are ignored."""
+        rename = identity.get("rename")
+        return cls(
+            include_input=bool(identity.get("include_input")),
+            rename=rename if isinstance(rename, dict) else {},
+            coding_checked=bool(identity.get("coding_checked")),
+        )
+
+
+def parse_rename(pairs: Iterable[str]) -> dict[str, str]:
+    """A mapping of `NAME=FIELD` pairs. Raises `ValueError` that says what is wrong."""
+    rename: dict[str, str] = {}
+    for pair in pairs:
+        old, separator, new = pair.rpartition("=")
+        if not separator:
+            raise ValueError("write each pair as NAME=FIELD")
+        if old.strip() in rename:
+            raise ValueError("a name is renamed twice")
+        rename[old.strip()] = new.strip()
+    return check_rename(rename)
+
+
+def check_rename(rename: Mapping[str, str]) -> dict[str, str]:
+    """The mapping, if it can be used. Raises `ValueError` that says what is wrong."""
+    if not all(name.strip() for name in (*rename, *rename.values())):
+        raise ValueError("a name is empty")
+    if len({new.strip().lower() for new in rename.values()}) < len(rename):
+        raise ValueError("two names are renamed to the same field")
+    if len(json.dumps(rename)) > RENAME_LENGTH:
+        raise ValueError(f"the mapping may have {RENAME_LENGTH} characters")
+    return dict(rename)
