@@ -12,7 +12,7 @@ NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal --ignore=tests/containers
 
-.PHONY: help demo up test test-all test-slow test-containers bench bench-peers lint unit sbom audit soak mutants lock clean
+.PHONY: help demo up test test-all test-slow test-containers bench bench-peers dev docs coverage lint unit sbom audit soak mutants lock clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,18 @@ sbom: $(VENV)/dev.stamp  ## What each image installs, as CycloneDX
 audit: $(VENV)/dev.stamp  ## Ask a public service for known vulnerabilities of what the images install
 	$(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes \
 	  -r requirements/api.txt -r requirements/worker.txt -r requirements/training.txt
+
+dev: $(VENV)/dev.stamp  ## Set up for development: packages, git hooks, the model
+	$(BIN)/pre-commit install
+	$(BIN)/python -m training >/dev/null
+
+docs: $(VENV)/dev.stamp  ## Write what pages show of the code: settings, the picture of the imports
+	$(BIN)/python -m tests.readme
+	$(BIN)/python -m tests.architecture
+
+coverage: $(VENV)/dev.stamp  ## Branch coverage of the worker and of shared/batches by the fast tests; at least 95 %
+	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/contract tests/faults \
+	  --cov=worker --cov=shared.batches --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 lint: $(VENV)/dev.stamp  ## Lint, types, import contracts, dependencies, spelling
 	$(BIN)/ruff format --check .

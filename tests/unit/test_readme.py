@@ -11,14 +11,19 @@ from typer.main import get_command
 from cli.__main__ import app
 from cli.output import Exit
 from shared.settings import ApiSettings, WorkerSettings
+from tests.architecture import PAGE, picture
 from tests.readme import README, settings_table, variables
 
 ROOT = README.parent
 DOCS = ROOT / "docs"
-PAGES = [README, *sorted(DOCS.glob("*.md")), ROOT / "CHANGELOG.md", ROOT / "training/README.md"]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
+    ROOT / "training/README.md",
+]
 SOURCES = ("api", "cli", "shared", "training", "worker")
 
-a_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+a_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def test_the_table_of_settings_is_that_of_the_classes() -> None:
@@ -78,6 +83,31 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def leads(page: Path, link: str, anchor: str) -> bool:
     target = (page.parent / link) if link else page
     return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def test_every_function_that_the_architecture_page_links_is_there() -> None:
+    page = DOCS / "dev/architecture.md"
+    links = re.findall(r"\[`(\w+)`\]\(([^)]+\.py)\)", page.read_text())
+
+    assert len(links) >= 10
+    gone = [
+        f"{name} in {path}"
+        for name, path in links
+        if not re.search(rf"(?:def|class) {name}\b", (page.parent / path).read_text())
+    ]
+    assert gone == []
+
+
+def test_the_picture_of_the_imports_is_that_of_the_code() -> None:
+    assert picture() in PAGE.read_text(), "make docs"
+
+
+def test_the_index_of_decisions_lists_every_decision() -> None:
+    index = DOCS / "adr/README.md"
+
+    listed = re.findall(r"\((\d{4}-[a-z0-9-]+\.md)\)", index.read_text())
+
+    assert listed == sorted(page.name for page in index.parent.glob("0*.md"))
 
 
 def test_the_index_lists_every_page() -> None:
