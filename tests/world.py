@@ -79,7 +79,6 @@ class World:
             idle=10,
             preload=preload,
             clock=self.clock,
-            now=lambda: self.clock.now,
         )
         return consumer
 

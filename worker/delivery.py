@@ -1,13 +1,13 @@
-"""One delivery of a message, and what is known of it so far."""
+"""One delivery of a message, and the target that its outcome goes to."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
 
-from shared.batches.checkpoint import Marker
 from shared.batches.message import Batch, BlobInput
 from shared.batches.ports import Message
 from shared.batches.results import scores_name
@@ -16,56 +16,80 @@ from worker.lease import Lease
 from worker.policy import DeliveryFacts
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivery; what it learns is filled in on the way."""
+    """A message in work. All times are by the service's clock."""
 
     message: Message
     lease: Lease
-    started: datetime
-    age: float
-    """Seconds between the message's sending and this delivery."""
-    prefix: str = ""
-    """Where the outcome goes: the batch id, or with the message id when another batch has it."""
-    batch: Batch | None = None
-    etag: str | None = None
-    """The input's version, once it was looked up."""
-    marker: Marker | None = None
-    """Staged, and neither excused nor dropped by a commit."""
-    free_slot: Callable[[], None] = lambda: None
-    """To be called once all that is left are a few short calls to storage; again does no harm."""
 
     @property
-    def identity(self) -> dict[str, object]:
-        """The input with the options that change its output; `etag` None: not known (yet)."""
-        if self.batch is None:
-            return {"sha256": hashlib.sha256(self.message.body.encode()).hexdigest()}
-        source = self.batch.input
-        options = self.batch.options.identity
-        if isinstance(source, BlobInput):
-            etag = source.etag or self.etag
-            return options | {"container": source.container, "blob": source.blob, "etag": etag}
-        return options | {"sha256": source.sha256}
+    def age(self) -> float:
+        """Seconds between the message's sending and this delivery."""
+        return max(0.0, (self.message.received - self.message.inserted).total_seconds())
 
     @property
-    def scores_blob(self) -> str:
-        kind = output_format(self.batch.input.format) if self.batch else "csv"
-        return scores_name(self.prefix, kind)
+    def now(self) -> datetime:
+        return self.message.received + timedelta(seconds=self.lease.elapsed)
 
-    @property
-    def facts(self) -> DeliveryFacts:
-        """What the failure policy looks at, as of now."""
+    def facts(self, batch: Batch | None) -> DeliveryFacts:
+        """What the failure policy looks at; `batch` is None while the message is unread."""
         return DeliveryFacts(
             self.message.dequeue_count,
             self.age,
             self.lease.life,
-            from_event=self.batch is not None and self.batch.from_event,
-            read=self.batch is not None,
+            from_event=batch is not None and batch.from_event,
+            read=batch is not None,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The batch id under which a delivery's outcome is written, and the input that it is of."""
+
+    batch_id: str
+    identity: Mapping[str, object]
+    """The input with the options that change its output; `etag` None means not known (yet)."""
+    batch: Batch | None
+    """None when the message could not be read."""
+    scores_format: Literal["csv", "jsonl"] = "csv"
+
+    @property
+    def scores_blob(self) -> str:
+        return scores_name(self.batch_id, self.scores_format)
+
+    @property
+    def log_id(self) -> str:
+        """The batch id without the name of a dropped file."""
+        if self.batch is not None and self.batch.from_event:
+            return self.batch_id.rpartition("-")[2]
+        return self.batch_id
+
+    def with_own_id(self, message_id: str) -> Target:
+        """The target of a message whose batch id belongs to another input."""
+        return replace(self, batch_id=f"{self.batch_id.partition('~')[0]}~{message_id}")
+
+
+def target_of(batch: Batch, etag: str | None = None) -> Target:
+    """The target of a batch; `etag` is of its input blob, once it was looked up."""
+    source = batch.input
+    identity = batch.options.identity
+    if isinstance(source, BlobInput):
+        version = source.etag or etag
+        identity |= {"container": source.container, "blob": source.blob, "etag": version}
+    else:
+        identity |= {"sha256": source.sha256}
+    return Target(batch.batch_id, identity, batch, output_format(source.format))
+
+
+def target_of_unread(message: Message, batch_id: str | None) -> Target:
+    """The target of a message that could not be read, whose text may still name a batch id."""
+    identity = {"sha256": hashlib.sha256(message.body.encode()).hexdigest()}
+    return Target(batch_id or message.id, identity, None)
+
+
 def same_identity(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
-    """Whether two inputs are the same. An etag that is not known may be any."""
+    """Whether two inputs are the same. An etag that is not known matches any."""
     either = dict(one), dict(other)
     etags = [identity.pop("etag", None) for identity in either]
     return either[0] == either[1] and (None in etags or etags[0] == etags[1])

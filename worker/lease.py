@@ -1,4 +1,4 @@
-"""Keeps a message ours while we work on it: renews its visibility in the background."""
+"""The lease of a message in work: renews its visibility in the background."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ class Lease:
         expires: float,
         clock: Callable[[], float],
     ) -> None:
-        """Times are of `clock`; `received`: before the message was asked for, the safe side.
+        """Times are by `clock`; `received` is before the call, which is the safe side.
 
-        `expires` is when the message ends by itself, whatever its visibility.
+        `expires` is when the message expires by itself.
         """
         self.message = message
         """With the last receipt, once the lease has ended."""
         self.lost = False
-        """Storage said that the message is not ours any more."""
+        """Storage said that the message is no longer ours."""
         self._queue = queue
         self._visibility = visibility
         self._every = every
         self._clock = clock
         self._expires = expires
+        self._received = received
         self._ends = received + visibility
         self._done = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -54,8 +55,13 @@ class Lease:
         """Seconds until the message expires by itself."""
         return self._expires - self._clock()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the message was received."""
+        return self._clock() - self._received
+
     async def __aenter__(self) -> Lease:
-        # Most messages end before: a task for each would cost more than this.
+        # Most messages end before the first renewal and need no task.
         self._timer = asyncio.get_running_loop().call_later(self._every, self._begin)
         return self
 
@@ -65,7 +71,7 @@ class Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A renewal under way is awaited, not cut off: its answer brings the receipt that is valid.
+        # Await a renewal in flight: its answer brings the valid receipt.
         self._done.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -74,7 +80,7 @@ class Lease:
 
     def check(self) -> None:
         """Raise `OwnershipLost` when the message may be another worker's by now."""
-        # A message past its own life is nobody else's: we finish.
+        # An expired message cannot be received by anyone else, so finish it.
         if self.lost or (self._clock() >= self._ends and self.life > 0):
             raise OwnershipLost("the message's visibility ran out")
 
@@ -94,9 +100,9 @@ class Lease:
             return False
 
     async def _renew(self) -> float | None:
-        """Renew once; seconds until the next time, None when there is to be none."""
+        """Renew once; return the seconds until the next time, None if there is none."""
         asked = self._clock()
-        # Storage refuses a visibility beyond the message's own end.
+        # Storage refuses a visibility beyond the message's expiry.
         visibility = min(self._visibility, math.floor(self.life))
         last = visibility < self._visibility
         try:
@@ -111,7 +117,7 @@ class Lease:
                 "renewal_failed",
                 extra={"message_id": self.message.id, "reason": type(error).__name__},
             )
-            # Tried again, sooner, until the lease's end; then `check` fails by itself.
+            # Try again, sooner, until the lease ends; then `check` fails.
             return min(self._every, RETRY) if self._clock() < self._ends else None
         self._ends = math.inf if last else asked + visibility
         return None if last else self._every

@@ -20,7 +20,7 @@ from shared.records.errors import (
 
 GIVE_UP_AFTER = 5
 """Deliveries that began and ended without an excuse or progress."""
-ALONE_AFTER = 2
+EXCLUSIVE_AFTER = 2
 """Such deliveries after which a message is worked on alone: it may be what kills its neighbours."""
 MISSING_LIMIT = 30 * 60
 """Seconds that a named blob may take to appear."""

@@ -1,26 +1,19 @@
-"""One message: from its text to an outcome, and what becomes of the message then.
+"""One message, from its text to its settlement: read, plan, score and stage, commit, summarise.
 
-A batch's summary is written last; the message is deleted only when it exists. How far a batch has
-come is told by the names of its staged blocks, so a delivery goes on where the last one ended.
+A batch's summary is written last, and the message is deleted only when it exists. The names of
+staged blocks say how far a batch has come, so a delivery resumes where the last one ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from contextlib import aclosing, suppress
-from typing import Any, ParamSpec, Self, TypeVar
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import ParamSpec, TypeVar
 
 from shared import metrics
-from shared.batches.checkpoint import (
-    NO_PROGRESS,
-    DataBlock,
-    Marker,
-    Progress,
-    plan_of,
-    read_progress,
-)
+from shared.batches.checkpoint import NO_PROGRESS, Progress, plan_of, read_progress
 from shared.batches.message import (
     Batch,
     BlobInput,
@@ -30,7 +23,7 @@ from shared.batches.message import (
     parse_message,
 )
 from shared.batches.ports import BlobFacts, Blobs, Queue
-from shared.batches.results import INCOMING, SCORES, UPLOADS
+from shared.batches.results import INCOMING, SCORES, UPLOADS, commit_metadata, read_commit
 from shared.files.base import Limits, Scored, Table
 from shared.files.formats import open_table
 from shared.records.artifact import Artifact
@@ -46,10 +39,20 @@ from shared.records.errors import (
     NotFound,
 )
 from shared.records.scoring import Scorer
-from worker.delivery import Delivery
+from worker.delivery import Delivery, Target, target_of, target_of_unread
 from worker.gate import Gate
+from worker.markers import Markers
 from worker.outcomes import Outcomes
-from worker.policy import ALONE_AFTER, GIVE_UP_AFTER, Fail, Release, Settlement, settle
+from worker.policy import (
+    EXCLUSIVE_AFTER,
+    GIVE_UP_AFTER,
+    Delete,
+    Fail,
+    Release,
+    Settlement,
+    settle,
+)
+from worker.result import ResultWriter
 from worker.source import Prefetch, read_rows
 
 log = logging.getLogger(__name__)
@@ -57,8 +60,7 @@ log = logging.getLogger(__name__)
 INPUT_CONTAINERS = frozenset({INCOMING, UPLOADS})
 SMALL = 64 << 10
 """Bytes of input below which a thread costs more than the work."""
-EXCUSE_LIMIT = 5
-"""Seconds that an excuse may take: a process that was asked to stop has no more."""
+CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,108 +83,91 @@ class Processor:
         self._artifact = artifact
         self._scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
         self._outcomes = Outcomes(artifact, poison, blobs)
+        self._markers = Markers(blobs)
         self._blobs = blobs
         self._limits = limits
         self._gate = gate
         self._stopping = stopping
 
     async def process(self, delivery: Delivery) -> Settlement:
-        """Take one delivery to its end and say what becomes of the message. Raises nothing."""
-        error = await _caught(delivery, self._work(delivery))
-        settlement = settle(delivery.facts, error)
-        tries = 0
-        # Writing a failure may meet another batch of its name, and then storage's own refusal.
-        while isinstance(settlement, Fail) and tries < 3:
-            tries += 1
+        """Take one delivery to its end and decide what happens to the message. Raises nothing."""
+        message = delivery.message
+        try:
+            batch = parse_message(message.body, message.id, INPUT_CONTAINERS)
+        except UnreadableMessage as error:
+            return await self._settle(delivery, target_of_unread(message, error.batch_id), error)
+        except Exception as error:  # one message's failure must not become the process's
+            return await self._settle(delivery, target_of_unread(message, None), error)
+        if isinstance(batch, Ignored):
+            metrics.IGNORED.labels(batch.reason).inc()
+            log.info("event_ignored", extra={"reason": batch.reason})
+            return Delete()
+        return await self._process_batch(delivery, batch)
+
+    async def interrupted(self, delivery: Delivery) -> Settlement:
+        """Settle a delivery whose `process` was cancelled."""
+        await self._markers.excuse(delivery.message.id)
+        return Release(0, excused=True)
+
+    async def _process_batch(self, delivery: Delivery, batch: Batch) -> Settlement:
+        target = target_of(batch)
+        try:
+            with self._gate.shared():
+                if self._stopping():
+                    raise Interrupted("asked to stop")
+                # On a first delivery the answers of the create-only writes serve as the look.
+                if delivery.message.dequeue_count > 1 and await self._outcomes.adopt(
+                    delivery, target
+                ):
+                    return Delete()
+                facts = await self._input_facts(batch)
+                target = target_of(batch, facts.etag if facts else None)
+                try:
+                    await self._score(delivery, target, batch, facts)
+                except (AlreadyExists, BlocksGone):
+                    if not await self._outcomes.adopt(delivery, target):
+                        raise
+        except Exception as error:  # one message's failure must not become the process's
+            return await self._settle(delivery, target, error)
+        return await self._settle(delivery, target, None)
+
+    async def _settle(
+        self, delivery: Delivery, target: Target, error: Exception | None
+    ) -> Settlement:
+        """Decide what happens to the message; write the failure if it is one."""
+        settlement = self._decide(delivery, target, error)
+        attempts = 0
+        # Writing a failure may meet another batch of its id, and then storage's own refusal.
+        while isinstance(settlement, Fail) and attempts < 3:
+            attempts += 1
             try:
-                return await self._outcomes.fail(delivery, settlement, error)
-            except Exception as caught:  # the same policy says what becomes of it
-                _log(delivery, caught)
+                settlement = await self._outcomes.fail(delivery, target, settlement, error)
+                break
+            except Exception as caught:  # the same policy decides
                 error = caught
-                settlement = settle(delivery.facts, error)
-        if isinstance(settlement, Fail):
-            settlement = Release(0, excused=True, doubt="storage")
+                settlement = self._decide(delivery, target, error)
+        else:
+            if isinstance(settlement, Fail):
+                settlement = Release(0, excused=True, doubt="storage")
         if isinstance(settlement, Release) and settlement.excused:
-            await self.excuse(delivery)
+            await self._markers.excuse(delivery.message.id)
+        else:
+            self._markers.drop(delivery.message.id)
         return settlement
 
-    async def excuse(self, delivery: Delivery) -> None:
-        """Say that this delivery ended for a reason that is not the message's."""
-        marker, delivery.marker = delivery.marker, None
-        if marker is None:
-            return
-        # Best effort, whatever happens: while storage is down, no delivery can begin either.
-        with suppress(Exception):
-            async with asyncio.timeout(EXCUSE_LIMIT):
-                await self._blobs.stage(SCORES, delivery.scores_blob, marker.excuse().name, b"x")
-
-    async def _work(self, delivery: Delivery) -> None:
-        with self._gate.shared():
-            if self._stopping():
-                raise Interrupted("asked to stop")
-            batch = self._read(delivery)
-            if batch is None:
-                return
-            # On a first delivery the look is what the create-only writes answer.
-            if delivery.message.dequeue_count > 1 and await self._outcomes.adopt(delivery):
-                return
-            try:
-                await self._score(delivery, batch)
-            except (AlreadyExists, BlocksGone):
-                if not await self._outcomes.adopt(delivery):
-                    raise
-
-    def _read(self, delivery: Delivery) -> Batch | None:
-        """The batch that the message names; None: it names none. Raises `UnreadableMessage`."""
-        delivery.prefix = delivery.message.id
-        try:
-            parsed = parse_message(delivery.message.body, delivery.message.id, INPUT_CONTAINERS)
-        except UnreadableMessage as error:
-            delivery.prefix = error.batch_id or delivery.message.id
-            raise
-        if isinstance(parsed, Ignored):
-            metrics.IGNORED.labels(parsed.reason).inc()
-            log.info("event_ignored", extra={"reason": parsed.reason})
-            return None
-        delivery.batch = parsed
-        delivery.prefix = parsed.batch_id
-        return parsed
-
-    async def _score(self, delivery: Delivery, batch: Batch) -> None:
-        facts = await self._input_facts(batch)
-        delivery.etag = facts.etag if facts else None
-        kind = batch.input.format
-        plan = plan_of(delivery.identity, kind, self._artifact.sha256, self._limits)
-        if delivery.message.dequeue_count == 1:
-            await self._score_from(delivery, batch, facts, plan, NO_PROGRESS)
-            return
-        progress = read_progress(
-            await self._blobs.staged(SCORES, delivery.scores_blob), plan, delivery.message.id
-        )
-        if progress.unexplained >= GIVE_UP_AFTER:
-            raise GaveUp(
-                f"gave up at byte {progress.offset}: "
-                f"{progress.unexplained} deliveries ended there without a word"
+    def _decide(self, delivery: Delivery, target: Target, error: Exception | None) -> Settlement:
+        if error is not None and not isinstance(error, Interrupted):
+            log.warning(
+                "delivery_failed",
+                extra={
+                    "batch_id": target.log_id,
+                    "message_id": delivery.message.id,
+                    "reason": type(error).__name__,
+                    "dequeue_count": delivery.message.dequeue_count,
+                },
+                exc_info=error,
             )
-        if progress.unexplained < ALONE_AFTER:
-            await self._begin(delivery, batch, facts, plan, progress)
-            return
-        async with self._gate.exclusive():
-            await self._begin(delivery, batch, facts, plan, progress)
-
-    async def _begin(
-        self,
-        delivery: Delivery,
-        batch: Batch,
-        facts: BlobFacts | None,
-        plan: str,
-        progress: Progress,
-    ) -> None:
-        """Leave a mark before anything is parsed, so that a delivery that kills us is counted."""
-        marker = Marker.begin(plan, delivery.message.id, len(progress.done))
-        await self._blobs.stage(SCORES, delivery.scores_blob, marker.name, b"b")
-        delivery.marker = marker
-        await self._score_from(delivery, batch, facts, plan, progress)
+        return settle(delivery.facts(target.batch), error)
 
     async def _input_facts(self, batch: Batch) -> BlobFacts | None:
         source = batch.input
@@ -198,114 +183,123 @@ class Processor:
             raise InputChanged("input changed: the blob is not the version that was named")
         return facts
 
-    async def _score_from(
+    async def _score(
+        self, delivery: Delivery, target: Target, batch: Batch, facts: BlobFacts | None
+    ) -> None:
+        plan = plan_of(target.identity, batch.input.format, self._artifact.sha256, self._limits)
+        message = delivery.message
+        if message.dequeue_count == 1:
+            await self._score_from(delivery, target, batch, facts, plan, NO_PROGRESS)
+            return
+        staged = await self._blobs.staged(SCORES, target.scores_blob)
+        progress = read_progress(staged, plan, message.id)
+        if progress.unexplained >= GIVE_UP_AFTER:
+            raise GaveUp(
+                f"gave up at byte {progress.offset}: "
+                f"{progress.unexplained} deliveries ended there without a word"
+            )
+        if progress.unexplained < EXCLUSIVE_AFTER:
+            await self._resume(delivery, target, batch, facts, plan, progress)
+            return
+        async with self._gate.exclusive():
+            await self._resume(delivery, target, batch, facts, plan, progress)
+
+    async def _resume(
         self,
         delivery: Delivery,
+        target: Target,
         batch: Batch,
         facts: BlobFacts | None,
         plan: str,
         progress: Progress,
     ) -> None:
-        source = batch.input
-        items = source.items if isinstance(source, InlineInput) else None
-        table = open_table(source.format, self._scorer, batch.options, self._limits, items)
-        await self._outcomes.commit(
-            delivery,
-            batch,
-            plan,
-            table,
-            # Without a name here: scores that stand are held no longer.
-            *await self._score_blocks(delivery, batch, facts, plan, progress, table),
-        )
+        blocks = len(progress.done)
+        await self._markers.begin(delivery.message.id, target.scores_blob, plan, blocks)
+        await self._score_from(delivery, target, batch, facts, plan, progress)
 
-    async def _score_blocks(
+    async def _score_from(
         self,
         delivery: Delivery,
+        target: Target,
         batch: Batch,
         facts: BlobFacts | None,
         plan: str,
         progress: Progress,
-        table: Table,
-    ) -> tuple[list[DataBlock], Categories, bytes | None]:
-        """Score and stage what is missing; return all blocks of the result, in order.
+    ) -> None:
+        """Score and stage the blocks that are missing, commit the result, summarise it."""
+        source = batch.input
+        items = source.items if isinstance(source, InlineInput) else None
+        table = open_table(source.format, self._scorer, batch.options, self._limits, items)
+        name = target.scores_blob
+        # A later delivery has a marker staged, so storage may say of the blob that it exists.
+        first = delivery.message.dequeue_count == 1
+        async with ResultWriter(
+            self._blobs, delivery.lease, name, plan, progress, may_put=first
+        ) as writer:
+            categories = await self._score_blocks(batch, facts, table, progress, writer)
+            counts = writer.counts
+            warnings = self._outcomes.check(batch, table, counts, categories)
+            metadata = commit_metadata(
+                self._outcomes.commit_of(
+                    delivery, target, plan, counts, writer.size, table, warnings
+                )
+            )
+            committed = await writer.commit(CONTENT_TYPES[target.scores_format], metadata)
+        self._markers.drop(delivery.message.id)  # the commit dropped the staged marker
+        metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
+        metrics.BATCH_ROWS.observe(counts.rows)
+        # From what was written, so that a delivery that has to repeat this writes the same.
+        commit = read_commit(metadata)
+        assert commit is not None  # noqa: S101  # we made it
+        await self._outcomes.conclude(delivery, target, name, committed.etag, commit)
+        log.info(
+            "batch_committed",
+            extra={
+                "batch_id": target.log_id,
+                "rows": counts.rows,
+                "rejected": counts.rejected,
+                "seconds": round(delivery.lease.elapsed, 3),
+                "traceparent": batch.traceparent,
+            },
+        )
 
-        The second value counts the categories of the first block, which a resumed delivery reads
-        again for them. A result of one block is not staged on a first delivery, since it can be
-        written in one call: then its content is returned, too. Later ones have a marker staged, so
-        that storage may say of the blob that it exists.
+    async def _score_blocks(
+        self,
+        batch: Batch,
+        facts: BlobFacts | None,
+        table: Table,
+        progress: Progress,
+        writer: ResultWriter,
+    ) -> Categories:
+        """Score and stage the blocks that are missing.
+
+        Returns the categories of the first block, which a resumed delivery reads again for them.
         """
         small = _is_small(batch, facts)
         run = _at_once if small else asyncio.to_thread
-        blocks = list(progress.done)
-        row = 1 + sum(block.counts.rows for block in blocks)
-        alone: bytes | None = None
         categories: Categories = {}
         read = read_rows(self._blobs, batch, facts, table, progress.offset, run)
         # One block is read while the last one is scored and the one before it staged.
-        found = read if small else Prefetch(read)
-        async with aclosing(found), _Staging(self._blobs, delivery) as staging:
-            async for end, rows in found:
-                if alone is not None:
-                    await staging.stage(blocks[-1], alone)
-                    alone = None
-                scored: Scored = await run(table.score, rows, row)
+        blocks = read if small else Prefetch(read)
+        async with aclosing(blocks):
+            async for end, rows in blocks:
+                scored: Scored = await run(table.score, rows, writer.next_row)
                 if rows.first:
                     categories = scored.categories
                     if progress.done:
                         continue
                 del rows  # the next ones are being read
                 self._check_model(scored)
-                if not scored.content:
-                    continue  # blank lines: storage takes no empty block
-                row += scored.counts.rows
-                blocks.append(DataBlock(plan, len(blocks), end, scored.counts, len(scored.content)))
-                stopping = self._stopping() and not small
-                if len(blocks) == 1 and delivery.marker is None and not stopping:
-                    alone = scored.content
-                else:
-                    await staging.stage(blocks[-1], scored.content)
-                if stopping:
+                if scored.content:  # storage takes no empty block: these were blank lines
+                    await writer.add(scored, end)
+                if self._stopping() and not small:
                     raise Interrupted("asked to stop")
-        return blocks, categories, alone
+        return categories
 
     def _check_model(self, scored: Scored) -> None:
-        """Rows that the model cannot answer are rejected only while it is otherwise sound."""
+        """Rows without an answer are rejected only while the model is otherwise sound."""
         if scored.counts.codes.get("model_error") and not self._artifact.golden_holds():
             raise ModelBroken("the model no longer gives its golden answers")
-
-
-class _Staging:
-    """Stages one block while the next is scored: a crash repeats little.
-
-    What is being staged at the end, or at a stop, is waited for; after an error it is given up.
-    """
-
-    def __init__(self, blobs: Blobs, delivery: Delivery) -> None:
-        self._blobs = blobs
-        self._delivery = delivery
-        self._task: asyncio.Task[None] | None = None
-
-    async def stage(self, block: DataBlock, content: bytes) -> None:
-        """Wait for the last block, then begin with this one."""
-        if self._task is not None:
-            await self._task
-        self._delivery.lease.check()
-        self._task = asyncio.create_task(
-            self._blobs.stage(SCORES, self._delivery.scores_blob, block.name, content)
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._task is None:
-            return
-        if kind is None or kind is Interrupted:
-            await self._task
-            return
-        self._task.cancel()
-        with suppress(Exception, asyncio.CancelledError):
-            await self._task
 
 
 def _is_small(batch: Batch, facts: BlobFacts | None) -> bool:
@@ -317,27 +311,3 @@ def _is_small(batch: Batch, facts: BlobFacts | None) -> bool:
 
 async def _at_once(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return call(*args, **kwargs)
-
-
-async def _caught(delivery: Delivery, work: Coroutine[Any, Any, None]) -> Exception | None:
-    try:
-        await work
-    except Exception as error:  # one message's failure must not become the process's
-        _log(delivery, error)
-        return error
-    return None
-
-
-def _log(delivery: Delivery, error: Exception) -> None:
-    if isinstance(error, Interrupted):
-        return
-    log.warning(
-        "delivery_failed",
-        extra={
-            "batch_id": delivery.prefix,
-            "message_id": delivery.message.id,
-            "reason": type(error).__name__,
-            "dequeue_count": delivery.message.dequeue_count,
-        },
-        exc_info=error,
-    )

@@ -97,9 +97,9 @@ async def _chunks(
 
 
 class Prefetch(Generic[T]):
-    """Gets the next thing of `source` while the last one is worked on; keeps no other.
+    """Fetches the next item of `source` while the last one is worked on, and keeps no other.
 
-    (A generator would hold the last one, too, until it is asked again.)
+    (A generator would also hold the last item until it is asked again.)
     """
 
     def __init__(self, source: AsyncGenerator[T]) -> None:
@@ -110,17 +110,17 @@ class Prefetch(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        thing = await (self._pending or self._get())
-        if thing is None:
+        item = await (self._pending or self._get())
+        if item is None:
             raise StopAsyncIteration
         self._pending = self._get()
-        return thing
+        return item
 
     def _get(self) -> asyncio.Future[T | None]:
         return asyncio.ensure_future(anext(self._source, None))
 
     async def aclose(self) -> None:
-        """Give up what is being got, and close the source."""
+        """Cancel the pending item and close the source."""
         if self._pending is not None:
             self._pending.cancel()
             with suppress(Exception, asyncio.CancelledError):
@@ -129,6 +129,6 @@ class Prefetch(Generic[T]):
 
 
 async def _stepwise(blocks: Iterator[Block], run: Run) -> AsyncIterator[Block]:
-    """Blocks one at a time, each found outside the event loop where that pays."""
+    """Blocks one at a time, each cut outside the event loop if `run` does so."""
     while (block := await run(next, blocks, None)) is not None:
         yield block

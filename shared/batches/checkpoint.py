@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from shared.batches.ports import Staged
@@ -48,9 +48,9 @@ def _to_number(text: str) -> int:
     return number
 
 
-def plan_of(identity: dict[str, object], kind: str, manifest_sha256: str, limits: Limits) -> str:
+def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, limits: Limits) -> str:
     """Ten characters (60 bits of SHA-256) of all that a result's bytes depend on."""
-    parts = [identity, kind, manifest_sha256, limits.rows, limits.size, OUTPUT_FORMAT]
+    parts = [dict(identity), kind, manifest_sha256, limits.rows, limits.size, OUTPUT_FORMAT]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
     return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)
 

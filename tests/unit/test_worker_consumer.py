@@ -107,23 +107,6 @@ def test_a_delivery_that_ends_in_an_error_of_ours_is_logged_and_done_again(
     assert [record.getMessage() for record in caplog.records] == ["delivery_failed"]
 
 
-def test_what_was_received_begins_before_the_next_look(artifact: Artifact) -> None:
-    calls: list[str] = []
-
-    async def hook(moment: Moment) -> None:
-        if moment.when == "before":
-            calls.append(moment.call)
-
-    async def scene() -> None:
-        world = World(artifact)
-        await world.submit("first", FILE)
-        await world.emptied(world.worker(hook))
-
-    run_virtually(scene())
-
-    assert calls[:2] == ["receive", "facts"]
-
-
 def test_files_are_prepared_for_once_and_only_when_the_queue_is_empty(artifact: Artifact) -> None:
     working: list[bool] = []
 
