@@ -14,7 +14,7 @@ from api.store import Connection
 from shared.records.artifact import Artifact
 from shared.records.errors import StorageUnavailable
 from shared.settings import ApiSettings
-from tests.fakes import FakeBlobs, FakeClock, FakeQueue
+from shared.testing import FakeBlobs, FakeClock, FakeQueue
 
 
 class FakeStorage:

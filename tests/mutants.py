@@ -58,10 +58,12 @@ MUTANTS = [
     ),
     Mutant(
         "the commit comes before the summary",
-        "worker/outcomes.py",
-        "        if content is not None:\n            facts",
-        '        await self._conclude(delivery, "", "", json.loads(json.dumps(committed)))\n'
-        "        if content is not None:\n            facts",
+        "worker/processor.py",
+        "            committed = await writer.commit(",
+        "            early = read_commit(metadata)\n"
+        "            assert early\n"
+        '            await self._outcomes.conclude(delivery, target, name, "", early)\n'
+        "            committed = await writer.commit(",
         VIRTUAL,
     ),
     Mutant(
@@ -75,11 +77,11 @@ MUTANTS = [
     Mutant(
         "the poison copy comes before the delete",
         "worker/outcomes.py",
-        "            await self._send_poison(delivery, failure.reason)\n        return failure\n",
+        "            await self._send_poison(delivery, target, failure.reason)\n        return failure\n",
         "            import asyncio\n\n"
         "            late = asyncio.get_running_loop().create_task\n"
         "            asyncio.get_running_loop().call_later(\n"
-        "                1, lambda: late(self._send_poison(delivery, failure.reason))\n"
+        "                1, lambda: late(self._send_poison(delivery, target, failure.reason))\n"
         "            )\n"
         "        return failure\n",
         VIRTUAL,
@@ -87,7 +89,7 @@ MUTANTS = [
     Mutant(
         "a standing failure sends its poison copy again",
         "worker/outcomes.py",
-        '            await self._send_poison(delivery, str(summary["reason"]))\n',
+        '            await self._send_poison(delivery, target, str(summary["reason"]))\n',
         "            pass\n",
         VIRTUAL,
     ),
@@ -108,8 +110,8 @@ MUTANTS = [
     Mutant(
         "a failure looks for another outcome first",
         "worker/outcomes.py",
-        "        if await self.adopt(delivery):\n            return Delete()\n        kind",
-        "        kind",
+        "        if await self.adopt(delivery, target):\n            return Delete()\n        reason",
+        "        reason",
         OUTAGES + VIRTUAL,
     ),
     Mutant(
@@ -128,9 +130,9 @@ MUTANTS = [
     ),
     Mutant(
         "a clean stop is excused",
-        "worker/processor.py",
-        "                await self._blobs.stage(SCORES, delivery.scores_blob, marker.excuse().",
-        "                await self._blobs.stage(SCORES, delivery.scores_blob, marker.",
+        "worker/markers.py",
+        "marker.excuse().name",
+        "marker.name",
         VIRTUAL,
     ),
     Mutant(
@@ -143,7 +145,7 @@ MUTANTS = [
     Mutant(
         "what stands is compared with what was sent",
         "worker/outcomes.py",
-        '        if not same_identity(standing["identity"], delivery.identity):\n',
+        '        if not same_identity(existing["identity"], identity):\n',
         "        if False:\n",
         VIRTUAL,
     ),

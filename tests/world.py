@@ -11,7 +11,7 @@ from typing import Any
 from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
-from tests.fakes import FakeBlobs, FakeClock, FakeQueue, VirtualClock
+from shared.testing import FakeBlobs, FakeClock, FakeQueue, VirtualClock
 from tests.faulty import Hook, Moment, faulty_blobs, faulty_queue
 from worker.consumer import Consumer
 from worker.gate import Gate

@@ -16,8 +16,8 @@ from azure.storage.blob.aio import BlobClient
 
 from shared.batches.ports import Blobs
 from shared.records.errors import AlreadyExists, BlocksGone, InputChanged, NotFound
+from shared.testing import FakeBlobs
 from tests.conftest import open_azurite
-from tests.fakes import FakeBlobs
 from tests.signature import with_signature
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from shared.batches.ports import Queue
 from shared.records.errors import OwnershipLost
+from shared.testing import FakeClock, FakeQueue
 from tests.conftest import open_azurite
-from tests.fakes import FakeClock, FakeQueue
 from tests.signature import with_signature
 
 Wait = Callable[[float], Awaitable[None]]

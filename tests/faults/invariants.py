@@ -17,7 +17,7 @@ from shared.batches.ports import Blobs, Queue
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
 from shared.records.errors import NotFound
-from tests.fakes import run_virtually
+from shared.testing import run_virtually
 from tests.world import VISIBILITY, World
 
 

@@ -11,7 +11,7 @@ from shared.batches.message import Envelope, EnvelopeInput
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
 from shared.records.errors import StorageUnavailable
-from tests.fakes import run_virtually
+from shared.testing import run_virtually
 from tests.faults.invariants import Failed, Sent, Watch, check_world, sent
 from tests.faults.lab import Lab
 from tests.faults.patients import patients

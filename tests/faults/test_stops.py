@@ -11,7 +11,7 @@ import pytest
 
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
-from tests.fakes import run_virtually
+from shared.testing import run_virtually
 from tests.faults.invariants import Failed, GivenBack, Sent, Watch, check_world, sent
 from tests.faults.lab import Lab, Worker
 from tests.faults.patients import patients

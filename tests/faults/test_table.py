@@ -21,7 +21,7 @@ from shared.files.base import Limits
 from shared.records.artifact import Artifact
 from shared.records.errors import InputUnreadable, OwnershipLost, StorageUnavailable
 from shared.records.scoring import Matrix, Vector
-from tests.fakes import run_virtually
+from shared.testing import run_virtually
 from tests.faults.invariants import Failed, Fate, GivenBack, Sent, Watch, check_world, sent
 from tests.faults.patients import patients
 from tests.faulty import Moment

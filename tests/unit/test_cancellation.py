@@ -10,8 +10,8 @@ from shared.batches.cancellation import cancel
 from shared.batches.submission import Submission, submit
 from shared.records.artifact import Artifact
 from shared.records.errors import NotFound
+from shared.testing import run_virtually
 from tests.builders import a_csv, a_patient
-from tests.fakes import run_virtually
 from tests.world import World
 
 CSV = a_csv(a_patient(), a_patient(age=60))

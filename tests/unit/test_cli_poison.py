@@ -16,8 +16,8 @@ from cli.replay import NotReplayable, next_id, replay_one
 from shared.batches.ports import Message
 from shared.records.artifact import Artifact
 from shared.records.errors import StorageUnavailable
+from shared.testing import FakeBlobs, FakeClock, FakeQueue, run_virtually
 from tests.builders import a_csv, a_patient
-from tests.fakes import FakeBlobs, FakeClock, FakeQueue, run_virtually
 from tests.world import World
 
 PATIENTS = [a_patient(age=41), a_patient(age=67)]

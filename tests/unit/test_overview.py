@@ -21,7 +21,7 @@ from shared.batches.presence import (
     read_workers,
     write_presence,
 )
-from tests.fakes import FakeBlobs
+from shared.testing import FakeBlobs
 
 NOW = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
 PRESENCE = Presence("w1", "1.0.0", "0.1.0", slots=4, in_use=0, started="2026-01-01T00:00:00Z")

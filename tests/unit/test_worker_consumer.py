@@ -10,7 +10,7 @@ from shared.batches.checkpoint import Marker
 from shared.batches.ports import Staged
 from shared.records.artifact import Artifact
 from shared.records.errors import StorageUnavailable
-from tests.fakes import run_virtually
+from shared.testing import run_virtually
 from tests.faulty import Moment
 from tests.world import World
 from worker.delivery import Delivery

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from shared.records.errors import StartupError, StorageUnavailable
-from tests.fakes import FakeBlobs, FakeClock, FakeQueue
+from shared.testing import FakeBlobs, FakeClock, FakeQueue
 from tests.faulty import Moment, faulty_blobs, faulty_queue
 from worker.health import STALLED, HealthServer, StorageCheck, all_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.records.errors import OwnershipLost, StorageUnavailable
-from tests.fakes import FakeQueue, VirtualClock, run_virtually
+from shared.testing import FakeQueue, VirtualClock, run_virtually
 from tests.faulty import Hook, Moment, faulty_queue
 from tests.world import nothing
 from worker.lease import Lease

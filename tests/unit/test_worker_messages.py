@@ -14,7 +14,7 @@ from shared.batches.message import event_batch_id
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
 from shared.records.schema import FieldSpec, FieldTable
-from tests.fakes import run_virtually
+from shared.testing import run_virtually
 from tests.faulty import Moment
 from tests.world import World
 

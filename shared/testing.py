@@ -1,4 +1,4 @@
-"""A queue and blobs in memory that hide, count, expire and conflict as the live services do.
+"""Fakes for tests: a queue and blobs in memory that hide, count, expire and conflict like Azure.
 
 Where Azurite differs from the documents (a stale pop receipt: 404 live, 400 there), these follow
 the documents. Time is a clock that the test moves.
