@@ -77,7 +77,8 @@ MUTANTS = [
     Mutant(
         "the poison copy comes before the delete",
         "worker/outcomes.py",
-        "            await self._send_poison(delivery, target, failure.reason)\n        return failure\n",
+        "            await self._send_poison(delivery, target, failure.reason)\n"
+        "        return failure\n",
         "            import asyncio\n\n"
         "            late = asyncio.get_running_loop().create_task\n"
         "            asyncio.get_running_loop().call_later(\n"
@@ -110,7 +111,8 @@ MUTANTS = [
     Mutant(
         "a failure looks for another outcome first",
         "worker/outcomes.py",
-        "        if await self.adopt(delivery, target):\n            return Delete()\n        reason",
+        "        if await self.adopt(delivery, target):\n"
+        "            return Delete()\n        reason",
         "        reason",
         OUTAGES + VIRTUAL,
     ),

@@ -70,14 +70,14 @@ class Outcomes:
             return True
         return False
 
-    def check(self, batch: Batch, table: Table, counts: Counts, categories: Categories) -> list[str]:
+    def check(
+        self, batch: Batch, table: Table, counts: Counts, categories: Categories
+    ) -> list[str]:
         """The batch's warnings. Raises `AnotherCoding` if the rows prove another coding."""
         field_table, checked = self._artifact.manifest.fields, batch.options.coding_checked
         if not checked:
             check_coding(counts, field_table)
-        return batch_warnings(
-            table.notes, counts, categories, field_table, coding_checked=checked
-        )
+        return batch_warnings(table.notes, counts, categories, field_table, coding_checked=checked)
 
     def commit_of(
         self,

@@ -24,7 +24,7 @@ from shared.files.formats import format_of
 from shared.files.options import Options
 from shared.records.artifact import Artifact
 from shared.records.schema import FieldTable
-from tests.fakes import run_virtually
+from shared.testing import run_virtually
 from tests.world import World
 from training.heart.dataset import DATA, read_heart
 from training.heart.fields import TABLE
