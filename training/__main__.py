@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training.errors import TrainingError
 from training.heart.model import MODEL
-from training.recipe import read_model_file
+from training.model_file import read_model_file
 from training.report import summary
 from training.train import train
 

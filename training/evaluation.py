@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
+from training.checks import new_estimator
 from training.errors import TrainingError
 from training.figures import (
     at_threshold,
@@ -132,7 +133,7 @@ def out_of_fold(
 
 
 def _fit(recipe: Recipe, rows: Floats, outcome: Ints, questions: Floats) -> Any:
-    estimator = recipe.estimator()
+    estimator = new_estimator(recipe)
     if recipe.fit:
         return recipe.fit(estimator, rows, outcome, questions)
     return estimator.fit(rows, outcome)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 
 from shared.records.schema import FieldTable
 from training.blocks import Block
-from training.errors import TrainingError
 
+Fault = Literal["missing_required", "unknown_code", "out_of_range", "training_range"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -50,6 +48,8 @@ class Recipe:
     """Reads and checks the data, from a given file or from its usual place."""
     estimator: Callable[[], Any]
     """An unfitted scikit-learn classifier of rows as in `Dataset`."""
+    allow: tuple[Fault, ...] = ()
+    """Faults of the data, compared with the field table, that training accepts."""
     notice: str = ""
     """Shown wherever a score is shown."""
     noun: str = "record"
@@ -88,17 +88,3 @@ class Recipe:
     """Blocks of the model card about the fitted estimator, by section."""
     expected: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Cross-validated figures of the demonstration data, by number of repeats."""
-
-
-def read_model_file(path: Path) -> Recipe:
-    """Run a model file and return its `MODEL`. Raises `TrainingError`."""
-    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise TrainingError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # joblib looks there for classes of the file
-    spec.loader.exec_module(module)
-    recipe = getattr(module, "MODEL", None)
-    if not isinstance(recipe, Recipe):
-        raise TrainingError(f"{path} defines no MODEL = Recipe(...)")
-    return recipe

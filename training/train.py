@@ -17,6 +17,7 @@ from shared.records.artifact import EXPLANATION, Golden, Manifest, OnnxModel, Sk
 from shared.records.errors import RecordRejected
 from shared.records.scoring import Model
 from training.card import sections
+from training.checks import load, new_estimator
 from training.errors import TrainingError
 from training.evaluation import Evaluation, Progress, evaluate, rounded
 from training.export import check_loads_elsewhere, libraries, pickled, sha256, write_artifact
@@ -72,14 +73,14 @@ def train(
 
 def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> Trained:
     """Train a model without writing anything. Raises `TrainingError`."""
-    dataset = recipe.load(data)
+    dataset = load(recipe, data)
     progress(f"data: {len(dataset.outcome)} rows, {dataset.outcome.sum()} with the outcome")
     # The matrices are small: more threads only cost time, and they could change the last bit.
     with threadpool_limits(1):
         served = as_served(dataset)
         evaluation = evaluate(recipe, served, repeats, progress)
         progress("fitting")
-        estimator = recipe.estimator().fit(served.rows, served.outcome)
+        estimator = new_estimator(recipe).fit(served.rows, served.outcome)
         return artifact_of(recipe, dataset, estimator, evaluation, progress)
 
 

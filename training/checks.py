@@ -1,0 +1,218 @@
+"""Checks of a recipe and its data before anything is fitted: one sentence for each fault."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.records.schema import MISSING, NUMBER, FieldSpec, FieldTable
+from training.errors import TrainingError
+from training.recipe import Dataset, Floats, Recipe
+
+FEWEST = 10
+"""Rows of each outcome that ten folds need."""
+SLACK = 0.1
+"""How far a declared training range may reach beyond the data, as a share of their span."""
+
+
+@contextmanager
+def errors_as_sentences(what: str) -> Iterator[None]:
+    """Turn any error of the recipe's own code into a `TrainingError` with its line."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"{what} needs the package {error.name}: install it") from error
+    except Exception as error:  # the recipe's code may raise anything
+        raise TrainingError(f"{what} failed{_line(error)}: {_told(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """The innermost line outside the installed packages."""
+    if isinstance(error, SyntaxError):
+        return f" ({Path(error.filename or '').name}, line {error.lineno})"
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename and Path(frame.filename).parent != HERE
+    ]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
+HERE = Path(__file__).parent
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else "no reason given"
+    if isinstance(error, KeyError):
+        return f"there is no {text}"
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+def load(recipe: Recipe, path: Path | None) -> Dataset:
+    """Load the data and check them. Raises `TrainingError`."""
+    with errors_as_sentences(f"{recipe.name}: load"):
+        data = recipe.load(path)
+    if not isinstance(data, Dataset):
+        raise TrainingError(f"{recipe.name}: load must return a Dataset, not {type(data).__name__}")
+    check_table(recipe.table)
+    check_data(recipe, data)
+    return data
+
+
+def new_estimator(recipe: Recipe) -> Any:
+    """An unfitted estimator of the recipe. Raises `TrainingError`."""
+    make: Callable[[], Any] = recipe.estimator
+    if hasattr(make, "fit") and not isinstance(make, type):
+        raise TrainingError(
+            f"{recipe.name}: estimator must be a function that makes one, not a "
+            f"{type(make).__name__}: write estimator=lambda: {type(make).__name__}(...)"
+        )
+    if not callable(make):
+        raise TrainingError(f"{recipe.name}: estimator must be a function that makes an estimator")
+    with errors_as_sentences(f"{recipe.name}: estimator"):
+        estimator = make()
+    if not hasattr(estimator, "fit"):
+        raise TrainingError(
+            f"{recipe.name}: estimator made a {type(estimator).__name__}, which has no fit"
+        )
+    if not hasattr(estimator, "predict_proba"):
+        raise TrainingError(
+            f"{recipe.name}: {_final(estimator)} has no predict_proba: wrap it in "
+            "CalibratedClassifierCV, or set the option that gives probabilities"
+        )
+    return estimator
+
+
+def _final(estimator: Any) -> str:
+    steps = getattr(estimator, "steps", None)
+    return type(steps[-1][1] if steps else estimator).__name__
+
+
+def check_table(table: FieldTable) -> None:
+    """Refuse choices that two readers would read differently. Raises `TrainingError`."""
+    faults = [fault for field in table.fields for fault in _choice_faults(field)]
+    if faults:
+        raise TrainingError("field table: " + "; ".join(faults))
+
+
+def _choice_faults(field: FieldSpec) -> Iterator[str]:
+    codes = Counter(float(choice.code) for choice in field.choices)
+    words = Counter(_folded(choice.word) for choice in field.choices if choice.word is not None)
+    for code, count in codes.items():
+        if count > 1:
+            yield f"{field.name} has the code {code:g} {count} times"
+    for word, count in words.items():
+        if count > 1:
+            yield f"{field.name} has the word {word!r} {count} times"
+    for choice in field.choices:
+        word = (choice.word or "").strip().lower()
+        if choice.word is not None and word in MISSING:
+            yield f"{field.name}: the word {choice.word!r} means missing"
+        if NUMBER.fullmatch(word):
+            yield f"{field.name}: the word {choice.word!r} looks like a number"
+
+
+def _folded(word: str) -> str:
+    return re.sub(r"[\s_-]+", "", word).lower()
+
+
+def check_data(recipe: Recipe, data: Dataset) -> None:
+    """Compare every row with the field table. Raises `TrainingError` that names each fault."""
+    rows, outcome = np.asarray(data.rows), np.asarray(data.outcome)
+    names = recipe.table.used_names
+    if rows.ndim != 2 or rows.shape[1] != len(names):
+        raise TrainingError(
+            f"{recipe.name}: load gave rows of shape {rows.shape}, but the field table uses "
+            f"{len(names)} fields: one column each, in this order: {_listed(names)}"
+        )
+    if outcome.shape != rows.shape[:1]:
+        raise TrainingError(
+            f"{recipe.name}: {len(rows)} rows, but an outcome of shape {outcome.shape}"
+        )
+    if rows.dtype.kind not in "fiub":
+        raise TrainingError(f"{recipe.name}: the rows must be numbers, NaN for missing")
+    _check_outcome(recipe, outcome)
+    fields = [recipe.table.fields[index] for index in recipe.table.used]
+    faults = [
+        fault
+        for field, column in zip(fields, rows.T.astype(float), strict=True)
+        for fault in _faults(field, column, recipe)
+    ]
+    if faults:
+        raise TrainingError(
+            f"{recipe.name}: the data do not match the field table: {'; '.join(faults)}. Correct "
+            "the table or the data, or name what is meant in the recipe's `allow`"
+        )
+
+
+def _check_outcome(recipe: Recipe, outcome: Any) -> None:
+    kind = outcome.dtype.kind
+    if kind not in "fiub":
+        raise TrainingError(
+            f"{recipe.name}: the outcome is text: write 1 for the outcome that the probability is "
+            "of and 0 for the other, as in (labels == 'yes').astype(int)"
+        )
+    values = np.unique(outcome)
+    if len(values) == 1:
+        raise TrainingError(f"{recipe.name}: every row has the same outcome")
+    if not np.array_equal(values, [0, 1]):
+        shown = " and ".join(f"{value:g}" for value in values[:3])
+        more = " and others" if len(values) > 3 else ""
+        raise TrainingError(
+            f"{recipe.name}: the outcome must be 0 or 1 in every row, not {shown}{more}: write "
+            "(outcome == 1).astype(int)"
+        )
+    counts = np.bincount(outcome.astype(int))
+    if counts.min() < FEWEST:
+        raise TrainingError(
+            f"{recipe.name}: ten folds need {FEWEST} rows of each outcome; there are {counts[0]} "
+            f"of 0 and {counts[1]} of 1"
+        )
+
+
+def _faults(field: FieldSpec, column: Floats, recipe: Recipe) -> Iterator[str]:
+    allowed, missing = recipe.allow, np.isnan(column)
+    known = column[~missing]
+    if field.required and missing.any() and "missing_required" not in allowed:
+        yield f"{field.name} is required but missing in {missing.sum()} rows (missing_required)"
+    if field.kind == "category":
+        unknown = ~np.isin(known, sorted(field.codes))
+        if unknown.any() and "unknown_code" not in allowed:
+            yield f"{field.name} has unknown codes in {unknown.sum()} rows (unknown_code)"
+        return
+    low, high = field.accept
+    outside = (known < low) | (known > high)
+    if outside.any() and "out_of_range" not in allowed:
+        yield (
+            f"{field.name} is outside the accepted {low:g} to {high:g} in {outside.sum()} rows "
+            "(out_of_range)"
+        )
+    if len(known) and "training_range" not in allowed:
+        yield from _range_faults(field, known)
+
+
+def _range_faults(field: FieldSpec, known: Floats) -> Iterator[str]:
+    low, high = field.training
+    first, last = float(known.min()), float(known.max())
+    outside = int(((known < low) | (known > high)).sum())
+    slack = SLACK * (last - first)
+    if outside or first - low > slack or high - last > slack:
+        yield (
+            f"{field.name} has the training range {low:g} to {high:g}, but the data go from "
+            f"{first:g} to {last:g}, {outside} rows outside (training_range)"
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
