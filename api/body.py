@@ -10,7 +10,7 @@ import asyncio
 import re
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, NamedTuple
 
 from fastapi import Request, Response
@@ -92,14 +92,19 @@ async def json_accepted(request: Request) -> None:
 def check_accept(request: Request) -> None:
     """Refuse a caller who does not take JSON. Raises `Problem`."""
     accept = request.headers.get("accept", "*/*").lower()
-    if accept not in ("*/*", JSON) and not any(map(_takes_json, accept.split(","))):
+    if accept not in ("*/*", JSON) and not takes(accept, "*/*", "application/*", JSON):
         raise Problem("not_acceptable", f"the answer is {JSON}")
 
 
-def _takes_json(part: str) -> bool:
+def takes(accept: str, *media_types: str) -> bool:
+    """Whether an Accept header lists one of these media types."""
+    return any(_takes(part, media_types) for part in accept.lower().split(","))
+
+
+def _takes(part: str, media_types: Collection[str]) -> bool:
     media_type, *parameters = part.replace(" ", "").split(";")
     refused = any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
-    return media_type in ("*/*", "application/*", JSON) and not refused
+    return media_type in media_types and not refused
 
 
 def check_json_type(request: Request) -> None:

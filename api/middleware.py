@@ -23,7 +23,17 @@ log = logging.getLogger(__name__)
 
 PROBES = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
 """Paths that are answered without a key, also when the API is full, and that are not logged."""
-PAGES = frozenset({"/docs", "/redoc", "/openapi.json", "/problems", "/favicon.ico"})
+PAGES = frozenset(
+    {
+        "/",
+        "/docs",
+        "/model-card",
+        "/problems",
+        "/openapi.json",
+        "/template.csv",
+        "/favicon.ico",
+    }
+)
 """Paths that are answered without a key."""
 STATIC = "/static/"
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from api.middleware import PROBES
+from api.middleware import PAGES, PROBES
 from api.problems import JSON, KINDS, PROBLEM, ProblemDetails
 from shared.records.artifact import Golden, Manifest
 
@@ -53,7 +53,7 @@ def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]] =
             for operation in operations.values():
                 _complete_problems(operation["responses"], JSON if "/v2" in path else PROBLEM)
                 if secured:
-                    operation["security"] = [] if path in PROBES else [{"key": []}]
+                    operation["security"] = [] if path in PROBES | PAGES else [{"key": []}]
         schemas = document["components"]["schemas"]
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
@@ -90,16 +90,16 @@ def predict_description(manifest: Manifest) -> str:
 
 
 def examples(manifest: Manifest) -> dict[str, Any]:
-    """Three patients of the manifest: the best known, the likeliest ill and the least known."""
+    """Three records of the manifest: the most complete, the highest score and the least known."""
     golden = list(manifest.golden)
 
     def known(case: Golden) -> int:
         return sum(value is not None for value in case.record.values())
 
     chosen = {
-        "A patient with every field": max(golden, key=known),
-        "A patient at high risk": max(golden, key=lambda case: case.probability),
-        "A patient of whom little is known": min(golden, key=known),
+        "Every field": max(golden, key=known),
+        "Highest score": max(golden, key=lambda case: case.probability),
+        "Few fields": min(golden, key=known),
     }
     return {
         name.lower().replace(" ", "_"): {"summary": name, "value": _plain(case)}

@@ -102,6 +102,13 @@ class BatchBody(BaseModel):
     warnings: Annotated[list[str], Field(description="What is odd about the whole batch")] = []
 
 
+class ModelExample(Body):
+    """A record to try."""
+
+    title: str
+    record: dict[str, float | str]
+
+
 class ModelBody(BaseModel):
     """What the manifest says of the model."""
 
@@ -111,7 +118,9 @@ class ModelBody(BaseModel):
     version: str
     sha256: Annotated[str, Field(description="SHA-256 of the manifest")]
     fields: tuple[FieldSpec, ...]
+    record_id: Annotated[str, Field(description="Name of the record's own id")]
     columns: Annotated[tuple[str, ...], Field(description="Fields that the model uses, in order")]
+    examples: tuple[ModelExample, ...]
 
 
 class Live(Body):

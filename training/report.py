@@ -50,7 +50,7 @@ main { box-sizing: border-box; width: 100%; max-width: 64rem; margin: 0 auto;
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; letter-spacing: -.015em; }
 h2 { margin-top: 2.4rem; font-size: 1.25rem; scroll-margin-top: 1rem;
   border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
-p { max-width: 46rem; margin: .8rem 0; } a { color: var(--a); }
+p { max-width: 46rem; margin: .8rem 0; overflow-wrap: break-word; } a { color: var(--a); }
 .notice { background: var(--note); padding: .7rem 1rem; border-radius: .5rem; max-width: none; }
 .key { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1.6rem 0; padding: 0; }
 .key div { flex: 1 1 14rem; border-left: 3px solid var(--a); padding-left: 1rem; }
@@ -68,8 +68,8 @@ th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px soli
   vertical-align: top; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; margin-top: 1rem; }
-figure { margin: 0; flex: 1 1 24rem; max-width: 29rem; min-width: 0; }
-figure.small { flex: 1 1 12rem; max-width: 14.5rem; }
+figure { margin: 0; flex: 1 1 min(24rem, 100%); max-width: 29rem; }
+figure.small { flex: 1 1 min(12rem, 100%); max-width: 14.5rem; }
 figcaption { color: var(--soft); font-size: .85rem; }
 figure svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .tick { fill: var(--soft);

@@ -1,30 +1,38 @@
-"""The model: its manifest as JSON, and the card that training wrote."""
+"""The model: its manifest as JSON, the card that training wrote, and a file to fill in."""
 
+import csv
 import hashlib
+import io
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from api.body import json_accepted
-from api.openapi import problems
+from api.html import POLICY_WITH_INLINE_STYLES, with_header
+from api.openapi import examples, problems
 from api.problems import Problem
-from api.schemas import ModelBody
-from shared.records.artifact import Artifact
+from api.schemas import ModelBody, ModelExample
+from shared.records.artifact import Artifact, Manifest
+from shared.records.schema import RECORD_ID, FieldSpec
 
 CARD = "model_card.html"
-# The card is one file that carries its style and its pictures.
-CARD_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
 def router(artifact: Artifact, directory: Path) -> APIRouter:
-    """`/model` and `/model-card`."""
-    router = APIRouter(tags=["Model"], responses=problems(401, 503))
+    """`/model`, `/model-card` and `/template.csv`."""
+    router = APIRouter(tags=["Model"], responses=problems(503))
     manifest = artifact.manifest
+    records = {e["summary"]: e["value"] for e in examples(manifest).values()}
     about = ModelBody(
         **manifest.model_dump(exclude={"golden", "fields"}),
         fields=manifest.fields.fields,
+        record_id=RECORD_ID,
         columns=manifest.fields.used_names,
+        examples=tuple(
+            ModelExample(title=title, record=record) for title, record in records.items()
+        ),
         sha256=artifact.sha256,
     )
 
@@ -32,7 +40,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         "/model",
         summary="What the model is and what it came from",
         dependencies=[Depends(json_accepted)],
-        responses=problems(406),
+        responses=problems(401, 406),
     )
     async def model() -> ModelBody:
         return about
@@ -44,12 +52,41 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         responses=problems(404),
     )
     async def model_card() -> HTMLResponse:
+        card = _card(directory, manifest.files.get(CARD)).decode()
+        # The card is one file that carries its style and its pictures.
         return HTMLResponse(
-            _card(directory, manifest.files.get(CARD)),
-            headers={"Content-Security-Policy": CARD_POLICY},
+            with_header(card, "model-card"),
+            headers={"Content-Security-Policy": POLICY_WITH_INLINE_STYLES},
         )
 
+    @router.get(
+        "/template.csv",
+        summary="A file to fill in: all fields, and one row that is right",
+        response_class=Response,
+        responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    )
+    async def template() -> Response:
+        headers = {"Content-Disposition": 'attachment; filename="template.csv"'}
+        record = next(iter(records.values()))
+        return Response(_template(manifest, record), headers=headers, media_type="text/csv")
+
     return router
+
+
+def _template(manifest: Manifest, record: dict[str, Any]) -> str:
+    """A CSV file with the header and one example row."""
+    fields = manifest.fields.fields
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([RECORD_ID, *(field.name for field in fields)])
+    writer.writerow(["example-1", *(_cell(field, record.get(field.name)) for field in fields)])
+    return text.getvalue()
+
+
+def _cell(field: FieldSpec, value: object) -> object:
+    """A value as people write it: words in place of codes."""
+    words = {choice.code: choice.word for choice in field.choices}
+    return "" if value is None else words.get(value) or value  # type: ignore[call-overload]
 
 
 def _card(directory: Path, sha256: str | None) -> bytes:

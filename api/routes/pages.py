@@ -1,69 +1,77 @@
-"""Swagger UI, ReDoc and the page of problems. Everything a page loads comes from this server.
+"""The pages: home, Swagger UI, problems. Everything a page loads comes from this server.
 
-The bundles are those that the package `fastapi-offline` carries; our part is `static/`.
+Swagger UI is the copy in the package `fastapi-offline`; the rest is in `static/`.
 """
 
 import importlib.util
-import re
 from html import escape
 from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
+from api.body import takes
+from api.html import HEADER, POLICY, POLICY_WITH_INLINE_STYLES, STATIC, header, page
 from api.problems import KINDS, Problem
 
-OURS = Path(__file__).parents[1] / "static"
-TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
-REDOC = "redoc.standalone.js"
-ELSEWHERE = re.compile(rb"https://[\w.]+/redoc/logo-mini\.svg")
-"""The one picture that ReDoc would load from another host."""
-BUNDLES = ("swagger-ui-bundle.js", "swagger-ui.css", REDOC, "favicon.png")
+TYPES = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+}
+BUNDLES = ("swagger-ui-bundle.js", "swagger-ui.css")
 
-# Both viewers draw with styles that they make as they go, and with small pictures inline.
-POLICY = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
+INDEX = {
+    "predict": "/predict",
+    "predict_many": "/predict/many",
+    "batches": "/batches",
+    "model": "/model",
+    "model_card": "/model-card",
+    "template": "/template.csv",
+    "open_inference_protocol": "/v2",
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "problems": "/problems",
+    "live": "/livez",
+    "ready": "/readyz",
+}
+"""Links for whoever asks `/` and is not a browser."""
 
-VIEWER = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="static/favicon.png">
-<link rel="stylesheet" href="static/{style}">
-</head>
-<body>
-<div id="page"></div>
-<script src="static/{bundle}"></script>
-<script src="static/{start}"></script>
-</body>
-</html>
-"""
+DOCS = """<main id="main"><h1 class="unseen">API</h1><div id="page"></div></main>
+<script src="static/swagger-ui-bundle.js"></script>
+<script src="static/docs.js"></script>"""
 
 
 def router(title: str) -> APIRouter:
-    """`/docs`, `/redoc`, `/problems` and what they load."""
+    """`/`, `/docs`, `/problems` and what they load."""
     router = APIRouter(include_in_schema=False)
 
-    def viewer(style: str, bundle: str, start: str) -> HTMLResponse:
-        content = VIEWER.format(title=escape(title), style=style, bundle=bundle, start=start)
-        return HTMLResponse(content, headers={"Content-Security-Policy": POLICY})
+    @router.get("/")
+    async def home(request: Request) -> Response:
+        if takes(request.headers.get("accept", ""), "text/html"):
+            content = (STATIC / "home.html").read_text(encoding="utf-8")
+            response: Response = _html(content.replace(HEADER, header("./")))
+        else:
+            response = JSONResponse(INDEX)
+        response.headers["Vary"] = "Accept"
+        return response
 
     @router.get("/docs")
     async def docs() -> HTMLResponse:
-        return viewer("swagger-ui.css", "swagger-ui-bundle.js", "docs.js")
-
-    @router.get("/redoc")
-    async def redoc() -> HTMLResponse:
-        return viewer("page.css", REDOC, "redoc.js")
+        styles = (
+            '<link rel="stylesheet" href="static/swagger-ui.css">'
+            '<link rel="stylesheet" href="static/page.css">'
+        )
+        # Swagger UI has no dark colours.
+        content = page(title, DOCS, current="docs", head=styles, kind=' class="light"')
+        return _html(content, POLICY_WITH_INLINE_STYLES)
 
     @router.get("/problems")
     async def problems() -> HTMLResponse:
-        return HTMLResponse(_problems(), headers={"Content-Security-Policy": "default-src 'self'"})
+        style = '<link rel="stylesheet" href="static/page.css">'
+        return _html(page("Problems", _problems(), current="problems", head=style))
 
     @router.get("/static/{name}")
     async def static(name: str) -> Response:
@@ -71,40 +79,45 @@ def router(title: str) -> APIRouter:
 
     @router.get("/favicon.ico")
     async def favicon() -> Response:
-        return _asset("favicon.png")
+        return _asset("icon.svg")
 
     return router
 
 
+def _html(content: str, policy: str = POLICY) -> HTMLResponse:
+    return HTMLResponse(content, headers={"Content-Security-Policy": policy})
+
+
 def _problems() -> str:
-    """All problems, for the reader of a `type`."""
-    rows = "".join(
-        f"<tr id='{code}'><td><code>{code}</code></td>"
-        f"<td>{kind.status} {HTTPStatus(kind.status).phrase}</td>"
-        f"<td>{escape(kind.title)}.</td><td>{escape(kind.remedy)}</td></tr>"
+    """All problems. The `type` of a problem leads to its entry."""
+    entries = "".join(
+        f'<section id="{code}"><h2><code>{code}</code></h2>'
+        f"<p class=status>{kind.status} {HTTPStatus(kind.status).phrase}</p>"
+        f"<p><strong>{escape(kind.title)}.</strong> {_with_code(kind.remedy)}</p></section>"
         for code, kind in KINDS.items()
     )
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>Problems</title>"
-        "<link rel='stylesheet' href='static/page.css'><h1>Problems</h1>"
-        "<p>What the <code>code</code> of an error means, and what to do.</p>"
-        "<table><tr><th>code</th><th>status</th><th>meaning</th><th>what to do</th></tr>"
-        f"{rows}</table></html>"
+        '<main id="main" class="page problems"><h1>Problems</h1>'
+        "<p>The meaning of each <code>code</code> of an error, and what to do.</p>"
+        f"{entries}</main>"
     )
+
+
+def _with_code(text: str) -> str:
+    """Escaped text; text between backquotes becomes code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 
 
 def _asset(name: str) -> Response:
     """A file that pages load. Raises `Problem`."""
-    folder = _bundles() if name in BUNDLES else OURS
+    folder = _bundles() if name in BUNDLES else STATIC
     path = folder / name
     # One plain name: no way out of the folder.
     if Path(name).name != name or path.suffix not in TYPES or not path.is_file():
         raise Problem("not_found")
-    content = path.read_bytes()
-    if name == REDOC:
-        content = ELSEWHERE.sub(b"static/favicon.png", content)
     headers = {"Cache-Control": "public, max-age=3600"}
-    return Response(content, headers=headers, media_type=TYPES[path.suffix])
+    return Response(path.read_bytes(), headers=headers, media_type=TYPES[path.suffix])
 
 
 def _bundles() -> Path:

@@ -1,9 +1,8 @@
 // "A file": choose or paste one, check its columns, send it.
 
 import { explain, randomName, upload } from "./client.js";
-import { serialise } from "./csv.js";
-import { alertBox, h, save, svg } from "./dom.js";
-import { match, renames, template } from "./mapping.js";
+import { alertBox, h, svg } from "./dom.js";
+import { match, renames } from "./mapping.js";
 import { remember } from "./memory.js";
 import { ROWS, Unusable, body, open } from "./source.js";
 import { capital, count, list, percent, size } from "./words.js";
@@ -15,6 +14,7 @@ export function fileView(model) {
   const element = h("div", { ondragover, ondragleave, ondrop, onpaste }, content);
   const drop = dropZone(model, choose);
   let sending = false;
+  addEventListener("beforeunload", (event) => sending && event.preventDefault());
   reset();
 
   function reset(problem) {
@@ -131,8 +131,8 @@ function dropZone(model, choose) {
         "Paste from a spreadsheet",
       ),
       h(
-        "button",
-        { type: "button", class: "quiet", onclick: () => downloadTemplate(model) },
+        "a",
+        { class: "button quiet", href: "template.csv", download: "template.csv" },
         "Download a template",
       ),
     ),
@@ -160,11 +160,6 @@ function pasteBox(choose) {
     text.focus();
   };
   return { element, open: show };
-}
-
-function downloadTemplate(model) {
-  const example = model.examples?.[0]?.record ?? {};
-  save(serialise(template(model.fields, model.record_id, example)), "template.csv", "text/csv");
 }
 
 function progressCard(source, cancel) {
@@ -205,7 +200,7 @@ function preview(model, source, send, back) {
   );
   const button = h(
     "button",
-    { type: "button", onclick: () => send(source, renames(source.columns, mapping)) },
+    { type: "button", onclick: () => send(source, renames(source.columns, mapping, matched)) },
     source.count ? `Score ${count(source.count, "row")}` : "Score this file",
   );
 

@@ -72,21 +72,16 @@ export function likeness(one, other) {
   return 1 - previous[other.length] / Math.max(one.length, other.length, 1);
 }
 
-/** The `rename` of a mapping: columns whose field has another name. */
-export function renames(columns, mapping) {
-  const pairs = columns.map((column, index) => [column.trim(), mapping[index]]);
-  return pairs.filter(([column, field]) => field && field.toLowerCase() !== column.toLowerCase());
-}
-
-/** A file to fill in: all fields, and one row that is right. */
-export function template(fields, idName, example) {
-  const words = (field) => {
-    const value = example[field.name];
-    const choice = field.choices.find(({ code, word }) => code === value || word === value);
-    return choice ? (choice.word ?? choice.code) : (value ?? "");
-  };
-  return [
-    [idName, ...fields.map(({ name }) => name)],
-    ["example-1", ...fields.map((field) => String(words(field)))],
-  ];
+/**
+ * The `rename` of a mapping: columns whose field has another name. A column that looks like a field
+ * but was set to be ignored gets a name that is like none, since the API would refuse the file.
+ */
+export function renames(columns, mapping, matched) {
+  return columns
+    .map((column, index) => {
+      const name =
+        mapping[index] || (matched[index].state === "none" ? "" : `ignored_${index + 1}`);
+      return [column.trim(), name];
+    })
+    .filter(([column, name]) => name && name.toLowerCase() !== column.toLowerCase());
 }

@@ -54,13 +54,20 @@ async function firstBytes(file, packed) {
   const reader = stream.getReader();
   const pieces = [];
   let length = 0;
-  while (length < HEAD) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    pieces.push(value);
-    length += value.length;
+  try {
+    while (length < HEAD) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      pieces.push(value);
+      length += value.length;
+    }
+    await reader.cancel();
+  } catch {
+    const advice = packed
+      ? "It is not gzip, or not complete."
+      : "It may have been moved or changed.";
+    throw new Unusable("This file cannot be read", advice);
   }
-  await reader.cancel();
   return new Uint8Array(await new Blob(pieces).slice(0, HEAD).arrayBuffer());
 }
 

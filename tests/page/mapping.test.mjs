@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fold, likeness, match, renames, template } from "../../api/static/mapping.js";
+import { fold, likeness, match, renames } from "../../api/static/mapping.js";
 
 const FIELDS = [
   { name: "age", title: "Age", aliases: ["years"], choices: [] },
@@ -50,9 +50,21 @@ test("no field is given to two columns, and the exact name wins", () => {
   assert.deepEqual(matched(["Gender", "sex"]), ["none", "exact sex"]);
 });
 
+const none = { state: "none" };
+
 test("only columns with another name are renamed", () => {
-  assert.deepEqual(renames(["age", "Gender", "note", "CHOL"], ["age", "sex", "", "chol"]), [
+  const columns = ["age", "Gender", "note", "CHOL"];
+
+  assert.deepEqual(renames(columns, ["age", "sex", "", "chol"], [none, none, none, none]), [
     ["Gender", "sex"],
+  ]);
+});
+
+test("a guess that a person set to be ignored gets a name that is like no field", () => {
+  const matched = [{ state: "exact" }, { state: "near" }, none];
+
+  assert.deepEqual(renames(["age", "Cholesterol", "note"], ["age", "", ""], matched), [
+    ["Cholesterol", "ignored_2"],
   ]);
 });
 
@@ -60,11 +72,4 @@ test("likeness goes from 0 to 1", () => {
   assert.equal(likeness("abc", "abc"), 1);
   assert.equal(likeness("abc", "xyz"), 0);
   assert.equal(likeness("", ""), 1);
-});
-
-test("a template has every field and one row that is right", () => {
-  const [header, row] = template(FIELDS, "patient_id", { age: 63, sex: 1 });
-
-  assert.deepEqual(header, ["patient_id", "age", "sex", "chol", "cp"]);
-  assert.deepEqual(row, ["example-1", "63", "male", "", ""]);
 });

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from shared.records.artifact import Artifact
 from tests.api_client import a_client
 
-CARD = b"<!doctype html><title>Card</title><p>303 patients"
+CARD = b"<!doctype html><title>Card</title><style>p {}</style><body><p>303 patients"
 
 
 def with_card(artifact: Artifact, directory: Path, sha256: str) -> TestClient:
@@ -35,14 +35,16 @@ def test_the_model_tells_what_its_manifest_knows(artifact: Artifact) -> None:
     assert "golden" not in answer
 
 
-def test_the_card_is_served_as_training_wrote_it(artifact: Artifact, tmp_path: Path) -> None:
+def test_the_card_is_served_with_the_header(artifact: Artifact, tmp_path: Path) -> None:
     client = with_card(artifact, tmp_path, hashlib.sha256(CARD).hexdigest())
 
     answer = client.get("/model-card")
 
-    assert answer.content == CARD
+    assert answer.content.startswith(b"<!doctype html><title>Card</title>")
+    assert answer.content.endswith(b"<p>303 patients")
+    assert '<a href="model-card" aria-current="page">' in answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
 def test_a_card_that_is_not_the_manifests_is_not_served(artifact: Artifact, tmp_path: Path) -> None:
