@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,3 +224,27 @@ def _until_it_logs(container: str, event: str) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"no {event} in\n{logs.stdout}{logs.stderr}")
+
+
+def test_an_image_can_hold_a_model_that_was_trained_elsewhere(
+    images: dict[str, str], artifact_dir: Path, tmp_path: Path
+) -> None:
+    for name in ("api", "shared", "training", "worker", "requirements"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Dockerfile.worker", ".dockerignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(artifact_dir, tmp_path / "artifact")
+    given = (tmp_path / "artifact" / "manifest.json").read_bytes()
+    tag = "heart-scorer-worker:given-model"
+
+    docker(
+        *("build", "--quiet", "--file", str(tmp_path / "Dockerfile.worker")),
+        *("--build-arg", "ARTIFACT=artifact", "--tag", tag, str(tmp_path)),
+        seconds=800,
+    )
+
+    try:
+        held = docker("run", "--rm", tag, "cat", "artifact/manifest.json").stdout
+    finally:
+        docker("image", "rm", "--force", tag)
+    assert held.encode() == given
