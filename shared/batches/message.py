@@ -38,6 +38,9 @@ SCHEMA = "heart-scorer/1"
 BATCH_ID = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$"
 
 
+FUNCTIONS_PARENT = "$AzureWebJobsParentId"
+"""A key that .NET Functions add to each object that they put on a queue."""
+
 _AROUND = "\ufeff \t\r\n"
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+=*")
 _LONE = re.compile("[\ud800-\udfff]")
@@ -165,6 +168,7 @@ class Envelope(_Strict):
 def parse_message(body: str, message_id: str, containers: Collection[str]) -> Batch | Ignored:
     """Read a message. Raises `UnreadableMessage`, whose text never holds a value."""
     text = _decode(body)
+    _refuse_quoted_json(text)
     if not text.startswith(("{", "[")):
         if not any(separator in text for separator in SEPARATORS):
             raise UnreadableMessage(
@@ -175,6 +179,8 @@ def parse_message(body: str, message_id: str, containers: Collection[str]) -> Ba
         value = parse_json(text)
     except ValueError as error:
         raise UnreadableMessage(f"the message is not JSON: {error}") from error
+    if isinstance(value, dict):
+        value.pop(FUNCTIONS_PARENT, None)
     items = tuple(value) if isinstance(value, list) else (value,)
     events = [item for item in items if isinstance(item, dict) and _is_event(item)]
     if events:
@@ -184,6 +190,18 @@ def parse_message(body: str, message_id: str, containers: Collection[str]) -> Ba
     if isinstance(value, dict) and "schema" in value:
         return _read_envelope(value, message_id, containers)
     return Batch(message_id, InlineInput("json", text.encode(), items))
+
+
+def _refuse_quoted_json(text: str) -> None:
+    """Raise `UnreadableMessage` for JSON that was encoded twice."""
+    if text.startswith('"'):
+        with suppress(ValueError):  # CSV may begin with a quote, too
+            inner = parse_json(text)
+            if isinstance(inner, str) and inner.lstrip(_AROUND).startswith(("{", "[")):
+                raise UnreadableMessage(
+                    "the message is JSON text inside a JSON string: it was encoded twice, "
+                    "send the inner JSON itself"
+                )
 
 
 def _decode(body: str) -> str:
@@ -253,7 +271,14 @@ def _is_event(value: dict[str, Any]) -> bool:
 
 
 def _read_event(event: dict[str, Any], containers: Collection[str]) -> Batch | Ignored:
-    if event.get("eventType", event.get("type")) != "Microsoft.Storage.BlobCreated":
+    event_type = event.get("eventType", event.get("type"))
+    if event_type != "Microsoft.Storage.BlobCreated":
+        is_foreign = isinstance(event_type, str) and not event_type.startswith("Microsoft.")
+        if is_foreign and isinstance(event.get("data"), dict | list):
+            raise UnreadableMessage(
+                "this is an event that carries data of its own, and only events of blobs are "
+                "read: send what its `data` holds as the message itself"
+            )
         return Ignored("event type")
     named = _SUBJECT.fullmatch(str(event.get("subject")))
     if named is None or named[1] not in containers:

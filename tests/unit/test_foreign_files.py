@@ -13,19 +13,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from api.progress import state_of
 from cli.__main__ import app
-from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
+from shared.batches.message import (
+    Batch,
+    Envelope,
+    EnvelopeInput,
+    EnvelopeOptions,
+    parse_message,
+)
+from shared.files.base import Limits
 from shared.files.formats import format_of
 from shared.files.options import Options
 from shared.records.artifact import Artifact
+from shared.records.coding import count_categories, distribution_warnings
+from shared.records.errors import StorageUnavailable
 from shared.records.schema import FieldTable
 from shared.testing import run_virtually
-from tests.world import World
+from tests.api_client import FakeStorage, a_client
+from tests.faulty import Hook, Moment
+from tests.world import World, nothing
 from training.heart.dataset import DATA, read_heart
 from training.heart.fields import TABLE
 from training.reference import with_reference
@@ -264,6 +277,178 @@ def test_an_old_model_says_that_it_cannot_compare(artifact: Artifact, tmp_path: 
     [warning] = told(old, tmp_path, "file.csv", as_csv(the_data())).warnings
 
     assert "train it again" in warning
+
+
+@pytest.mark.parametrize(("rows", "alarms"), [(100, 5), (50, 50)])
+def test_honest_batches_almost_never_warn_and_reversed_codes_do(rows: int, alarms: int) -> None:
+    """Of 10,000 batches drawn from the training data: at most `alarms` false ones."""
+    table = referenced()
+    values = np.full((len(table.fields), 303), np.nan)
+    values[list(table.used)] = read_heart().rows.T
+    rng = np.random.default_rng(7)
+    found = {"honest": 0, "cp": 0, "slope": 0}
+
+    for _ in range(10_000 // 10):
+        batch = values[:, rng.integers(303, size=rows)]
+        honest = count_categories(batch, table)
+        for name in ("cp", "slope"):
+            swapped = honest | {name: honest[name][::-1]}
+            warnings = distribution_warnings(swapped, table)
+            found[name] += any(text.startswith(f"{name} is") for text in warnings)
+    for _ in range(10_000):
+        batch = values[:, rng.integers(303, size=rows)]
+        found["honest"] += bool(distribution_warnings(count_categories(batch, table), table))
+
+    assert found["honest"] <= alarms
+    assert found["cp"] == 1000
+    assert found["slope"] >= 990
+
+
+def test_a_resumed_batch_has_the_warnings_of_an_undisturbed_one(trained: Artifact) -> None:
+    content = as_csv(heart_csv(the_data()).drop(columns=["thal", "ca"]))
+    limits = Limits(rows=60)
+    stages = 0
+
+    async def fails_once(moment: Moment) -> None:
+        nonlocal stages
+        if moment.call == "stage" and moment.when == "before":
+            stages += 1
+            if stages == 4:
+                raise StorageUnavailable("busy")
+
+    async def scene(hook: Hook) -> dict[str, Any]:
+        world = World(trained)
+        await world.submit("b-1", content)
+        await world.emptied(world.worker(hook, limits=limits))
+        return world.summary("b-1")
+
+    undisturbed = run_virtually(scene(nothing))
+    resumed = run_virtually(scene(fails_once))
+
+    assert (undisturbed["deliveries"], resumed["deliveries"]) == (1, 2)
+    assert resumed["warnings"] == undisturbed["warnings"] != []
+
+
+# The API
+
+
+@pytest.fixture
+def client(trained: Artifact) -> TestClient:
+    return a_client(trained)
+
+
+def test_many_records_that_prove_another_coding_are_refused_together(client: TestClient) -> None:
+    items = json.loads(as_json(uci(the_data()).head(100)))
+
+    refused = client.post("/predict/many", json=items)
+    believed = client.post("/predict/many?coding_checked=true", json=items)
+
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "another_coding"
+    assert "of 100 rows" in refused.json()["detail"]
+    assert believed.status_code == 200
+
+
+def test_many_records_unlike_the_training_data_come_with_a_warning(client: TestClient) -> None:
+    frame = heart_csv(the_data()).drop(columns=["thal", "ca"])
+
+    warnings = client.post("/predict/many", json=json.loads(as_json(frame))).json()["warnings"]
+
+    assert [text.split()[0] for text in warnings] == ["cp", "slope"]
+    assert "warnings" not in client.post("/predict/many", json=[{"age": 54, "sex": 1}]).json()
+
+
+def test_a_key_of_another_coding_has_the_same_reason_everywhere(client: TestClient) -> None:
+    record = {"age": 54, "sex": 1, "target": 1}
+    reason = TABLE.other_columns["target"]
+
+    one = client.post("/predict", json=record)
+    many = client.post("/predict/many", json=[record])
+    tensors = client.post(
+        "/v2/models/heart-cleveland/infer",
+        json={
+            "inputs": [
+                {"name": name, "shape": [1], "datatype": "FP64", "data": [value]}
+                for name, value in record.items()
+            ]
+        },
+    )
+
+    assert [answer.status_code for answer in (one, many, tensors)] == [422, 422, 422]
+    assert all(reason in answer.text for answer in (one, many, tensors))
+
+
+def test_tensors_in_another_coding_are_refused_as_such(client: TestClient) -> None:
+    answer = client.post(
+        "/v2/models/heart-cleveland/infer",
+        json={
+            "inputs": [
+                {"name": name, "shape": [2], "datatype": "FP64", "data": data}
+                for name, data in {"age": [54, 55], "sex": [1, 0], "cp": [1, 4]}.items()
+            ]
+        },
+    )
+
+    assert answer.status_code == 422
+    assert "another coding: 1 of 2 rows" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"data":[{"age":54,"sex":1}]}', "send the array itself"),
+        (json.dumps('{"age":54,"sex":1}'), "encoded twice"),
+        ('{"age":54,"sex":1,"patientId":"a"}', "did you mean `patient_id`?"),
+    ],
+)
+def test_predict_says_what_came_in_place_of_a_record(
+    client: TestClient, body: str, words: str
+) -> None:
+    answer = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+
+
+def test_a_byte_order_mark_before_a_request_is_skipped(client: TestClient) -> None:
+    body = b"\xef\xbb\xbf" + b'{"age":54,"sex":1}'
+
+    assert client.post("/predict", content=body).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/batches", "/predict"])
+@pytest.mark.parametrize(
+    ("media_type", "flag"),
+    [
+        ("multipart/form-data; boundary=x", "curl -F"),
+        ("application/x-www-form-urlencoded", "curl -d"),
+    ],
+)
+def test_a_form_is_told_how_to_send_the_file(
+    client: TestClient, path: str, media_type: str, flag: str
+) -> None:
+    answer = client.post(path, content=b"x", headers={"Content-Type": media_type})
+
+    assert answer.status_code == 415
+    assert flag in answer.json()["detail"]
+    assert "--data-binary @FILE" in answer.json()["detail"]
+
+
+def test_options_of_an_upload_reach_the_worker(trained: Artifact) -> None:
+    storage = FakeStorage()
+    client = a_client(trained, storage.connect)
+    query = "/batches?rename=cp (0-3)=cp&rename=Gender=sex&coding_checked=true"
+
+    answer = client.post(query, content=b"x", headers={"Content-Type": "text/csv"})
+    refused = client.post("/batches?rename=cp", content=b"x", headers={"Content-Type": "text/csv"})
+
+    [body] = storage.queue.bodies()
+    batch = parse_message(body, "m-1", {"uploads"})
+    assert answer.status_code == 202
+    assert isinstance(batch, Batch)
+    assert batch.options == Options(rename={"cp (0-3)": "cp", "Gender": "sex"}, coding_checked=True)
+    assert refused.status_code == 422
+    assert "NAME=FIELD" in refused.json()["detail"]
 
 
 # Columns, headers and records

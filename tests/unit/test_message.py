@@ -14,6 +14,7 @@ from shared.batches.message import (
     BlobInput,
     Envelope,
     EnvelopeInput,
+    EnvelopeOptions,
     Ignored,
     InlineInput,
     UnreadableMessage,
@@ -386,3 +387,58 @@ def test_a_batch_id_from_an_event_begins_with_the_stem(name: str, stem: str) -> 
 )
 def test_a_format_is_known_by_the_suffix(name: str, expected: tuple[str | None, bool]) -> None:
     assert format_of(name) == expected
+
+
+def test_the_key_that_functions_add_is_ignored_in_records_and_envelopes() -> None:
+    added = {"$AzureWebJobsParentId": "00000000-0000-0000-0000-000000000001"}
+
+    record = parse(added | {"age": 54, "sex": 1})
+    enveloped = parse(added | envelope(records=[{"age": 54, "sex": 1}]))
+
+    for found in (record, enveloped):
+        assert isinstance(found, Batch)
+        assert isinstance(found.input, InlineInput)
+        assert found.input.items == ({"age": 54, "sex": 1},)
+
+
+@pytest.mark.parametrize(
+    ("body", "fix"),
+    [
+        (json.dumps(json.dumps({"age": 54, "sex": 1})), "send the inner JSON itself"),
+        (
+            json.dumps(
+                {
+                    "specversion": "1.0",
+                    "type": "Contoso.Patients.Admitted",
+                    "data": {"age": 54, "sex": 1},
+                }
+            ),
+            "send what its `data` holds as the message itself",
+        ),
+    ],
+)
+def test_records_in_something_else_are_refused_with_the_fix(body: str, fix: str) -> None:
+    with pytest.raises(BadMessage) as caught:
+        parse_message(body, "m-1", {"incoming", "uploads"})
+
+    assert fix in caught.value.reason
+
+
+def test_options_travel_in_the_envelope_and_unused_ones_are_left_out() -> None:
+    options = Options(rename={"cp (0-3)": "cp"}, coding_checked=True)
+    sent = Envelope(csv="age,sex", options=EnvelopeOptions.of(options)).text()
+    plain = Envelope(csv="age,sex", options=EnvelopeOptions.of(Options())).text()
+
+    found = parse_message(sent, "m-1", set())
+
+    assert isinstance(found, Batch)
+    assert found.options == options
+    assert json.loads(plain)["options"] == {"include_input": False}
+
+
+@pytest.mark.parametrize(
+    "rename", [{"": "cp"}, {"a": "cp", "b": "CP"}, {"a" * 800: "cp", "b" * 800: "ca"}, {"a": 1}]
+)
+def test_a_mapping_that_cannot_be_used_is_refused(rename: dict[str, object]) -> None:
+    with pytest.raises(BadMessage, match=r"options\.rename"):
+        parse(envelope(csv="age,sex", options={"rename": rename}))
