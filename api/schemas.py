@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.problems import ErrorEntry
+from shared.batches.status import BatchStatus, Status
 from shared.records.schema import FieldSpec
 
 Count = Annotated[int, Field(ge=0)]
@@ -89,17 +91,60 @@ class BatchAccepted(Body):
     status_url: str
 
 
-class BatchBody(BaseModel):
+class Bytes(Body):
+    """Bytes of a batch's file."""
+
+    done: Count
+    total: Count
+
+
+class BatchBody(Body):
     """The state of a batch; members that are not known are absent."""
 
-    model_config = ConfigDict(extra="allow")
-
     batch_id: str
-    status: Literal["queued", "running", "succeeded", "failed"]
-    rows: Rows
-    reason: Annotated[str, Field(description="Why the batch failed")] = ""
-    rejections: Annotated[dict[str, int], Field(description="Rejected rows by code")] = {}
-    warnings: Annotated[list[str], Field(description="What is odd about the whole batch")] = []
+    status: Status
+    rows: Annotated[Rows, Field(description="Rows so far; in the end all rows")]
+    created: Annotated[datetime, Field(description="When the batch was submitted")] | None = None
+    bytes: Annotated[Bytes, Field(description="Progress in the uploaded file")] | None = None
+    deliveries: (
+        Annotated[Count, Field(description="How often the worker has begun with it")] | None
+    ) = None
+    reason: Annotated[str, Field(description="Why the batch failed")] | None = None
+    rejections: Annotated[dict[str, int], Field(description="Rejected rows by code")] | None = None
+    warnings: (
+        Annotated[list[str], Field(description="What is odd about the whole batch")] | None
+    ) = None
+    other_coding_rows: Count | None = None
+    ignored_columns: list[str] | None = None
+    absent_fields: list[str] | None = None
+    model: dict[str, Any] | None = None
+    times: dict[str, Any] | None = None
+    replay_of: str | None = None
+
+    @classmethod
+    def of(cls, found: BatchStatus) -> BatchBody:
+        """A body with what is known of a batch. The names of files are left out."""
+        body: dict[str, Any] = {
+            "batch_id": found.batch_id,
+            "status": found.status,
+            "rows": found.rows,
+            "created": found.created,
+            "deliveries": found.progress.deliveries,
+        }
+        if found.status == "running" and found.input_bytes is not None:
+            # The last rows may be staged before a line end that the file does not have.
+            done = min(found.progress.offset, found.input_bytes)
+            body["bytes"] = {"done": done, "total": found.input_bytes}
+        summary = found.summary or {}
+        body |= {name: summary.get(name) for name in cls.model_fields if name not in body}
+        return cls(**{name: value for name, value in body.items() if value is not None})
+
+
+class BatchListBody(Body):
+    """Batches, the newest first."""
+
+    batches: list[BatchBody]
+    cursor: Annotated[str, Field(description="Pass it on to list older batches")] | None = None
 
 
 class ModelExample(Body):

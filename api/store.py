@@ -11,7 +11,7 @@ from api.problems import STORAGE_RETRY_AFTER, Problem, retry_after
 from shared.batches.results import SCORES, UPLOADS
 
 if TYPE_CHECKING:
-    from shared.batches.ports import Blobs, Queue
+    from shared.batches.ports import BlobStore, Queue
     from shared.settings import ApiSettings
 
 
@@ -20,7 +20,7 @@ class Connection:
     """Storage as batches see it."""
 
     queue: Queue
-    blobs: Blobs
+    blobs: BlobStore
     close: Callable[[], Awaitable[None]]
 
 

@@ -176,7 +176,7 @@ class FakeBlobs:
 
     async def facts(self, container: str, name: str) -> BlobFacts:
         blob = self._blob(container, name)
-        return BlobFacts(blob.etag, len(blob.content), dict(blob.metadata))
+        return BlobFacts(blob.etag, len(blob.content), dict(blob.metadata), blob.modified)
 
     async def read(self, container: str, name: str) -> bytes:
         return self._blob(container, name).content
@@ -251,9 +251,11 @@ class FakeBlobs:
     async def listing(self, container: str, prefix: str) -> list[Listed]:
         if container not in self._containers:
             raise NotFound("ContainerNotFound")
+        staged = {name: START for place, name in self._staged if place == container}
+        written = {name: blob.modified for name, blob in self._containers[container].items()}
         return [
-            Listed(name, blob.modified)
-            for name, blob in sorted(self._containers[container].items())
+            Listed(name, modified)
+            for name, modified in sorted((staged | written).items())
             if name.startswith(prefix)
         ]
 

@@ -1,8 +1,9 @@
 """Batches over HTTP: a file in, its state while the worker works, the scores out.
 
-Uploads are submitted by `shared.batches.submission`; `api.progress` shows the state of a batch.
+Uploads are submitted by `shared.batches.submission`; `shared.batches.status` knows their state.
 """
 
+import base64
 import hashlib
 import logging
 import re
@@ -16,12 +17,13 @@ from fastapi.responses import StreamingResponse
 from api.body import advice_on_forms, check_length, json_accepted
 from api.openapi import RETRY_AFTER, problems
 from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
-from api.progress import state_of
-from api.schemas import BatchAccepted, BatchBody, CodingChecked
+from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked
 from api.store import Store
 from api.transfers import Capacity, Download, receive_blocks
 from shared.batches.message import BATCH_ID
+from shared.batches.ports import Blobs
 from shared.batches.results import read_summary
+from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
 from shared.files.formats import Format
 from shared.files.options import Options, parse_rename
@@ -41,7 +43,8 @@ MEDIA_TYPES: dict[str, Format] = {
 # A structured-field string, or the same bare.
 IDEMPOTENCY_KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21\x23-\x7e]{1,255}')
 
-BatchId = Annotated[str, Path(pattern=f"^{BATCH_ID}$")]
+# A message whose batch id belongs to another input ends as `{batch id}~{message id}`.
+BatchId = Annotated[str, Path(pattern=BATCH_ID.removesuffix("$") + "(~[A-Za-z0-9-]{1,64})?$")]
 IncludeInput = Annotated[bool, Query(description="Repeat the input's columns in the result")]
 Rename = Annotated[
     list[str], Query(description="NAME=FIELD: read the column or key NAME as FIELD; repeatable")
@@ -112,6 +115,26 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         return BatchAccepted(batch_id=batch_id, status="queued", status_url=url)
 
     @router.get(
+        "",
+        summary="List batches, the newest first",
+        description="With `status`, a page may hold fewer batches than `limit`; go on by `cursor`.",
+        dependencies=json_only,
+        responses=problems(406, 422),
+        response_model_exclude_unset=True,
+    )
+    async def list_all(
+        status: Annotated[Status | None, Query(description="Only these")] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        cursor: Annotated[str | None, Query(description="From the page before")] = None,
+    ) -> BatchListBody:
+        after = _read_cursor(cursor) if cursor else None
+        page = await read_page((await store()).blobs, limit, after, status)
+        body = BatchListBody(batches=[BatchBody.of(batch) for batch in page.batches])
+        if page.last is not None:
+            body.cursor = _cursor(page.last)
+        return body
+
+    @router.get(
         "/{batch_id}",
         summary="The state of a batch",
         dependencies=json_only,
@@ -119,10 +142,10 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         response_model_exclude_unset=True,
     )
     async def state(batch_id: BatchId, response: Response) -> BatchBody:
-        found = await state_of((await store()).blobs, batch_id)
-        if found["status"] in ("queued", "running"):
+        found = await known((await store()).blobs, batch_id)
+        if found.status in ("queued", "running"):
             response.headers.update(retry_after(POLL_SECONDS))
-        return BatchBody.model_validate(found)
+        return BatchBody.of(found)
 
     @router.get(
         "/{batch_id}/scores",
@@ -140,7 +163,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         blobs = (await store()).blobs
         summary = await read_summary(blobs, batch_id)
         if summary is None:
-            status = (await state_of(blobs, batch_id))["status"]
+            status = (await known(blobs, batch_id)).status
             headers = retry_after(POLL_SECONDS)
             raise Problem("not_finished", f"the batch is {status}", headers=headers)
         if summary["status"] == "failed":
@@ -163,6 +186,30 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         )
 
     return router
+
+
+async def known(blobs: Blobs, batch_id: str) -> BatchStatus:
+    """The state of a batch. Raises `Problem` when nothing is known of it."""
+    found = await read_status(blobs, batch_id)
+    if found is None:
+        raise Problem("not_found", "there is no such batch")
+    return found
+
+
+def _cursor(last: ListedBatch) -> str:
+    text = f"{last.time.isoformat()} {last.batch_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    """Raises `Problem`."""
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        time, _, batch_id = text.partition(" ")
+        return datetime.fromisoformat(time).astimezone(UTC), batch_id
+    except ValueError as error:
+        entry = bad_value("cursor", "one that a list of batches had")
+        raise Problem("bad_parameter", errors=[entry]) from error
 
 
 def _file_body() -> dict[str, object]:

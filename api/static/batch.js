@@ -125,7 +125,7 @@ function rowsSoFar({ rows }, share) {
 }
 
 function waiting(state, started) {
-  const since = state.queued_at ? Date.parse(state.queued_at) : started;
+  const since = state.created ? Date.parse(state.created) : started;
   const seconds = (Date.now() - since) / 1000;
   if (seconds < PATIENCE) return h("p", {}, "Waiting for a worker.");
   return alertBox(

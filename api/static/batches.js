@@ -110,7 +110,7 @@ function row(batch) {
 }
 
 function time(batch) {
-  const at = batch.times?.finished ?? batch.times?.received ?? batch.time;
+  const at = batch.times?.finished ?? batch.times?.received ?? batch.created;
   return at ? new Date(at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "";
 }
 

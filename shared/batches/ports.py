@@ -6,7 +6,7 @@ Adapters and fakes share no base class; the type checker compares both with thes
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
@@ -72,6 +72,8 @@ class BlobFacts:
     """Without surrounding quotes."""
     size: int
     metadata: Mapping[str, str]
+    created: datetime | None = field(default=None, compare=False)
+    """By the service's clock; None where its answer does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,10 @@ class Notes(Protocol):
         ...
 
     async def listing(self, container: str, prefix: str) -> list[Listed]:
-        """All blobs whose names start so. Raises `NotFound` without the container."""
+        """Blobs whose names start so, also those of which only blocks are staged.
+
+        Raises `NotFound` without the container.
+        """
         ...
 
     async def overwrite(self, container: str, name: str, content: bytes, content_type: str) -> None:

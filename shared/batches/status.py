@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.batches.checkpoint import furthest_blocks
+from shared.batches.checkpoint import Marker, furthest_blocks
 from shared.batches.results import (
     FORMATS,
     SCORES,
@@ -15,6 +16,7 @@ from shared.batches.results import (
     read_summary,
     scores_name,
 )
+from shared.batches.submission import Upload, read_upload
 from shared.records.counts import Counts
 from shared.records.errors import NotFound
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 REQUEST, SUMMARY = "/request", "/summary.json"
 """Ends of the names of blobs that every batch has: what was asked for, and the outcome."""
+
+SCORE_FILES = tuple(f"/scores.{kind}" for kind in FORMATS)
+EXAMINED = 200
+"""Batches that are read for one page of the list: each takes a call to storage or more."""
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -37,6 +43,8 @@ class BatchProgress:
     rejected: int = 0
     offset: int = 0
     """Input bytes, unpacked."""
+    deliveries: int | None = None
+    """Deliveries of the message that have begun, where that is known."""
 
     @property
     def scored(self) -> int:
@@ -52,6 +60,10 @@ class BatchStatus:
     progress: BatchProgress
     summary: dict[str, Any] | None = None
     """The outcome; None while there is none."""
+    created: datetime | None = None
+    """When the file was uploaded, where that is known."""
+    input_bytes: int | None = None
+    """Size of the uploaded file, where that is known and it is not packed."""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -73,14 +85,28 @@ async def read_status(blobs: Blobs, batch_id: str) -> BatchStatus | None:
     summary = await read_summary(blobs, batch_id)
     if summary is not None:
         rows = summary["rows"]
-        progress = BatchProgress(rows["total"], rows["rejected"])
+        progress = BatchProgress(
+            rows["total"], rows["rejected"], deliveries=summary.get("deliveries")
+        )
         return BatchStatus(batch_id, summary["status"], progress, summary)
-    was_submitted = await _was_submitted(blobs, batch_id)
+    upload = await read_upload(blobs, batch_id)
+    created, size = await _facts(blobs, upload) if upload else (None, None)
     for file_format in FORMATS:
         found = await read_progress(blobs, scores_name(batch_id, file_format))
         if found is not None:
-            return BatchStatus(batch_id, "running", found)
-    return BatchStatus(batch_id, "queued", BatchProgress()) if was_submitted else None
+            return BatchStatus(batch_id, "running", found, None, created, size)
+    if upload is None:
+        return None
+    return BatchStatus(batch_id, "queued", BatchProgress(), None, created, size)
+
+
+async def _facts(blobs: Blobs, upload: Upload) -> tuple[datetime | None, int | None]:
+    """When the file was uploaded, and its size unless it is packed."""
+    try:
+        facts = await blobs.facts(UPLOADS, upload.blob)
+    except NotFound:  # the upload is not complete
+        return None, None
+    return facts.created, None if upload.gzip else facts.size
 
 
 async def read_progress(blobs: Blobs, scores_blob: str) -> BatchProgress | None:
@@ -95,7 +121,9 @@ async def read_progress(blobs: Blobs, scores_blob: str) -> BatchProgress | None:
         for block in blocks:
             counts.add(block.counts)
         offset = max((block.next_offset for block in blocks), default=0)
-        return BatchProgress(counts.rows, counts.rejected, offset)
+        begun = {marker.nonce for entry in staged if (marker := Marker.parse(entry))}
+        # The first delivery leaves no marker.
+        return BatchProgress(counts.rows, counts.rejected, offset, 1 + len(begun))
     # Committed: the summary is about to follow.
     with suppress(NotFound):
         facts = await blobs.facts(SCORES, scores_blob)
@@ -119,19 +147,48 @@ class ListedBatch:
 async def list_batches(blobs: BlobStore) -> list[ListedBatch]:
     """All batches, newest first. Reads two listings to their end.
 
-    Batches that wait or run are among them if the API or the command line submitted them.
+    Batches that wait are among them if the API or the command line submitted them.
     """
     found: dict[str, ListedBatch] = {}
-    for container, suffix in ((UPLOADS, REQUEST), (SCORES, SUMMARY)):
+    for container, suffixes in ((UPLOADS, (REQUEST,)), (SCORES, (*SCORE_FILES, SUMMARY))):
         for listed in await blobs.listing(container, ""):
-            if listed.name.endswith(suffix):
-                batch_id = listed.name.removesuffix(suffix)
-                found[batch_id] = ListedBatch(listed.modified, batch_id, suffix == SUMMARY)
+            batch_id, _, name = listed.name.rpartition("/")
+            if f"/{name}" in suffixes:
+                known = found.get(batch_id)
+                finished = f"/{name}" == SUMMARY
+                # Staged blocks have no time.
+                time = listed.modified if finished or known is None else known.time
+                found[batch_id] = ListedBatch(time, batch_id, finished)
     return sorted(found.values(), key=lambda batch: (batch.time, batch.batch_id), reverse=True)
 
 
-async def _was_submitted(blobs: Blobs, batch_id: str) -> bool:
-    with suppress(NotFound):
-        await blobs.facts(UPLOADS, f"{batch_id}{REQUEST}")
-        return True
-    return False
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some batches of the list of all."""
+
+    batches: list[BatchStatus]
+    last: ListedBatch | None
+    """Where to go on; None: there are no older batches."""
+
+
+async def read_page(
+    blobs: BlobStore,
+    limit: int,
+    after: tuple[datetime, str] | None = None,
+    status: Status | None = None,
+) -> Page:
+    """Read the state of batches older than `after`; with `status`, only of those that have it.
+
+    At most `EXAMINED` batches are read: fewer than `limit` may be found although there are more.
+    """
+    listed = await list_batches(blobs)
+    if after is not None:
+        listed = [batch for batch in listed if (batch.time, batch.batch_id) < after]
+    found: list[BatchStatus] = []
+    examined = 0
+    while len(found) < limit and examined < min(len(listed), EXAMINED):
+        some = listed[examined : examined + limit - len(found)]
+        states = await asyncio.gather(*(read_status(blobs, batch.batch_id) for batch in some))
+        examined += len(some)
+        found += [state for state in states if state and status in (None, state.status)]
+    return Page(found, listed[examined - 1] if examined < len(listed) else None)

@@ -18,7 +18,7 @@ from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
 from shared.batches.results import UPLOADS, read_summary
 from shared.files.base import recognised
 from shared.files.options import Options
-from shared.records.errors import AlreadyExists, BadFile, BatchIdUsed, BlocksGone
+from shared.records.errors import AlreadyExists, BadFile, BatchIdUsed, BlocksGone, NotFound
 
 if TYPE_CHECKING:
     from shared.batches.ports import Blobs, Queue
@@ -58,7 +58,7 @@ async def submit(
     that the worker could only refuse, `BatchIdUsed` when the id belongs to another file or to other
     options, and `StorageError`.
     """
-    name = f"{batch_id}/input.{submission.format}{'.gz' if submission.gzip else ''}"
+    name = _input_name(batch_id, submission.format, gzip=submission.gzip)
     # Two uploads under one id are staged side by side and must not take each other's blocks.
     nonce = secrets.token_hex(16)
     blocks: list[str] = []
@@ -91,6 +91,28 @@ async def submit(
     if await read_summary(blobs, batch_id) is None:
         await queue.send(envelope.text())
     return size
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A submitted file, by the request that bound its batch id."""
+
+    blob: str
+    gzip: bool
+
+
+async def read_upload(blobs: Blobs, batch_id: str) -> Upload | None:
+    """The file of a batch. None: the batch was not submitted by `submit`."""
+    try:
+        request = json.loads(await blobs.read(UPLOADS, f"{batch_id}/request"))
+    except NotFound:
+        return None
+    gzip = bool(request["gzip"])
+    return Upload(_input_name(batch_id, request["format"], gzip=gzip), gzip)
+
+
+def _input_name(batch_id: str, file_format: str, *, gzip: bool) -> str:
+    return f"{batch_id}/input.{file_format}{'.gz' if gzip else ''}"
 
 
 def _check_head(block: bytes, *, gzip: bool) -> None:

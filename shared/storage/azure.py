@@ -361,7 +361,10 @@ class StorageBlobs:
         properties = await self._client.get_blob_client(container, name).get_blob_properties()
         # A blob that only has staged blocks answers 404.
         return BlobFacts(
-            bare_etag(properties.etag), int(properties.size), dict(properties.metadata or {})
+            bare_etag(properties.etag),
+            int(properties.size),
+            dict(properties.metadata or {}),
+            properties.creation_time,
         )
 
     @_answers
@@ -467,7 +470,9 @@ class StorageBlobs:
 
     @_answers
     async def listing(self, container: str, prefix: str) -> list[Listed]:
-        pages = self._client.get_container_client(container).list_blobs(prefix)
+        pages = self._client.get_container_client(container).list_blobs(
+            prefix, include=["uncommittedblobs"]
+        )
         return [Listed(blob.name, blob.last_modified or datetime.now(UTC)) async for blob in pages]
 
     @_answers

@@ -14,7 +14,7 @@ import pytest
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobClient
 
-from shared.batches.ports import Blobs
+from shared.batches.ports import Blobs, BlobStore
 from shared.records.errors import AlreadyExists, BlocksGone, InputChanged, NotFound
 from shared.testing import FakeBlobs
 from tests.conftest import open_azurite
@@ -219,3 +219,13 @@ async def test_a_blob_is_read_as_it_is_stored(connection_string: str, name: str)
             )
 
         assert await content(storage.blobs(), name) == packed
+
+
+async def test_a_listing_has_committed_and_staged_blobs(blobs: BlobStore, name: str) -> None:
+    staged = name.replace("scores.csv", "scores.jsonl")
+    await blobs.create("scores", name, b"one", "text/csv")
+    await blobs.stage("scores", staged, block(0), b"two")
+
+    listed = await blobs.listing("scores", name.partition("/")[0])
+
+    assert [blob.name for blob in listed] == [name, staged]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,7 +15,7 @@ from api.app import create_app
 from api.problems import Problem
 from api.store import Connection
 from api.transfers import Capacity, Download
-from shared.batches.checkpoint import DataBlock
+from shared.batches.checkpoint import DataBlock, Marker
 from shared.batches.results import commit_metadata
 from shared.records.artifact import Artifact
 from shared.records.counts import Counts
@@ -51,10 +53,14 @@ def test_rows_done_are_counted_from_the_staged_blocks(
 
     answer = client.get(f"/batches/{batch_id}")
 
-    assert answer.json() == {
+    body = answer.json()
+    assert datetime.fromisoformat(body.pop("created")).tzinfo
+    assert body == {
         "batch_id": batch_id,
         "status": "running",
         "rows": {"total": 30_500, "scored": 30_498, "rejected": 2},
+        "bytes": {"done": 10, "total": len(FILE)},
+        "deliveries": 1,
     }
     assert int(answer.headers["retry-after"]) > 0
 
@@ -91,10 +97,95 @@ def test_a_batch_that_ended_shows_its_summary_without_names_of_files(
     assert "retry-after" not in answer.headers
 
 
-@pytest.mark.parametrize("batch_id", ["unknown", "..", "a b", "a" * 61, "x~y", "%2e%2e"])
+@pytest.mark.parametrize("batch_id", ["unknown", "a b", "a" * 61, "x~y", "%2e%2e"])
 def test_a_batch_that_nobody_knows_is_404(client: TestClient, batch_id: str) -> None:
     assert client.get(f"/batches/{batch_id}").status_code == 404
     assert client.get(f"/batches/{batch_id}/scores").status_code == 404
+
+
+def test_a_batch_whose_id_was_taken_shows_why_it_failed(
+    client: TestClient, storage: FakeStorage
+) -> None:
+    storage.finish("b1~7f3c", status="failed", reason="batch_id already used", deliveries=2)
+
+    answer = client.get("/batches/b1~7f3c").json()
+
+    assert (answer["reason"], answer["deliveries"]) == ("batch_id already used", 2)
+
+
+def test_deliveries_of_a_running_batch_are_counted(
+    client: TestClient, storage: FakeStorage
+) -> None:
+    batch_id = client.post("/batches", content=FILE, headers=CSV).json()["batch_id"]
+    for marker in (Marker.begin("p" * 10, "m", 0), Marker.begin("p" * 10, "m", 0)):
+        for name in (marker.name, marker.excuse().name):
+            asyncio.run(storage.blobs.stage("scores", f"{batch_id}/scores.csv", name, b"x"))
+
+    assert client.get(f"/batches/{batch_id}").json()["deliveries"] == 3
+
+
+# The list
+
+
+def ids(answer: Any) -> list[str]:
+    return [batch["batch_id"] for batch in answer.json()["batches"]]
+
+
+@pytest.fixture
+def listed(client: TestClient, storage: FakeStorage) -> list[str]:
+    """Batches in every state, the newest first."""
+    storage.finish("sent-by-queue")
+    storage.finish("failed-one", status="failed", reason="no column age")
+    queued, running, done = (
+        client.post("/batches", content=FILE, headers=CSV).json()["batch_id"] for _ in range(3)
+    )
+    block = DataBlock("p" * 10, 0, 10, Counts(rows=5))
+    asyncio.run(storage.blobs.stage("scores", f"{running}/scores.csv", block.name, b"x"))
+    storage.finish(done)
+    return [done, running, queued, "failed-one", "sent-by-queue"]
+
+
+def test_all_batches_are_listed_the_newest_first(client: TestClient, listed: list[str]) -> None:
+    answer = client.get("/batches")
+
+    assert ids(answer) == listed
+    statuses = [batch["status"] for batch in answer.json()["batches"]]
+    assert statuses == ["succeeded", "running", "queued", "failed", "succeeded"]
+    assert answer.json()["batches"][3]["reason"] == "no column age"
+    assert "cursor" not in answer.json()
+
+
+def test_pages_follow_each_other_without_gap(client: TestClient, listed: list[str]) -> None:
+    found: list[str] = []
+    query = "limit=2"
+    for _ in range(3):
+        answer = client.get(f"/batches?{query}")
+        found += ids(answer)
+        query = f"limit=2&cursor={answer.json().get('cursor')}"
+
+    assert found == listed
+    assert "cursor" not in answer.json()
+
+
+@pytest.mark.parametrize(
+    ("status", "count"),
+    [("queued", 1), ("running", 1), ("succeeded", 2), ("failed", 1), ("cancelled", 0)],
+)
+def test_only_batches_of_one_state_are_listed(
+    client: TestClient, listed: list[str], status: str, count: int
+) -> None:
+    batches = client.get(f"/batches?status={status}").json()["batches"]
+
+    assert [batch["status"] for batch in batches] == [status] * count
+    assert len(listed) == 5
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "status=new", "cursor=x", "cursor=%C3"])
+def test_a_wrong_page_is_refused(client: TestClient, query: str) -> None:
+    answer = client.get(f"/batches?{query}")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_parameter")
+    assert answer.json()["errors"][0]["field"] == query.partition("=")[0]
 
 
 # Scores

@@ -77,9 +77,9 @@ def test_keys_are_documented_where_they_are_asked_for(artifact: Artifact) -> Non
     assert document["paths"]["/model-card"]["get"]["security"] == []
 
 
-# What a document cannot say: which rows a tensor's shape asks for, which keys were used before, and
-# that a file is read by the worker, later.
-FREE = ("/infer", "POST /batches")
+# The document cannot say which rows a tensor's shape needs, which keys were used before, that a
+# file is read by the worker, later, and which cursors there are.
+FREE = ("/infer", "POST /batches", "GET /batches")
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

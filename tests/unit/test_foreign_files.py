@@ -19,7 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.progress import state_of
+from api.schemas import BatchBody
 from cli.__main__ import app
 from shared.batches.message import (
     Batch,
@@ -28,6 +28,7 @@ from shared.batches.message import (
     EnvelopeOptions,
     parse_message,
 )
+from shared.batches.status import read_status
 from shared.files.base import Limits
 from shared.files.formats import format_of
 from shared.files.options import Options
@@ -87,7 +88,9 @@ def told_by_worker(artifact: Artifact, name: str, content: bytes, options: Optio
         summary = world.summary("b-1")
         assert len(world.poisoned()) == (summary["status"] == "failed")
         assert summary["status"] == "succeeded" or not world.blobs.names("scores")[1:]
-        return summary, await state_of(world.blobs, "b-1")
+        status = await read_status(world.blobs, "b-1")
+        assert status is not None
+        return summary, BatchBody.of(status).model_dump(exclude_unset=True)
 
     summary, state = run_virtually(scene())
     for member in ("reason", "warnings", "rejections"):
