@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.output import Exit, duration, on_terminal, say
 from cli.scores import save_scores
-from shared.batches.results import read_summary
+from shared.batches.results import read_summary, same_identity
 
 if TYPE_CHECKING:
     from shared.batches.ports import Blobs
@@ -29,6 +29,8 @@ class Sent:
     batch_id: str
     size: int | None = None
     """Input bytes that the worker will count, if known; unknown for gzip."""
+    identity: Mapping[str, object] | None = None
+    """The input that was sent; None accepts the batch of any input."""
 
 
 async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, Any] | None:
@@ -44,7 +46,7 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, A
         while True:
             try:
                 if (summary := await read_summary(blobs, sent.batch_id)) is not None:
-                    return summary
+                    return _own(summary, sent)
                 if (now := time.monotonic()) - asked > PROGRESS_SECONDS:
                     asked = now
                     batch = await read_status(blobs, sent.batch_id)
@@ -62,6 +64,18 @@ async def wait_for_summary(blobs: Blobs, sent: Sent, ends: float) -> dict[str, A
                 return None
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 2.0)
+
+
+def _own(summary: dict[str, Any], sent: Sent) -> dict[str, Any]:
+    """The summary, if it is of what was sent. Raises `BatchIdUsed`."""
+    from shared.records.errors import BatchIdUsed
+
+    if sent.identity is None or same_identity(summary["identity"], sent.identity):
+        return summary
+    raise BatchIdUsed(
+        f"batch {sent.batch_id} is another sender's input: choose another --batch-id. "
+        f"This file's outcome is under {sent.batch_id}~ and its message id."
+    )
 
 
 Show = Callable[[int, int, float], None]

@@ -206,10 +206,11 @@ async def send(storage: Account, source: Source, batch_id: str, options: Options
 
     submission = Submission(source.format, source.gzip, options)
     with _upload_bar(batch_id, source.size) if on_terminal() else nullcontext(_ignore) as advance:
-        size = await submit(
+        submitted = await submit(
             storage.blobs(), queue_of(storage), batch_id, submission, blocks(advance)
         )
-    return Sent(batch_id, None if source.gzip else size)
+    size = None if source.gzip else submitted.size
+    return Sent(batch_id, size, submitted.identity)
 
 
 @contextmanager

@@ -245,6 +245,11 @@ class FakeBlobs:
         self._containers[container][name].metadata = dict(metadata)
         return await self.facts(container, name)
 
+    async def discard(self, container: str, name: str, etag: str) -> None:
+        blob = self._containers[container].get(name)
+        if blob is not None and blob.etag == etag:
+            del self._containers[container][name]
+
     async def create_container(self, container: str) -> None:
         self._containers.setdefault(container, {})
 

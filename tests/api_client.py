@@ -37,7 +37,11 @@ class FakeStorage:
             "status": "succeeded",
             "rows": {"total": 3, "scored": 2, "rejected": 1, "with_warnings": 0},
             "rejections": {"out_of_range": 1},
-            "identity": {"container": "uploads", "blob": "secret-name.csv"},
+            "identity": {
+                "container": "uploads",
+                "blob": f"{batch_id}/input.csv",
+                "include_input": False,
+            },
             "output": {
                 "container": "scores",
                 "blob": f"{batch_id}/scores.csv",

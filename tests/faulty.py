@@ -11,6 +11,7 @@ from shared.batches.ports import Account, Blobs, BlobStore, Queue
 Call = Literal[
     "receive", "renew", "delete", "send", "peek", "length", "poison",
     "facts", "read", "chunks", "stage", "mark", "staged", "commit", "summary", "body",
+    "claim", "discard",
 ]  # fmt: skip
 """What the worker does; `stage` is a data block, `mark` a marker, `body` a large poison's body;
 `commit` is what makes a result appear."""
@@ -92,6 +93,8 @@ class _Faulty:
         if name == "create" and args:
             last = args[1].rpartition("/")[2]
             # A result of one block is written by one call, which is its commit.
+            if last == "claim":
+                return "claim"
             return (
                 "summary" if last == "summary.json" else "commit" if "scores." in last else "body"
             )

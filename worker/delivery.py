@@ -53,6 +53,8 @@ class Target:
     batch: Batch | None
     """None when the message could not be read."""
     scores_format: Literal["csv", "jsonl"] = "csv"
+    claim: Literal["not needed", "wanted", "held", "a twin's"] = "not needed"
+    """Ids that a sender chose are claimed; those derived from a message or an event are unique."""
 
     @property
     def scores_blob(self) -> str:
@@ -67,7 +69,8 @@ class Target:
 
     def with_own_id(self, message_id: str) -> Target:
         """The target of a message whose batch id belongs to another input."""
-        return replace(self, batch_id=f"{self.batch_id.partition('~')[0]}~{message_id}")
+        own_id = f"{self.batch_id.partition('~')[0]}~{message_id}"
+        return replace(self, batch_id=own_id, claim="not needed")
 
 
 def target_of(batch: Batch, etag: str | None = None) -> Target:
@@ -79,17 +82,13 @@ def target_of(batch: Batch, etag: str | None = None) -> Target:
         identity |= {"container": source.container, "blob": source.blob, "etag": version}
     else:
         identity |= {"sha256": source.sha256}
-    return Target(batch.batch_id, identity, batch, output_format(source.format))
+    claim: Literal["wanted", "not needed"] = "wanted" if batch.chosen_id else "not needed"
+    return Target(batch.batch_id, identity, batch, output_format(source.format), claim)
 
 
 def target_of_unread(message: Message, batch_id: str | None) -> Target:
     """The target of a message that could not be read, whose text may still name a batch id."""
     identity = {"sha256": hashlib.sha256(message.body.encode()).hexdigest()}
-    return Target(batch_id or message.id, identity, None)
-
-
-def same_identity(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
-    """Whether two inputs are the same. An etag that is not known matches any."""
-    either = dict(one), dict(other)
-    etags = [identity.pop("etag", None) for identity in either]
-    return either[0] == either[1] and (None in etags or etags[0] == etags[1])
+    return Target(
+        batch_id or message.id, identity, None, claim="wanted" if batch_id else "not needed"
+    )

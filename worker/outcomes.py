@@ -10,20 +10,30 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from shared import metrics
 from shared.batches.message import Batch, BlobInput
 from shared.batches.ports import Blobs, Queue
-from shared.batches.results import FORMATS, SCORES, read_commit, scores_name, summary_name
+from shared.batches.results import (
+    FORMATS,
+    SCORES,
+    claim_name,
+    read_claim,
+    read_commit,
+    same_identity,
+    scores_name,
+    summary_name,
+)
 from shared.files.advice import batch_warnings
 from shared.files.base import Table
 from shared.records.artifact import Artifact
 from shared.records.coding import Categories, check_coding
 from shared.records.counts import Counts
 from shared.records.errors import AlreadyExists, BatchIdUsed, NotFound
-from worker.delivery import Delivery, Target, same_identity
+from worker.delivery import Delivery, Target
 from worker.policy import Delete, Fail, Settlement
 
 log = logging.getLogger(__name__)
@@ -46,6 +56,28 @@ class Outcomes:
         self._poison = poison
         self._blobs = blobs
 
+    async def claim(self, delivery: Delivery, target: Target) -> Target:
+        """Bind a batch id that its sender chose to this input, once and for all.
+
+        Raises `BatchIdUsed` when it belongs to another input.
+        """
+        if target.claim != "wanted":
+            return target
+        message_id = delivery.message.id
+        claim = {"identity": target.identity, "message_id": message_id}
+        name = claim_name(target.batch_id)
+        try:
+            await self._blobs.create(SCORES, name, json.dumps(claim).encode(), "application/json")
+        except AlreadyExists:
+            existing = await read_claim(self._blobs, target.batch_id)
+            if existing is None:
+                raise  # seen a moment ago and gone: someone deletes results
+            if existing["message_id"] != message_id:
+                if not same_identity(existing["identity"], target.identity):
+                    raise BatchIdUsed("batch_id already used") from None
+                return replace(target, claim="a twin's")
+        return replace(target, claim="held")
+
     async def adopt(self, delivery: Delivery, target: Target) -> bool:
         """Look for a summary or a committed result, and finish the batch from it.
 
@@ -53,6 +85,8 @@ class Outcomes:
         """
         summary = await self._read_summary(delivery, target)
         if summary is not None:
+            if summary["status"] != "succeeded":
+                await self._discard_scores(delivery, target)
             await self._settle_by(delivery, target, summary)
             return True
         # In either format: a batch id is one input's, whichever its format.
@@ -144,7 +178,16 @@ class Outcomes:
             "model": commit["model"],
             **{key: commit[key] for key in OF_DELIVERY},
         }
-        await self._write_summary(delivery, target, summary)
+        try:
+            existing = await self._write_summary(delivery, target, summary)
+        except BatchIdUsed:
+            await self._blobs.discard(SCORES, scores_blob, etag)
+            raise
+        if existing is not None:
+            # Scores never stay next to a summary that says failed: the summary decides.
+            if existing["status"] != "succeeded":
+                await self._blobs.discard(SCORES, scores_blob, etag)
+            await self._settle_by(delivery, target, existing)
 
     async def fail(
         self, delivery: Delivery, target: Target, failure: Fail, error: Exception | None
@@ -155,8 +198,14 @@ class Outcomes:
         """
         if failure.own_name:
             target = target.with_own_id(delivery.message.id)
+        target = await self.claim(delivery, target)
         if await self.adopt(delivery, target):
             return Delete()
+        if target.claim == "a twin's":
+            # Its message may be about to commit: only that one may fail under this id.
+            target = target.with_own_id(delivery.message.id)
+            if await self.adopt(delivery, target):
+                return Delete()
         reason = type(error).__name__
         summary = {
             "batch_id": target.batch_id,
@@ -167,7 +216,9 @@ class Outcomes:
             "identity": target.identity,
             **_of_delivery(delivery, target),
         }
-        if not await self._write_summary(delivery, target, summary):
+        existing = await self._write_summary(delivery, target, summary)
+        if existing is not None:
+            await self._settle_by(delivery, target, existing)
             return Delete()
         log.warning("batch_failed", extra={"batch_id": target.log_id, "reason": reason})
         if failure.poison:
@@ -177,8 +228,8 @@ class Outcomes:
 
     async def _write_summary(
         self, delivery: Delivery, target: Target, summary: Mapping[str, Any]
-    ) -> bool:
-        """Create the summary. False: there was one already; it decided and was followed."""
+    ) -> dict[str, Any] | None:
+        """Create the summary. Returns the one that was there already: it decided."""
         delivery.lease.check()
         content = json.dumps(summary, indent=1).encode()
         name = summary_name(target.batch_id)
@@ -188,9 +239,16 @@ class Outcomes:
             existing = await self._read_summary(delivery, target)
             if existing is None:
                 raise  # seen a moment ago and gone: someone deletes results
-            await self._settle_by(delivery, target, existing)
-            return False
-        return True
+            return existing
+        return None
+
+    async def _discard_scores(self, delivery: Delivery, target: Target) -> None:
+        """Remove what a delivery committed that another one's failure overtook."""
+        with suppress(NotFound):
+            facts = await self._blobs.facts(SCORES, target.scores_blob)
+            if (commit := read_commit(facts.metadata)) is not None:
+                await self._refuse_another(delivery, target, commit)
+                await self._blobs.discard(SCORES, target.scores_blob, facts.etag)
 
     async def _read_summary(self, delivery: Delivery, target: Target) -> dict[str, Any] | None:
         """The summary that is there. Raises `BatchIdUsed` when it is of another input."""

@@ -122,6 +122,7 @@ class Processor:
                     return Delete()
                 facts = await self._input_facts(batch)
                 target = target_of(batch, facts.etag if facts else None)
+                target = await self._outcomes.claim(delivery, target)
                 try:
                     await self._score(delivery, target, batch, facts)
                 except (AlreadyExists, BlocksGone):

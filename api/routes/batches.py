@@ -22,7 +22,6 @@ from api.store import Store
 from api.transfers import Capacity, Download, receive_blocks
 from shared.batches.message import BATCH_ID
 from shared.batches.ports import Blobs
-from shared.batches.results import read_summary
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
 from shared.files.formats import Format
@@ -91,7 +90,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         check_length(request, settings.upload_bytes)
         with capacity.taken():
             connection = await store()
-            size = await submit(
+            submitted = await submit(
                 connection.blobs,
                 connection.queue,
                 batch_id,
@@ -104,7 +103,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             extra={
                 "request_id": request.state.request_id,
                 "batch_id": batch_id,
-                "bytes": size,
+                "bytes": submitted.size,
                 "format": submission.format,
             },
         )
@@ -161,13 +160,14 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
     )
     async def scores(batch_id: BatchId) -> StreamingResponse:
         blobs = (await store()).blobs
-        summary = await read_summary(blobs, batch_id)
+        found = await known(blobs, batch_id)
+        summary = found.summary
         if summary is None:
-            status = (await known(blobs, batch_id)).status
             headers = retry_after(POLL_SECONDS)
-            raise Problem("not_finished", f"the batch is {status}", headers=headers)
-        if summary["status"] == "failed":
-            raise Problem("not_found", f"this batch failed and has no scores: {summary['reason']}")
+            raise Problem("not_finished", f"the batch is {found.status}", headers=headers)
+        if found.status != "succeeded":
+            text = f"this batch {found.status} and has no scores: {summary['reason']}"
+            raise Problem("not_found", text)
         output = summary["output"]
         pieces = blobs.chunks(output["container"], output["blob"], output["etag"])
         csv = output["blob"].endswith(".csv")

@@ -82,6 +82,8 @@ class Batch:
     batch_id: str
     input: BlobInput | InlineInput
     options: Options = field(default_factory=Options)
+    chosen_id: bool = False
+    """Whether the sender chose the batch id; otherwise it is unique by itself."""
     from_event: bool = False
     traceparent: str | None = None
     replay_of: str | None = None
@@ -241,6 +243,7 @@ def _read_envelope(value: dict[str, Any], message_id: str, containers: Collectio
         envelope.batch_id or message_id,
         _envelope_input(envelope, value, batch_id, containers),
         options=envelope.options.options(),
+        chosen_id=envelope.batch_id is not None,
         # One that is not well formed is to be ignored, says its standard (W3C Trace Context).
         traceparent=envelope.traceparent
         if TRACEPARENT.fullmatch(envelope.traceparent or "")

@@ -141,6 +141,10 @@ class Blobs(Protocol):
         """
         ...
 
+    async def discard(self, container: str, name: str, etag: str) -> None:
+        """Delete this version of a blob; another version, or none, is left as it is."""
+        ...
+
     async def create_container(self, container: str) -> None:
         """Create the container unless it exists."""
         ...

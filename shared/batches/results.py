@@ -32,6 +32,30 @@ def summary_name(batch_id: str) -> str:
     return f"{batch_id}/summary.json"
 
 
+def claim_name(batch_id: str) -> str:
+    """Name of the blob that binds an id which a sender chose to the first input that claims it."""
+    return f"{batch_id}/claim"
+
+
+async def read_claim(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
+    """The claim on a batch id: `identity` of the input and `message_id`. None: there is none."""
+    try:
+        content = await blobs.read(SCORES, claim_name(batch_id))
+    except NotFound as error:
+        if error.reason == "ContainerNotFound":
+            raise
+        return None
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+def same_identity(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether two inputs are the same. An etag that is not known matches any."""
+    either = dict(one), dict(other)
+    etags = [identity.pop("etag", None) for identity in either]
+    return either[0] == either[1] and (None in etags or etags[0] == etags[1])
+
+
 async def read_summary(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
     """The outcome of a batch; None: there is none yet. Raises `NotFound` without the container."""
     try:

@@ -32,6 +32,13 @@ SCORE_FILES = tuple(f"/scores.{kind}" for kind in FORMATS)
 EXAMINED = 200
 """Batches that are read for one page of the list: each takes a call to storage or more."""
 
+ANOTHERS: dict[str, Any] = {
+    "status": "failed",
+    "reason": "batch_id already used: another sender's input has it",
+    "rows": {"total": 0, "scored": 0, "rejected": 0, "with_warnings": 0},
+}
+"""The outcome shown to whoever submitted a file under an id that another input has."""
+
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -84,6 +91,10 @@ async def read_status(blobs: Blobs, batch_id: str) -> BatchStatus | None:
     """
     summary = await read_summary(blobs, batch_id)
     if summary is not None:
+        if await _is_anothers(blobs, batch_id, summary):
+            return BatchStatus(
+                batch_id, "failed", BatchProgress(), ANOTHERS | {"batch_id": batch_id}
+            )
         rows = summary["rows"]
         progress = BatchProgress(
             rows["total"], rows["rejected"], deliveries=summary.get("deliveries")
@@ -192,3 +203,11 @@ async def read_page(
         examined += len(some)
         found += [state for state in states if state and status in (None, state.status)]
     return Page(found, listed[examined - 1] if examined < len(listed) else None)
+
+
+async def _is_anothers(blobs: Blobs, batch_id: str, summary: dict[str, Any]) -> bool:
+    """Whether the outcome is not of the file that was submitted here under this id."""
+    identity = summary["identity"]
+    if identity.get("container") == UPLOADS and identity["blob"].startswith(f"{batch_id}/input."):
+        return False
+    return await read_upload(blobs, batch_id) is not None

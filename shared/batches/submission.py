@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
-from shared.batches.results import UPLOADS, read_summary
+from shared.batches.results import UPLOADS, read_claim, read_summary, same_identity
 from shared.files.base import recognised
 from shared.files.options import Options
 from shared.records.errors import AlreadyExists, BadFile, BatchIdUsed, BlocksGone, NotFound
@@ -44,6 +44,16 @@ class Submission:
         return {"format": self.format, "gzip": self.gzip, **self.options.identity}
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A file that the queue has a message of."""
+
+    size: int
+    """Bytes as they were sent."""
+    identity: Mapping[str, object]
+    """What the batch's summary will say of its input, if the batch is this one."""
+
+
 async def submit(
     blobs: Blobs,
     queue: Queue,
@@ -51,12 +61,12 @@ async def submit(
     submission: Submission,
     content: AsyncIterator[bytes],
     traceparent: str | None = None,
-) -> int:
-    """Submit a file, given as blocks of at most a few MiB; return its size in bytes.
+) -> Submitted:
+    """Submit a file, given as blocks of at most a few MiB.
 
     Submitting the same file under the same id again is the same batch. Raises `BadFile` for content
-    that the worker could only refuse, `BatchIdUsed` when the id belongs to another file or to other
-    options, and `StorageError`.
+    that the worker could only refuse, `BatchIdUsed` when the id belongs to another input or to
+    other options, and `StorageError`.
     """
     name = _input_name(batch_id, submission.format, gzip=submission.gzip)
     # Two uploads under one id are staged side by side and must not take each other's blocks.
@@ -86,11 +96,25 @@ async def submit(
         options=EnvelopeOptions.of(submission.options),
         traceparent=traceparent,
     )
+    identity = submission.options.identity | {
+        "container": UPLOADS,
+        "blob": name,
+        "etag": facts.etag,
+    }
+    # Other senders choose ids, too, and leave no request here: compare with what they left.
+    outcome = await read_summary(blobs, batch_id)
+    existing = outcome or await read_claim(blobs, batch_id)
+    if existing is not None and not same_identity(existing["identity"], identity):
+        raise _used(batch_id)
     # An earlier attempt may have ended before its message was sent. A second message of one batch
     # changes nothing; none would lose it.
-    if await read_summary(blobs, batch_id) is None:
+    if outcome is None:
         await queue.send(envelope.text())
-    return size
+    return Submitted(size, identity)
+
+
+def _used(batch_id: str) -> BatchIdUsed:
+    return BatchIdUsed(f"batch {batch_id} is another input or has other options: choose another id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +157,4 @@ async def _bind(blobs: Blobs, batch_id: str, request: dict[str, object]) -> None
         await blobs.create(UPLOADS, name, content, "application/json")
     except AlreadyExists:
         if await blobs.read(UPLOADS, name) != content:
-            raise BatchIdUsed(
-                f"batch {batch_id} is another file or has other options: choose another id"
-            ) from None
+            raise _used(batch_id) from None

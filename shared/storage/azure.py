@@ -485,6 +485,14 @@ class StorageBlobs:
     async def remove(self, container: str, name: str) -> None:
         await self._client.get_blob_client(container, name).delete_blob()
 
+    async def discard(self, container: str, name: str, etag: str) -> None:
+        client = self._client.get_blob_client(container, name)
+        try:
+            with _translated():
+                await client.delete_blob(etag=etag, match_condition=MatchConditions.IfNotModified)
+        except (NotFound, InputChanged):
+            pass
+
     async def create_container(self, container: str) -> None:
         try:
             with _translated():

@@ -229,3 +229,15 @@ async def test_a_listing_has_committed_and_staged_blobs(blobs: BlobStore, name: 
     listed = await blobs.listing("scores", name.partition("/")[0])
 
     assert [blob.name for blob in listed] == [name, staged]
+
+
+async def test_only_the_version_that_was_named_is_discarded(blobs: Blobs, name: str) -> None:
+    created = await blobs.create("scores", name, b"content", "text/csv")
+
+    await blobs.discard("scores", name, "0x8DEADBEEF")
+    assert await blobs.read("scores", name) == b"content"
+
+    await blobs.discard("scores", name, created.etag)
+    await blobs.discard("scores", name, created.etag)
+    with pytest.raises(NotFound):
+        await blobs.read("scores", name)

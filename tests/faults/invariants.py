@@ -246,7 +246,5 @@ def _check_names(names: Sequence[str], batches: Sequence[Fate]) -> None:
     expected |= {batch.scores_blob for batch in ended if isinstance(batch, Sent)}
     # The body of a message that was too large for its poison copy.
     others = {f"{batch.batch_id}/message" for batch in ended if isinstance(batch, Failed)}
-    # Another input under the same batch id is met at the summary when its format is another: what
-    # it committed stands beside, named by no summary.
-    others |= {f"{batch.batch_id}/scores.jsonl" for batch in ended if isinstance(batch, Sent)}
+    others |= {f"{batch.batch_id}/claim" for batch in batches}
     assert expected <= set(names) <= expected | others

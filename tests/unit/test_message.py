@@ -103,7 +103,8 @@ def test_an_envelope_names_a_blob() -> None:
     found = batch(named(etag='"0x8D4"') | {"options": {"include_input": True}, "replay_of": "b-0"})
 
     expected = BlobInput("uploads", "june/patients.csv", "0x8D4", "csv", gzip=False)
-    assert found == Batch("b-1", expected, Options(include_input=True), replay_of="b-0")
+    options = Options(include_input=True)
+    assert found == Batch("b-1", expected, options, chosen_id=True, replay_of="b-0")
 
 
 def test_what_the_envelope_class_writes_is_read_back() -> None:
