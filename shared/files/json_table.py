@@ -1,7 +1,6 @@
 """JSON arrays and JSON lines in, JSON lines out.
 
-Read strictly: NaN and Infinity are not JSON, and a duplicate key is a fault. Records are read one
-by one, as the API reads them.
+Read strictly: NaN and Infinity are not JSON, and a duplicate key is a fault.
 """
 
 from __future__ import annotations
@@ -10,10 +9,7 @@ import codecs
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-
-import numpy as np
 
 from shared.files.advice import check_keys, misnamed
 from shared.files.base import (
@@ -26,23 +22,18 @@ from shared.files.base import (
     decode,
     strip_bom,
 )
+from shared.files.json_columns import Records, read_records
 from shared.files.lines import LineSplitter
 from shared.files.options import Options
-from shared.records.coding import FEWEST_ROWS, Categories, count_categories
-from shared.records.counts import Counts
-from shared.records.errors import BadFile, FieldError, RecordRejected
-from shared.records.schema import RECORD_ID, FieldTable, Record, printable, read_id
-from shared.records.scoring import Score, Scorer
+from shared.records.columns import Outcome, score_columns
+from shared.records.errors import BadFile, FieldError
+from shared.records.schema import RECORD_ID, printable
+from shared.records.scoring import Scorer
 from shared.records.shape import NO_OBJECT, rename_keys, why_no_record
-from shared.records.strict_json import BLANK, parse_item, parse_json
+from shared.records.strict_json import BLANK, parse_flat, parse_item, parse_json
 
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
-
-Found = Record | tuple[FieldError, ...]
-"""What became of an item: a record, checked, or why it is none."""
-
-NO_ANSWER: tuple[FieldError, ...] = (FieldError("model_error"),)
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -53,7 +44,7 @@ class Rows:
 
     first: bool
     """As of the block."""
-    found: Sequence[Found]
+    records: Records
     items: Sequence[object]
 
 
@@ -80,12 +71,12 @@ class _JsonTable:
         table = self._scorer.table
         if self._rename:
             items = [rename_keys(item, self._rename) for item in items]
-        found = [_read(item, table) for item in items]
-        rejected = [item for item, read in zip(items, found, strict=True) if type(read) is tuple]
+        records = read_records(items, table)
+        rejected = [items[index] for index in records.rejected]
         check_keys(rejected, table)
         if block.first and items:
             self._check_first(items, rejected)
-        return Rows(block.first, found, items)
+        return Rows(block.first, records, items)
 
     def _check_first(self, items: Sequence[object], rejected: Sequence[object]) -> None:
         """Raise `BadFile` if the file's first records show that it holds something else."""
@@ -107,67 +98,44 @@ class _JsonTable:
             raise BadFile(f"rename: no record has the key {', '.join(f'`{n}`' for n in names)}")
 
     def score(self, rows: Rows, first_row: int) -> Scored:
-        table = self._scorer.table
-        records = [record for record in rows.found if isinstance(record, Record)]
-        scores = iter(self._scorer.score_each(records))
-        counts = Counts(len(rows.items))
-        lines: list[str] = []
-        for row, (found, item) in enumerate(zip(rows.found, rows.items, strict=True), first_row):
-            if isinstance(found, Record):
-                record_id, score = found.patient_id, next(scores)
-                rejections = NO_ANSWER if score is None else ()
-            else:
-                record_id, score, rejections = _shown_id(item), None, found
-            if score is None:
-                counts.reject(rejections, table.coding_marks)
-            elif score.warnings:
-                counts.warned += 1
-            line = _line(row, record_id, score, rejections)
-            if self._include_input and isinstance(item, dict) and item:
-                inputs = _dump({f"input_{key}": value for key, value in item.items()})
-                line = f"{line[:-1]},{inputs[1:]}"
-            lines.append(line + "\n")
-        categories: Categories = {}
-        if rows.first and len(records) >= FEWEST_ROWS:
-            values = np.array([record.values for record in records]).T
-            categories = count_categories(values, table)
-        return Scored("".join(lines).encode(), counts, categories)
+        records = rows.records
+        outcome = score_columns(self._scorer, records.values, records.rejected, counting=rows.first)
+        lines = _lines(outcome, records.ids, first_row)
+        if self._include_input:
+            lines = [
+                f"{line[:-1]},{_inputs(item)[1:]}" if isinstance(item, dict) and item else line
+                for line, item in zip(lines, rows.items, strict=True)
+            ]
+        content = "".join(f"{line}\n" for line in lines).encode()
+        return Scored(content, outcome.counts, outcome.categories)
 
 
-def _line(
-    row: int, record_id: str | None, score: Score | None, rejections: Sequence[FieldError]
-) -> str:
-    """One object, its texts encoded alone: of a dictionary the encoder takes four times as long."""
-    shown = "null" if record_id is None else _encode(record_id)
-    if score is None:
-        error = _encode("; ".join(map(str, rejections)))
-        answer = f'"probability":null,"prediction":null,"warnings":null,"error":{error}'
-    else:
-        warnings = _encode("; ".join(score.warnings)) if score.warnings else "null"
-        answer = (
-            f'"probability":{score.probability!r},"prediction":{score.prediction},'
-            f'"warnings":{warnings},"error":null'
+def _lines(outcome: Outcome, ids: Sequence[str | None], first_row: int) -> list[str]:
+    """One object for each row, put together from texts: an encoder takes four times as long."""
+    shown = ["null" if record_id is None else _encode(record_id) for record_id in ids]
+    # As text, a float32 has the fewest digits that give it back.
+    probabilities = outcome.probabilities.astype(str).tolist()
+    predictions = outcome.predictions.tolist()
+    lines = [
+        f'{{"row":{row},"patient_id":{record_id},"probability":{probability},'
+        f'"prediction":{prediction},"warnings":null,"error":null}}'
+        for row, (record_id, probability, prediction) in enumerate(
+            zip(shown, probabilities, predictions, strict=True), first_row
         )
-    return f'{{"row":{row},"patient_id":{shown},{answer}}}'
+    ]
+    for index, text in outcome.warnings.items():
+        lines[index] = lines[index].replace('"warnings":null', f'"warnings":{_encode(text)}')
+    for index, text in outcome.errors.items():
+        lines[index] = (
+            f'{{"row":{first_row + index},"patient_id":{shown[index]},"probability":null,'
+            f'"prediction":null,"warnings":null,"error":{_encode(text)}}}'
+        )
+    return lines
 
 
-def _read(item: object, table: FieldTable) -> Found:
-    """A record, checked, or why it is none."""
-    if isinstance(item, FieldError):
-        return (item,)
-    try:
-        return table.read(item)
-    except RecordRejected as error:
-        return error.rejections
-
-
-def _shown_id(item: object) -> str | None:
-    """The id of a record, also of a rejected one when the id itself is sound."""
-    if not isinstance(item, dict) or RECORD_ID in getattr(item, "names", ()):
-        return None
-    with suppress(RecordRejected):
-        return read_id(item.get(RECORD_ID))
-    return None
+def _inputs(item: dict[str, object]) -> str:
+    """The input's members, as they are repeated in the output."""
+    return _dump({f"input_{key}": value for key, value in item.items()})
 
 
 def _dump(line: dict[str, object]) -> str:
@@ -268,6 +236,9 @@ def _why_no_lines(lines: Sequence[str], first: object) -> str:
 
 
 def _parse(line: str) -> object:
+    item = parse_flat(line)
+    if item is not None:
+        return item
     try:
         return parse_json(line)
     except ValueError as error:

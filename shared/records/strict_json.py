@@ -78,3 +78,23 @@ def _harmless(error: ValueError) -> str:
     # Python's own message about a number of thousands of digits says nothing to our users.
     text = str(error)
     return text if text.endswith("for missing") else "a number has too many digits"
+
+
+_flat_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse_flat(text: str) -> dict[str, object] | None:
+    """Parse an object of plain values, several times as fast; None: `parse_json` must decide.
+
+    Each member has a colon, so an object with as many members as the text has colons holds no
+    duplicate key and no other object.
+    """
+    if not text.startswith("{") or "[" in text:
+        return None
+    try:
+        item, end = _flat_decoder.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if len(item) != text.count(":") or text[end:].strip(BLANK):
+        return None
+    return item  # type: ignore[no-any-return]  # an object: it begins with a brace
