@@ -12,7 +12,7 @@ NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal --ignore=tests/containers
 
-.PHONY: help demo up test test-all test-slow test-containers bench bench-peers dev docs coverage lint unit sbom audit soak mutants lock clean
+.PHONY: help demo up test test-all test-slow test-containers bench bench-peers dev docs coverage lint unit sbom audit screenshots soak mutants lock clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -98,6 +98,9 @@ $(VENV)/dev.stamp: requirements/dev.txt $(NODE) pyproject.toml | $(VENV)/bin/pyt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
+
+screenshots: $(VENV)/dev.stamp  ## Take the README's pictures of the page; needs Chromium
+	$(BIN)/python -m tests.screenshots
 
 soak: $(VENV)/dev.stamp  ## 100 random kills, 30 stops, 10 million rows (FAULT_SEED=… repeats the kills)
 	FAULT_KILLS=100 FAULT_VISIBILITY=3 FAULT_STOPS=30 FAULT_ROWS=10000000 CI=1 $(PYTEST) tests/faults -s

@@ -140,11 +140,21 @@ class BatchBody(Body):
         return cls(**{name: value for name, value in body.items() if value is not None})
 
 
+class QueueBody(Body):
+    """The messages that wait for a worker."""
+
+    messages: Annotated[Count, Field(description="About how many, those in work included")]
+    oldest_seconds: (
+        Annotated[float, Field(description="Age of the oldest one that no worker has taken")] | None
+    ) = None
+
+
 class BatchListBody(Body):
     """Batches, the newest first."""
 
     batches: list[BatchBody]
     cursor: Annotated[str, Field(description="Pass it on to list older batches")] | None = None
+    queue: Annotated[QueueBody, Field(description="Absent where it may not be read")] | None = None
 
 
 class ModelExample(Body):

@@ -50,7 +50,7 @@ def patients(folder: Path) -> Path:
 
 def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    viewport = {"width": 1280, "height": 960}
+    viewport = {"width": 1280, "height": 1120}
     with (
         tempfile.TemporaryDirectory() as folder,
         azurite(None, Path(folder)) as storage,

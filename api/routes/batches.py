@@ -17,15 +17,16 @@ from fastapi.responses import StreamingResponse
 from api.body import advice_on_forms, check_length, json_accepted
 from api.openapi import RETRY_AFTER, problems
 from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
-from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked
+from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked, QueueBody
 from api.store import Store
 from api.transfers import Capacity, Download, receive_blocks
 from shared.batches.message import BATCH_ID
-from shared.batches.ports import Blobs
+from shared.batches.ports import Blobs, Queue
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
 from shared.files.formats import Format
 from shared.files.options import Options, parse_rename
+from shared.records.errors import StorageError
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
 
@@ -127,8 +128,11 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         cursor: Annotated[str | None, Query(description="From the page before")] = None,
     ) -> BatchListBody:
         after = _read_cursor(cursor) if cursor else None
-        page = await read_page((await store()).blobs, limit, after, status)
+        connection = await store()
+        page = await read_page(connection.blobs, limit, after, status)
         body = BatchListBody(batches=[BatchBody.of(batch) for batch in page.batches])
+        if cursor is None and (waiting := await _waiting(connection.queue)) is not None:
+            body.queue = waiting
         if page.last is not None:
             body.cursor = _cursor(page.last)
         return body
@@ -212,10 +216,27 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         raise Problem("bad_parameter", errors=[entry]) from error
 
 
+async def _waiting(queue: Queue) -> QueueBody | None:
+    """The queue's length and age. None: on Azure the API may only send to it."""
+    try:
+        messages, visible = await queue.length(), await queue.peek(1)
+    except StorageError:
+        return None
+    body = QueueBody(messages=messages)
+    if visible:
+        [oldest] = visible
+        body.oldest_seconds = max(0.0, (oldest.received - oldest.inserted).total_seconds())
+    return body
+
+
 def _file_body() -> dict[str, object]:
     """The request body of an upload, for the document."""
+    # With the media type in the schema, too, Swagger UI offers a file picker.
     text = {"type": "string", "minLength": 1}
-    content = {kind: {"schema": {} if kind == JSON else text} for kind in MEDIA_TYPES}
+    content = {
+        kind: {"schema": {} if kind == JSON else text | {"contentMediaType": kind}}
+        for kind in MEDIA_TYPES
+    }
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -33,7 +33,7 @@ export function fileView(model) {
     }
   }
 
-  async function send(source, pairs) {
+  async function send(source, pairs, codingChecked) {
     const cancel = new AbortController();
     const progress = progressCard(source, () => cancel.abort());
     const before = [...content.children];
@@ -42,7 +42,8 @@ export function fileView(model) {
     try {
       const { content: bytes, headers } = await body(source);
       const query = new URLSearchParams({ include_input: "true" });
-      if (pairs.length) query.set("rename", JSON.stringify(Object.fromEntries(pairs)));
+      if (codingChecked) query.set("coding_checked", "true");
+      for (const [column, field] of pairs) query.append("rename", `${column}=${field}`);
       const key = { "Idempotency-Key": randomName() };
       const { batch_id: id } = await upload(
         `batches?${query}`,
@@ -198,9 +199,24 @@ function preview(model, source, send, back) {
     confirm,
     ` I have checked the ${count(guesses, "column")} marked “guess”.`,
   );
+  const vouch = h("input", { type: "checkbox" });
+  const options = h(
+    "details",
+    {},
+    h("summary", {}, "Options"),
+    h(
+      "label",
+      { class: "confirm" },
+      vouch,
+      "I know that this file uses the codes of this model: do not guard against another coding.",
+    ),
+  );
   const button = h(
     "button",
-    { type: "button", onclick: () => send(source, renames(source.columns, mapping, matched)) },
+    {
+      type: "button",
+      onclick: () => send(source, renames(source.columns, mapping, matched), vouch.checked),
+    },
     source.count ? `Score ${count(source.count, "row")}` : "Score this file",
   );
 
@@ -241,6 +257,7 @@ function preview(model, source, send, back) {
     previewTable(model, source, matched, choose),
     told,
     confirmLine,
+    options,
     h("div", { class: "buttons" }, button),
   );
   check();

@@ -73,11 +73,7 @@ function figures(rows, warned) {
 function notes(model, state) {
   const titleOf = (name) => model.fields.find((field) => field.name === name)?.title ?? name;
   const warnings = (state.warnings ?? []).map((one) =>
-    alertBox(
-      "attention",
-      "Check this before you use the scores",
-      typeof one === "string" ? one : one.text,
-    ),
+    alertBox("attention", "Check this before you use the scores", one),
   );
   const absent = (state.absent_fields ?? []).map(titleOf);
   const ignored = state.ignored_columns ?? [];
@@ -357,9 +353,9 @@ function rejectedView(model, results, state) {
           h(
             "tr",
             {},
-            ["Row", `${capital(model.noun)} id`, "Why, and what to do"].map((title) =>
-              h("th", { scope: "col" }, title),
-            ),
+            h("th", { scope: "col", class: "number" }, "Row"),
+            h("th", { scope: "col" }, `${capital(model.noun)} id`),
+            h("th", { scope: "col" }, "Why, and what to do"),
           ),
         ),
         body,

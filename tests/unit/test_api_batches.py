@@ -155,6 +155,30 @@ def test_all_batches_are_listed_the_newest_first(client: TestClient, listed: lis
     assert "cursor" not in answer.json()
 
 
+def test_the_list_tells_of_the_messages_that_wait(client: TestClient) -> None:
+    assert client.get("/batches").json()["queue"] == {"messages": 0}
+
+    client.post("/batches", content=FILE, headers=CSV)
+
+    queue = client.get("/batches").json()["queue"]
+    assert queue["messages"] == 1
+    assert queue["oldest_seconds"] >= 0
+
+
+def test_a_queue_that_may_not_be_read_is_left_out_of_the_list(
+    client: TestClient, storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse() -> int:
+        raise StorageUnavailable("403")
+
+    monkeypatch.setattr(storage.queue, "length", refuse)
+
+    answer = client.get("/batches")
+
+    assert answer.status_code == 200
+    assert "queue" not in answer.json()
+
+
 def test_pages_follow_each_other_without_gap(client: TestClient, listed: list[str]) -> None:
     found: list[str] = []
     query = "limit=2"
