@@ -25,7 +25,9 @@ def main() -> int:
     try:
         settings = load_settings(ApiSettings)
         configure_logging(settings.log_level, log_format=settings.log_format)
-        artifact = load_artifact(settings.model_dir, settings.model_sha256)
+        artifact = load_artifact(
+            settings.model_dir, settings.model_sha256, allow_pickle=settings.allow_pickle
+        )
         app = create_app(artifact, settings)
         health_port = serve_metrics(settings.host, settings.health_port)
         listening = listen(settings.host, settings.port)

@@ -32,7 +32,9 @@ def create_app(
     Raises `StartupError` when settings or the artifact are read here and are wrong.
     """
     settings = settings or load_settings(ApiSettings)
-    artifact = artifact or load_artifact(settings.model_dir, settings.model_sha256)
+    artifact = artifact or load_artifact(
+        settings.model_dir, settings.model_sha256, allow_pickle=settings.allow_pickle
+    )
     manifest = artifact.manifest
     scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
     store = Store(partial(connect, settings))

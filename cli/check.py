@@ -10,7 +10,7 @@ import typer
 
 from cli.batch_view import column_lines, is_incomplete
 from cli.files import exit_if_refused, file_blocks, format_or_exit, output_rows
-from cli.home import MODEL_DIR
+from cli.home import MODEL_DIR, pinned
 from cli.options import CodingChecked, Rename, options_or_exit
 from cli.output import Exit
 
@@ -56,7 +56,7 @@ def check(
     kind, packed = format_or_exit(file.name)
     options = options_or_exit(rename, coding_checked=coding_checked)
     with exit_if_refused(file.name):
-        manifest, _ = read_manifest(model_dir)
+        manifest, _ = read_manifest(model_dir, pinned())
         try:
             found = examine(
                 file, kind, packed=packed, manifest=manifest, options=options, first=first

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.files import exit_if_refused, format_or_exit, scored_rows
+from cli.home import allow_pickle, pinned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,10 @@ def differences(old: Path, new: Path, file: Path) -> dict[str, Any]:
     from shared.records.artifact import load_artifact
 
     kind, packed = format_or_exit(file.name)
-    first, second = load_artifact(old), load_artifact(new)
+    first, second = (
+        load_artifact(old, pinned(), allow_pickle=allow_pickle()),
+        load_artifact(new, allow_pickle=allow_pickle()),
+    )
     before, after = (probabilities(file, kind, one, packed=packed) for one in (first, second))
     by_old, by_new = ~np.isnan(before), ~np.isnan(after)
     both = by_old & by_new

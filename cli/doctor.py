@@ -163,7 +163,9 @@ def artifact(configured: StorageSettings) -> Finding:
     named = "model_dir" in configured.model_fields_set
     model_dir = configured.model_dir if named else MODEL_DIR
     try:
-        loaded = load_artifact(model_dir, configured.model_sha256)
+        loaded = load_artifact(
+            model_dir, configured.model_sha256, allow_pickle=configured.allow_pickle
+        )
     except StartupError as error:
         return Finding("artifact", False, str(error), _artifact_fix(configured, model_dir))
     return Finding(

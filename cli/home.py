@@ -7,6 +7,7 @@ user's data directory. Light to import: every command needs this module.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,16 @@ def only_one() -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def pinned() -> str | None:
+    """SHA-256 that the environment asks of the manifest."""
+    return os.environ.get("SCORER_MODEL_SHA256") or None
+
+
+def allow_pickle() -> bool:
+    """Whether the environment allows a model.joblib whose manifest is not pinned."""
+    return os.environ.get("SCORER_ALLOW_PICKLE", "").lower() in ("1", "true", "yes")
 
 
 def remember(connection_string: str) -> None:

@@ -18,7 +18,7 @@ import typer
 
 from cli.batch_view import Sent, wait_for_all
 from cli.files import exit_if_refused, format_or_exit
-from cli.home import MODEL_DIR
+from cli.home import MODEL_DIR, pinned
 from cli.options import CodingChecked, Rename, options_or_exit
 from cli.output import Exit, on_terminal, say
 from cli.storage import queue_of, run_with_storage
@@ -175,7 +175,7 @@ def check_headers(sources: list[Source], model_dir: Path, options: Options) -> N
     from shared.records.errors import StartupError
 
     try:
-        manifest, _ = read_manifest(model_dir)
+        manifest, _ = read_manifest(model_dir, pinned())
     except StartupError:
         say(f"headers are not checked: there is no model in {model_dir}")
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from cli.files import exit_if_refused, format_or_exit, output_rows, probability_of, scored_rows
-from cli.home import MODEL_DIR
+from cli.home import MODEL_DIR, allow_pickle, pinned
 from cli.output import Exit, say
 from cli.storage import run_with_storage
 from shared.batches.results import read_summary
@@ -68,7 +67,7 @@ def verify_file(file: Path, model_dir: Path) -> Comparison:
 
     file_format, packed = format_or_exit(file.name)
     oracle = read_oracle(model_dir)
-    artifact = load_artifact(model_dir)
+    artifact = load_artifact(model_dir, pinned(), allow_pickle=allow_pickle())
     serving = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
     return compare_rows(
         scored_rows(file, file_format, serving, packed=packed),
@@ -146,23 +145,19 @@ def read_oracle(model_dir: Path, expected_sha256: str | None = None) -> Oracle:
     """Load the estimator of an artifact after checking its hash. Raises `StartupError`."""
     import numpy as np
 
-    from shared.records.artifact import SklearnModel, read_manifest
+    from shared.records.artifact import read_estimator, read_manifest
     from shared.records.errors import StartupError
     from shared.records.scoring import Scorer
 
-    manifest, sha256 = read_manifest(model_dir)
+    manifest, sha256 = read_manifest(model_dir, pinned())
     if expected_sha256 is not None and sha256 != expected_sha256:
         raise StartupError(
             f"the batch was scored by another model: its manifest is {expected_sha256[:12]}…, "
             f"{model_dir} has {sha256[:12]}…; name its directory by --model-dir"
         )
-    try:
-        content = (model_dir / "model.joblib").read_bytes()
-    except OSError as error:
-        raise StartupError(f"no model.joblib in {model_dir}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != manifest.files.get("model.joblib"):
-        raise StartupError(f"{model_dir / 'model.joblib'} is not the one of its manifest")
-    model = SklearnModel(content, manifest)
+    # A batch's summary pins the manifest as well.
+    allowed = allow_pickle() or bool(pinned() or expected_sha256)
+    model = read_estimator(model_dir, manifest, allow_pickle=allowed)
     served, given = (
         Scorer(model, manifest.fields, manifest.threshold, dtype)
         for dtype in (np.float32, np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cli.home import MODEL_DIR
+from cli.home import MODEL_DIR, pinned
 from cli.output import say
 
 
@@ -19,7 +19,7 @@ def version() -> None:
 
     print(f"heart-scorer {__version__}")
     try:
-        manifest, sha256 = read_manifest(MODEL_DIR)
+        manifest, sha256 = read_manifest(MODEL_DIR, pinned())
     except StartupError as error:
         say(str(error))
     else:

@@ -51,6 +51,8 @@ class StorageSettings(BaseModel):
     """Directory of the artifact."""
     model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
     """SHA-256 that the artifact's manifest must have."""
+    allow_pickle: bool = False
+    """Load a model.joblib whose manifest is not pinned. Loading it may run its author's code."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
     log_format: Literal["auto", "json", "text"] = "auto"

@@ -54,7 +54,7 @@ def sections(
 
 def _any_estimator(estimator: Any, _: Recipe) -> dict[str, list[Block]]:
     """All that can be said of an estimator of any kind."""
-    text = f"scikit-learn `{type(estimator).__name__}`, in full in `model.joblib`."
+    text = f"scikit-learn `{type(estimator).__name__}`, in full in `model.skops` or `model.joblib`."
     return {"Specification": [text]}
 
 

@@ -11,16 +11,81 @@ import json
 import subprocess
 import sys
 import tempfile
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import joblib
+import skops.io
 
 from shared.records.artifact import MANIFEST, Manifest
+from shared.records.estimator import JOBLIB, SKOPS, load_estimator
 from training.errors import TrainingError
 
-LIBRARIES = ("joblib", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn", "skl2onnx")
+LIBRARIES = (
+    *("joblib", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn", "scipy", "skl2onnx"),
+    "skops",
+)
+
+
+def estimator_files(estimator: Any, *, served: bool) -> dict[str, bytes]:
+    """The estimator as `model.skops`, or as `model.joblib` if it has types of its own.
+
+    `served`: the servers load it, so it must load outside the model file. Raises `TrainingError`.
+    """
+    try:
+        content = skops_bytes(estimator)
+        load_estimator(SKOPS, content, libraries(), allow_pickle=False)
+    except Exception:  # skops and the classes that it meets may raise anything
+        content = pickled(estimator)
+        if served:
+            check_loads_elsewhere(content)
+        return {JOBLIB: content}
+    return {SKOPS: content}
+
+
+def skops_bytes(estimator: Any) -> bytes:
+    """The estimator in skops' format; the same estimator gives the same bytes.
+
+    skops names its parts by memory addresses and stamps them with the time.
+    """
+    source = zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator)))
+    numbers: dict[str, int] = {}
+
+    def renumbered(node: Any) -> Any:
+        match node:
+            case dict():
+                return {key: _part(key, renumbered(value), numbers) for key, value in node.items()}
+            case list():
+                return [renumbered(one) for one in node]
+            case _:
+                return node
+
+    schema = renumbered(json.loads(source.read(SCHEMA)))
+    parts = {
+        _part("file", name, numbers): source.read(name)
+        for name in source.namelist()
+        if name != SCHEMA
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in sorted({**parts, SCHEMA: json.dumps(schema).encode()}.items()):
+            target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _part(key: str, value: Any, numbers: dict[str, int]) -> Any:
+    """An address in order of appearance, in `__id__` and in the name of a part's file."""
+    if key == "__id__":
+        return numbers.setdefault(str(value), len(numbers))
+    if key == "file":
+        address, dot, ending = str(value).partition(".")
+        return f"{numbers.setdefault(address, len(numbers))}{dot}{ending}"
+    return value
+
+
+SCHEMA = "schema.json"
 
 
 def check_loads_elsewhere(content: bytes) -> None:

@@ -15,12 +15,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared.records.artifact import EXPLANATION, Golden, Manifest, OnnxModel, SklearnModel
 from shared.records.errors import RecordRejected
+from shared.records.estimator import estimator_file, load_estimator
 from shared.records.scoring import Model
 from training.card import sections
 from training.checks import load, new_estimator
 from training.errors import TrainingError
 from training.evaluation import Evaluation, Progress, evaluate, rounded
-from training.export import check_loads_elsewhere, libraries, pickled, sha256, write_artifact
+from training.export import estimator_files, libraries, sha256, write_artifact
 from training.figures import figures
 from training.graph import stock_graph
 from training.parity import check_explanation, check_parity, check_rounding, parity_rows
@@ -123,22 +124,20 @@ def artifact_of(
 
 
 def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
-    files = {"model.joblib": pickled(estimator)}
+    files = estimator_files(estimator, served=recipe.runtime == "sklearn")
     if recipe.runtime == "onnx":
         files["model.onnx"] = (recipe.convert or stock_graph)(estimator, recipe.table)
         if recipe.explain:
             files[EXPLANATION] = recipe.explain(estimator, recipe.table)
     elif recipe.explain:
         raise TrainingError("explain: only a model that is served as ONNX explains its answers")
-    else:
-        check_loads_elsewhere(files["model.joblib"])
     return files
 
 
 def _manifest(recipe: Recipe, data: Dataset, files: dict[str, bytes]) -> Manifest:
     """The manifest, still without figures and golden answers."""
     hashes = {name: sha256(content) for name, content in files.items()}
-    served = hashes.get("model.onnx", hashes["model.joblib"])
+    served = hashes.get("model.onnx") or hashes[estimator_file(hashes)]
     return Manifest(
         name=recipe.name,
         version=f"{recipe.version}-{served[:8]}",
@@ -176,7 +175,9 @@ def _first_records(recipe: Recipe, data: Dataset) -> list[dict[str, float]]:
 def _served(manifest: Manifest, files: dict[str, bytes]) -> OnnxModel | SklearnModel:
     if manifest.runtime == "onnx":
         return OnnxModel(files["model.onnx"], manifest, files.get(EXPLANATION))
-    return SklearnModel(files["model.joblib"], manifest)
+    name = estimator_file(files)
+    loaded = load_estimator(name, files[name], manifest.libraries, allow_pickle=True)
+    return SklearnModel(loaded, manifest)
 
 
 def _golden(manifest: Manifest, model: Model) -> tuple[Golden, ...]:

@@ -35,7 +35,9 @@ def main() -> int:
     try:
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level, log_format=settings.log_format)
-        artifact = load_artifact(settings.model_dir, settings.model_sha256)
+        artifact = load_artifact(
+            settings.model_dir, settings.model_sha256, allow_pickle=settings.allow_pickle
+        )
         gc.freeze()  # everything loaded so far stays; the collector need not visit it again
         return uvloop.run(serve(settings, artifact, begun))
     except StartupError as error:

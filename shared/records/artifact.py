@@ -1,7 +1,7 @@
 """Loads the artifact that training wrote: hashes before parsing, golden records after.
 
 An artifact is a directory: `manifest.json`, `model.onnx` (or, for runtime `sklearn`, only
-`model.joblib`) and, where the model explains its answers, `explain.onnx`. ONNX Runtime has its home
+the estimator) and, where the model explains its answers, `explain.onnx`. ONNX Runtime has its home
 here. Whatever does not hold raises `StartupError` with one line that says what to do; only that the
 explanation loads shows when it is asked for.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.records.errors import RecordRejected, StartupError
+from shared.records.estimator import estimator_file, load_estimator
 from shared.records.schema import FieldTable
 
 if TYPE_CHECKING:
@@ -114,25 +114,40 @@ def read_manifest(directory: Path, expected_sha256: str | None = None) -> tuple[
         raise StartupError(f"{path} is not a manifest: {where}: {fault['msg']}") from error
 
 
-def load_artifact(directory: Path, expected_sha256: str | None = None) -> Artifact:
-    """Load and check the artifact in `directory`. Raises `StartupError`."""
+def load_artifact(
+    directory: Path, expected_sha256: str | None = None, *, allow_pickle: bool = False
+) -> Artifact:
+    """Load and check the artifact in `directory`.
+
+    A joblib file is loaded if `allow_pickle` is set or the manifest is pinned. Raises
+    `StartupError`.
+    """
     manifest, sha256 = read_manifest(directory, expected_sha256)
-    name = "model.onnx" if manifest.runtime == "onnx" else "model.joblib"
+    if manifest.runtime == "sklearn":
+        allowed = allow_pickle or expected_sha256 is not None
+        sklearn_model = read_estimator(directory, manifest, allow_pickle=allowed)
+        check_golden(manifest, sklearn_model)
+        return Artifact(manifest, sha256, sklearn_model)
+    name = "model.onnx"
     content = _read(directory / name, manifest)
     explains = EXPLANATION in manifest.files
     explanation = _read(directory / EXPLANATION, manifest) if explains else None
     try:
-        model: Model = (
-            OnnxModel(content, manifest, explanation)
-            if manifest.runtime == "onnx"
-            else SklearnModel(content, manifest)
-        )
+        model = OnnxModel(content, manifest, explanation)
     except ImportError as error:
         raise StartupError(f"runtime {manifest.runtime} needs {error.name}: install it") from error
     except Exception as error:  # the libraries' own errors have no common root
         raise StartupError(f"{directory / name} does not load: {type(error).__name__}") from error
     check_golden(manifest, model)
     return Artifact(manifest, sha256, model)
+
+
+def read_estimator(directory: Path, manifest: Manifest, *, allow_pickle: bool) -> SklearnModel:
+    """Load the estimator of an artifact after checking its hash. Raises `StartupError`."""
+    name = estimator_file(manifest.files)
+    content = _read(directory / name, manifest)
+    estimator = load_estimator(name, content, manifest.libraries, allow_pickle=allow_pickle)
+    return SklearnModel(estimator, manifest)
 
 
 def _read(path: Path, manifest: Manifest) -> bytes:
@@ -235,17 +250,10 @@ def _session(content: bytes) -> InferenceSession:
 
 
 class SklearnModel:
-    """A pickled scikit-learn estimator, for estimators that do not convert to ONNX."""
+    """A fitted estimator, for estimators that do not convert to ONNX."""
 
-    def __init__(self, content: bytes, manifest: Manifest) -> None:
-        import io
-
-        import joblib
-
-        # Another version may load and score wrongly: that warning is an error.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            self._estimator: Any = joblib.load(io.BytesIO(content))
+    def __init__(self, estimator: Any, manifest: Manifest) -> None:
+        self._estimator = estimator
         self.version = manifest.version
 
     def probabilities(self, rows: Matrix) -> Vector:

@@ -16,9 +16,12 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+import joblib
 from pydantic import SecretStr
 
 from cli.local import ROOT, WORKER_ENV, artifact, azurite, free_port, process, wait_until
+from shared.records.artifact import read_manifest
+from shared.records.estimator import SKOPS, load_estimator
 from shared.settings import StorageSettings
 from shared.storage.azure import Storage, open_storage
 
@@ -50,6 +53,13 @@ class Target:
     log: Path
 
 
+def _pickle_estimator(artifact_dir: Path, target: Path) -> None:
+    """Write the demonstration's estimator as the script loads it."""
+    manifest, _ = read_manifest(artifact_dir)
+    content = (artifact_dir / SKOPS).read_bytes()
+    joblib.dump(load_estimator(SKOPS, content, manifest.libraries, allow_pickle=False), target)
+
+
 class Bench:
     """A folder and the table so far; within `emulator`, storage as well."""
 
@@ -59,7 +69,8 @@ class Bench:
         self.connection_string = connection_string
         self.tutorial_model = folder / "tutorial.joblib"
         self.peers_model = folder / "peers.joblib"
-        self.estimator = artifact() / "model.joblib"
+        self.estimator = folder / "estimator.joblib"
+        _pickle_estimator(artifact(), self.estimator)
         self.peers = ("mlserver", "bentoml", "litserve") if (PEERS / "stamp").exists() else ()
         self.rows: list[Row] = []
 

@@ -8,11 +8,11 @@ import json
 import uuid
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 
 from cli.local import ROOT, Running
+from shared.records.artifact import read_estimator, read_manifest
 from shared.storage.azure import Storage
 from tests.e2e.client import outcome, post, scores, send_file
 from training.heart.fields import TABLE
@@ -59,8 +59,9 @@ async def test_every_patient_scores_alike_through_all_doors(
     assert len(by_http) == 303
     assert by_http == by_csv == by_json == inline
     used = [[patient[name] for name in TABLE.used_names] for patient in patients]
-    estimator = joblib.load(artifact_dir / "model.joblib")
-    expected = estimator.predict_proba(np.array(used, float))[:, 1]
+    manifest, _ = read_manifest(artifact_dir)
+    estimator = read_estimator(artifact_dir, manifest, allow_pickle=False)
+    expected = estimator.probabilities(np.array(used, float))
     assert np.abs(np.array(by_http) - expected).max() < 1e-6
 
 

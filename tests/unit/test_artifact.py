@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
+import skops.io
 
 from shared.records.artifact import MANIFEST, OnnxModel, load_artifact
 from shared.records.errors import StartupError
+from shared.records.estimator import load_estimator
 
 
 @pytest.fixture
@@ -112,6 +117,65 @@ def test_a_pickled_estimator_serves_where_the_manifest_says_so(
     rows = np.array([[60, 1] + [np.nan] * 9], np.float32)
 
     assert abs(onnx.model.probabilities(rows) - pickled.model.probabilities(rows))[0] < 1e-6
+
+
+class Trap:
+    """Shows whether it was loaded."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("loaded",)
+
+
+@pytest.fixture
+def pickled(copy: Path) -> Path:
+    """An artifact whose estimator is a joblib file that prints when it is loaded."""
+    (copy / "model.skops").unlink()
+    joblib.dump(Trap(), copy / "model.joblib")
+    digest = sha256_of(copy / "model.joblib")
+    change(
+        copy,
+        lambda manifest: manifest.update({"runtime": "sklearn", "files": {"model.joblib": digest}}),
+    )
+    return copy
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_joblib_file_is_not_loaded_unless_that_is_allowed(
+    pickled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StartupError, match="set SCORER_ALLOW_PICKLE=1"):
+        load_artifact(pickled)
+    assert capsys.readouterr().out == ""
+
+    for permission in ({"allow_pickle": True}, {"expected": True}):
+        pin = sha256_of(pickled / "manifest.json") if "expected" in permission else None
+        with pytest.raises(StartupError, match="golden"):  # what it prints is no estimator
+            load_artifact(pickled, pin, allow_pickle="allow_pickle" in permission)
+        assert capsys.readouterr().out == "loaded\n"
+
+
+def test_skops_loads_no_types_but_those_of_scikit_learn_and_the_libraries_of_the_manifest() -> None:
+    content = skops.io.dumps({"path": Path("x"), "trap": os.path.join})
+    libraries = {"scikit-learn": version("scikit-learn")}
+
+    with pytest.raises(StartupError, match="holds types of other packages"):
+        load_estimator("model.skops", content, libraries, allow_pickle=True)
+
+
+def test_an_estimator_of_another_version_of_scikit_learn_is_refused_with_both_versions(
+    copy: Path,
+) -> None:
+    def older(manifest: dict[str, Any]) -> None:
+        manifest["runtime"] = "sklearn"
+        manifest["libraries"]["scikit-learn"] = "1.0"
+
+    change(copy, older)
+
+    with pytest.raises(StartupError, match=r"fitted with scikit-learn 1\.0, this machine has"):
+        load_artifact(copy)
 
 
 def test_the_runtime_reports_to_nobody(artifact_dir: Path) -> None:

@@ -66,23 +66,40 @@ def test_the_comparison_comes_as_json(artifact_dir: Path) -> None:
 
 def test_an_estimator_that_was_changed_is_refused(artifact_dir: Path, tmp_path: Path) -> None:
     other = shutil.copytree(artifact_dir, tmp_path / "other")
-    with (other / "model.joblib").open("ab") as file:
+    with (other / "model.skops").open("ab") as file:
         file.write(b"x")
 
     code, _, said = call("verify", SAMPLE, "--model-dir", other)
 
     assert code == 2
-    assert "is not the one of its manifest" in said
+    assert "model.skops has SHA-256" in said
+
+
+@pytest.mark.parametrize("command", ["verify", "check", "compare"])
+def test_every_command_honours_the_pin(
+    command: str, artifact_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORER_MODEL_SHA256", "0" * 64)
+    words = {
+        "verify": ("verify", SAMPLE, "--model-dir", artifact_dir),
+        "check": ("check", SAMPLE, "--model-dir", artifact_dir),
+        "compare": ("compare", artifact_dir, artifact_dir, SAMPLE),
+    }
+
+    code, _, said = call(*words[command])
+
+    assert code == 2
+    assert "SCORER_MODEL_SHA256 asks for 000" in said
 
 
 def test_an_artifact_without_its_estimator_is_refused(artifact_dir: Path, tmp_path: Path) -> None:
     other = shutil.copytree(artifact_dir, tmp_path / "other")
-    (other / "model.joblib").unlink()
+    (other / "model.skops").unlink()
 
     code, _, said = call("verify", SAMPLE, "--model-dir", other)
 
     assert code == 2
-    assert said.startswith(f"no model.joblib in {other}")
+    assert said.startswith(f"no model.skops in {other}")
 
 
 def test_a_file_that_cannot_be_read_is_refused(artifact_dir: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared.records.artifact import Golden, Manifest, OnnxModel, SklearnModel, load_artifact
+from shared.records.estimator import SKOPS, load_estimator
 from shared.records.schema import FieldSpec, FieldTable
 from shared.records.scoring import Scorer
 from training.errors import TrainingError
@@ -80,7 +81,7 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     found = scorer.probabilities(data.rows.astype(np.float32))
     assert np.abs(found - fitted.predict_proba(data.rows)[:, 1]).max() < 1e-6
     assert manifest.figures["cross_validated"]["auc"] > 0.87
-    served = "model.joblib" if recipe.runtime == "sklearn" else "model.onnx"
+    served = "model.skops" if recipe.runtime == "sklearn" else "model.onnx"
     assert {served, "model_card.html"} <= manifest.files.keys()
 
 
@@ -449,7 +450,10 @@ def test_the_served_model_is_the_one_that_was_fitted_to_the_values_as_served() -
     trained = run(FINE, None, 1, quiet)
     data = as_served(fine_data())
     fitted = FINE.estimator().fit(data.rows, data.outcome)
-    model = SklearnModel(trained.files["model.joblib"], trained.manifest)
+    model = SklearnModel(
+        load_estimator(SKOPS, trained.files[SKOPS], trained.manifest.libraries, allow_pickle=False),
+        trained.manifest,
+    )
 
     found = model.probabilities(data.rows.astype(np.float32))
 

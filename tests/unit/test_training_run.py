@@ -13,13 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
 from shared.records.artifact import MANIFEST, Manifest, OnnxModel, load_artifact
+from shared.records.estimator import SKOPS, load_estimator
 from training.__main__ import main
 from training.errors import TrainingError
 from training.evaluation import check_figures
@@ -72,7 +72,9 @@ def _output() -> Path:
 
 @pytest.fixture(name="estimator")
 def _estimator(output: Path) -> Any:
-    return joblib.load(output / "model.joblib")
+    manifest = load_artifact(output).manifest
+    content = (output / SKOPS).read_bytes()
+    return load_estimator(SKOPS, content, manifest.libraries, allow_pickle=False)
 
 
 @pytest.fixture(name="manifest")

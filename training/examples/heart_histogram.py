@@ -1,7 +1,7 @@
 """An estimator that does not convert to ONNX and is served by scikit-learn itself.
 
 Its trees handle missing values, so nothing is imputed. For `runtime="sklearn"` the servers need
-scikit-learn and joblib in the versions of training.
+scikit-learn and skops in the versions of training.
 
     python -m training --model training/examples/heart_histogram.py --output artifact
 """
