@@ -97,7 +97,7 @@ def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
             return summary
 
         summary = run_with_storage(fetch)
-        oracle = read_oracle(model_dir, summary["model"]["sha256"])
+        oracle = read_oracle(model_dir, summary["model"])
         file_format, packed = format_or_exit(summary["identity"]["blob"])
         options = Options.of_identity(summary["identity"] | {"include_input": False})
         return compare_rows(
@@ -141,8 +141,12 @@ class Oracle(NamedTuple):
             yield row, served, given
 
 
-def read_oracle(model_dir: Path, expected_sha256: str | None = None) -> Oracle:
-    """Load the estimator of an artifact after checking its hash. Raises `StartupError`."""
+def read_oracle(model_dir: Path, scored_by: dict[str, Any] | None = None) -> Oracle:
+    """Load the estimator of an artifact after checking its hash.
+
+    `scored_by`: the model of a batch's summary. It is the same model if it computes the same, even
+    if the two manifests differ in the versions of libraries. Raises `StartupError`.
+    """
     import numpy as np
 
     from shared.records.artifact import read_estimator, read_manifest
@@ -150,13 +154,16 @@ def read_oracle(model_dir: Path, expected_sha256: str | None = None) -> Oracle:
     from shared.records.scoring import Scorer
 
     manifest, sha256 = read_manifest(model_dir, pinned())
-    if expected_sha256 is not None and sha256 != expected_sha256:
-        raise StartupError(
-            f"the batch was scored by another model: its manifest is {expected_sha256[:12]}…, "
-            f"{model_dir} has {sha256[:12]}…; name its directory by --model-dir"
-        )
-    # A batch's summary pins the manifest as well.
-    allowed = allow_pickle() or bool(pinned() or expected_sha256)
+    if scored_by is not None and sha256 != scored_by["sha256"]:
+        served = scored_by.get("served_sha256", "")
+        if served != manifest.served_sha256:
+            raise StartupError(
+                f"the batch was scored by another model: {scored_by['version']} "
+                f"({served[:12] or 'unknown'}…), {model_dir} has {manifest.version} "
+                f"({manifest.served_sha256[:12]}…); name its directory by --model-dir"
+            )
+    same_manifest = scored_by is not None and sha256 == scored_by["sha256"]
+    allowed = allow_pickle() or same_manifest or pinned() is not None
     model = read_estimator(model_dir, manifest, allow_pickle=allowed)
     served, given = (
         Scorer(model, manifest.fields, manifest.threshold, dtype)

@@ -69,9 +69,10 @@ def skops_bytes(estimator: Any) -> bytes:
         if name != SCHEMA
     }
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
+    # Not packed: other versions of zlib would pack it into other bytes.
+    with zipfile.ZipFile(buffer, "w") as target:
         for name, content in sorted({**parts, SCHEMA: json.dumps(schema).encode()}.items()):
-            target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+            target.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()
 
 

@@ -134,6 +134,7 @@ class Outcomes:
                 "name": manifest.name,
                 "version": manifest.version,
                 "sha256": self._artifact.sha256,
+                "served_sha256": manifest.served_sha256,
             },
             "columns": {
                 "ignored": _listed(table.ignored_columns),

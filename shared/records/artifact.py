@@ -73,6 +73,12 @@ class Manifest(BaseModel):
     libraries: dict[str, str] = {}
     golden: tuple[Golden, ...] = Field(min_length=1)
 
+    @property
+    def served_sha256(self) -> str:
+        """SHA-256 of the file that computes the scores; equal models have the same."""
+        name = "model.onnx" if self.runtime == "onnx" else estimator_file(self.files)
+        return self.files.get(name, "")
+
 
 class Artifact:
     """A loaded and checked model with its manifest."""

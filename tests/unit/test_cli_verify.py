@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from cli.__main__ import app
 from cli.home import ROOT
-from cli.verify import compare_rows
+from cli.verify import compare_rows, read_oracle
+from shared.records.artifact import read_manifest
+from shared.records.errors import StartupError
 from tests.builders import a_csv, a_patient, json_lines
 
 SAMPLE = ROOT / "samples/patients.csv"
@@ -80,7 +82,7 @@ def test_every_command_honours_the_pin(
     command: str, artifact_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCORER_MODEL_SHA256", "0" * 64)
-    words = {
+    words: dict[str, tuple[str | Path, ...]] = {
         "verify": ("verify", SAMPLE, "--model-dir", artifact_dir),
         "check": ("check", SAMPLE, "--model-dir", artifact_dir),
         "compare": ("compare", artifact_dir, artifact_dir, SAMPLE),
@@ -100,6 +102,23 @@ def test_an_artifact_without_its_estimator_is_refused(artifact_dir: Path, tmp_pa
 
     assert code == 2
     assert said.startswith(f"no model.skops in {other}")
+
+
+def test_a_model_that_computes_the_same_is_the_same_model(
+    artifact_dir: Path, tmp_path: Path
+) -> None:
+    other = changed(artifact_dir, tmp_path / "other", libraries={"onnx": "0.1"})
+    manifest, sha256 = read_manifest(artifact_dir)
+    scored_by = {
+        "version": manifest.version,
+        "sha256": sha256,
+        "served_sha256": manifest.served_sha256,
+    }
+
+    assert read_oracle(artifact_dir, scored_by)
+    assert read_oracle(other, scored_by)
+    with pytest.raises(StartupError, match="scored by another model"):
+        read_oracle(other, scored_by | {"served_sha256": "0" * 64})
 
 
 def test_a_file_that_cannot_be_read_is_refused(artifact_dir: Path, tmp_path: Path) -> None:
