@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from shared.batches.message import Batch, BlobInput
+from shared.batches.message import Batch, BlobInput, UnreadableMessage
 from shared.batches.ports import Message
 from shared.batches.results import scores_name
 from shared.files.formats import output_format
@@ -56,16 +56,19 @@ class Target:
     claim: Literal["not needed", "wanted", "held", "a twin's"] = "not needed"
     """Ids that a sender chose are claimed; those derived from a message or an event are unique."""
 
+    from_event: bool = False
+
     @property
     def scores_blob(self) -> str:
         return scores_name(self.batch_id, self.scores_format)
 
     @property
     def log_id(self) -> str:
-        """The batch id without the name of a dropped file."""
-        if self.batch is not None and self.batch.from_event:
-            return self.batch_id.rpartition("-")[2]
-        return self.batch_id
+        """The batch id without the name of a dropped file: logs hold no file names."""
+        if not self.from_event:
+            return self.batch_id
+        event_id, tilde, message_id = self.batch_id.partition("~")
+        return event_id.rpartition("-")[2] + tilde + message_id
 
     def with_own_id(self, message_id: str) -> Target:
         """The target of a message whose batch id belongs to another input."""
@@ -83,12 +86,14 @@ def target_of(batch: Batch, etag: str | None = None) -> Target:
     else:
         identity |= {"sha256": source.sha256}
     claim: Literal["wanted", "not needed"] = "wanted" if batch.chosen_id else "not needed"
-    return Target(batch.batch_id, identity, batch, output_format(source.format), claim)
+    scores_format = output_format(source.format)
+    return Target(batch.batch_id, identity, batch, scores_format, claim, batch.from_event)
 
 
-def target_of_unread(message: Message, batch_id: str | None) -> Target:
+def target_of_unread(message: Message, error: UnreadableMessage | None = None) -> Target:
     """The target of a message that could not be read, whose text may still name a batch id."""
     identity = {"sha256": hashlib.sha256(message.body.encode()).hexdigest()}
-    return Target(
-        batch_id or message.id, identity, None, claim="wanted" if batch_id else "not needed"
-    )
+    if error is None or error.batch_id is None:
+        return Target(message.id, identity, None)
+    claim: Literal["wanted", "not needed"] = "not needed" if error.from_event else "wanted"
+    return Target(error.batch_id, identity, None, claim=claim, from_event=error.from_event)

@@ -212,7 +212,7 @@ class Outcomes:
             "batch_id": target.batch_id,
             "status": "failed",
             "reason": failure.reason,
-            "poison": failure.poison,
+            "poison": True,
             "rows": _rows(Counts()),
             "identity": target.identity,
             **_of_delivery(delivery, target),
@@ -222,9 +222,8 @@ class Outcomes:
             await self._settle_by(delivery, target, existing)
             return Delete()
         log.warning("batch_failed", extra={"batch_id": target.log_id, "reason": reason})
-        if failure.poison:
-            metrics.POISON.labels(reason).inc()
-            await self._send_poison(delivery, target, failure.reason)
+        metrics.POISON.labels(reason).inc()
+        await self._send_poison(delivery, target, failure.reason)
         return failure
 
     async def _write_summary(

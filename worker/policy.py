@@ -51,10 +51,9 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The batch ends as failed; then the message ends, with a poison copy unless told not to."""
+    """The batch ends as failed; then the message ends, with a poison copy."""
 
     reason: str
-    poison: bool = True
     own_name: bool = False
     """The batch id is another input's: the outcome gets a name of its own."""
 
@@ -86,8 +85,8 @@ def settle(facts: DeliveryFacts, error: Exception | None) -> Settlement:
         case OwnershipLost():
             return Leave()
         case InputChanged() if facts.from_event:
-            # The newer version has an event of its own.
-            return Fail("superseded", poison=False)
+            # An event means the current version: start again with that one.
+            return _release(facts, backoff(facts), excused=True)
         case BatchIdUsed():
             return Fail(error.reason, own_name=True)
         case InputUnreadable():

@@ -20,6 +20,7 @@ from shared.batches.message import (
     Ignored,
     InlineInput,
     UnreadableMessage,
+    at_version,
     parse_message,
 )
 from shared.batches.ports import BlobFacts, Blobs, Queue
@@ -95,9 +96,9 @@ class Processor:
         try:
             batch = parse_message(message.body, message.id, INPUT_CONTAINERS)
         except UnreadableMessage as error:
-            return await self._settle(delivery, target_of_unread(message, error.batch_id), error)
+            return await self._settle(delivery, target_of_unread(message, error), error)
         except Exception as error:  # one message's failure must not become the process's
-            return await self._settle(delivery, target_of_unread(message, None), error)
+            return await self._settle(delivery, target_of_unread(message), error)
         if isinstance(batch, Ignored):
             metrics.IGNORED.labels(batch.reason).inc()
             log.info("event_ignored", extra={"reason": batch.reason})
@@ -121,6 +122,13 @@ class Processor:
                 ):
                     return Delete()
                 facts = await self._input_facts(batch)
+                current = at_version(batch, facts.etag) if facts else batch
+                # The blob was replaced since the event: was the event served before that?
+                if current.batch_id != batch.batch_id and await self._outcomes.adopt(
+                    delivery, target
+                ):
+                    return Delete()
+                batch = current
                 target = target_of(batch, facts.etag if facts else None)
                 target = await self._outcomes.claim(delivery, target)
                 try:
@@ -180,7 +188,10 @@ class Processor:
             if error.reason == "ContainerNotFound":
                 raise
             raise InputMissing("the input blob is not there") from error
-        if source.etag is not None and source.etag != facts.etag:
+        if batch.from_event:
+            if not facts.size:
+                raise InputMissing("the input blob is still empty")
+        elif source.etag not in (None, facts.etag):
             raise InputChanged("input changed: the blob is not the version that was named")
         return facts
 

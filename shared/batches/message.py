@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -45,8 +45,9 @@ _AROUND = "\ufeff \t\r\n"
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+=*")
 _LONE = re.compile("[\ud800-\udfff]")
 _SUBJECT = re.compile(r"/blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
-# An address or its query, a Windows path, control characters, and what no UTF-8 can hold.
-_NOT_PLAIN = re.compile("://|[?#\\\\\x00-\x1f\x7f\ud800-\udfff]")
+# An address or its signature, a Windows path, control characters but the tab, what is not UTF-8.
+_NOT_PLAIN = re.compile("://|[?&]sig=|[\\\\\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_TEMPORARY = re.compile(r"~\$.*|\..*|.*\.(tmp|part|partial|crdownload)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,12 @@ class Ignored:
 class UnreadableMessage(BadMessage):
     """A bad message, with the batch id it was meant for, if that could be read."""
 
-    def __init__(self, reason: str, batch_id: str | None = None) -> None:
+    def __init__(
+        self, reason: str, batch_id: str | None = None, *, from_event: bool = False
+    ) -> None:
         super().__init__(reason)
         self.batch_id = batch_id
+        self.from_event = from_event
 
 
 class _Strict(BaseModel):
@@ -288,10 +292,38 @@ def _read_event(event: dict[str, Any], containers: Collection[str]) -> Batch | I
         return Ignored("container")
     container, blob = named.groups()
     data = event.get("data")
-    etag = data.get("eTag", data.get("etag")) if isinstance(data, dict) else None
+    data = data if isinstance(data, dict) else {}
+    if (reason := _reason_to_ignore(blob, data)) is not None:
+        return Ignored(reason)
+    etag = data.get("eTag", data.get("etag"))
     etag = bare_etag(etag) if isinstance(etag, str) else None
     batch_id = event_batch_id(container, blob, etag or "")
-    return Batch(batch_id, _blob_input(container, blob, etag, None, batch_id), from_event=True)
+    try:
+        return Batch(batch_id, _blob_input(container, blob, etag, None, None), from_event=True)
+    except UnreadableMessage as error:
+        raise UnreadableMessage(error.reason, batch_id, from_event=True) from error
+
+
+def _reason_to_ignore(blob: str, data: dict[str, Any]) -> str | None:
+    """Why a blob that was created is not a file of records; None if it may be one."""
+    name = blob.rpartition("/")[2]
+    if not name or "." not in name:
+        return "no file"  # a folder, or a marker such as _SUCCESS
+    if _TEMPORARY.fullmatch(name):
+        return "temporary file"
+    # An append blob is created empty and filled later, of which there is no event.
+    if data.get("contentLength") == 0 and data.get("blobType") != "AppendBlob":
+        return "empty file"
+    return None
+
+
+def at_version(batch: Batch, etag: str) -> Batch:
+    """The batch of an event, for the version of the blob that is there now."""
+    source = batch.input
+    if not batch.from_event or not isinstance(source, BlobInput):
+        return batch
+    batch_id = event_batch_id(source.container, source.blob, etag)
+    return replace(batch, batch_id=batch_id, input=replace(source, etag=etag))
 
 
 def event_batch_id(container: str, blob: str, etag: str) -> str:

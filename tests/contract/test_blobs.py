@@ -126,7 +126,15 @@ async def test_a_created_blob_keeps_its_metadata(blobs: Blobs, name: str) -> Non
 
 @pytest.mark.parametrize(
     "odd",
-    ["two words.csv", "é ü 漢.csv", "a#b?c%d.csv", "100%25.csv", "(1)+[2]~'3'.csv", "a&b=c;.csv"],
+    [
+        "two words.csv",
+        "é ü 漢.csv",
+        "a#b?c%d.csv",
+        "100%25.csv",
+        "(1)+[2]~'3'.csv",
+        "a&b=c;.csv",
+        "a\tb.csv",
+    ],
 )
 async def test_names_may_hold_what_an_address_may_not(blobs: Blobs, name: str, odd: str) -> None:
     created, staged = f"{name}/created {odd}", f"{name}/staged {odd}"

@@ -58,8 +58,6 @@ class Failed:
     batch_id: str
     reason: str
     """Text that its reason holds."""
-    poison: bool = True
-    """Whether a poison copy is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +229,7 @@ async def _check_poison(watch: Watch, poison: Queue, batches: Sequence[Fate]) ->
     """Each failure that is due a copy has one at least, with its reason; nothing else has any."""
     found = [json.loads(message.body) for message in await poison.peek(32)]
     assert len(found) == await poison.length()
-    due = {batch.batch_id for batch in batches if isinstance(batch, Failed) and batch.poison}
+    due = {batch.batch_id for batch in batches if isinstance(batch, Failed)}
     assert {entry["batch_id"] for entry in found} == due
     for entry in found:
         summary = await watch.look(entry["batch_id"])

@@ -161,20 +161,3 @@ def test_a_commit_that_a_failure_overtook_leaves_no_scores_behind(artifact: Arti
         check_no_scores_without_success(world)
 
     run_virtually(scene())
-
-
-def test_ids_that_nobody_chose_cost_no_claim(artifact: Artifact) -> None:
-    calls: list[str] = []
-
-    async def hook(moment: Moment) -> None:
-        if moment.when == "before" and moment.call not in ("receive", "peek"):
-            calls.append(moment.call)
-
-    async def scene() -> None:
-        world = World(artifact)
-        await world.queue.send(CSV)
-        await world.emptied(world.worker(hook))
-
-    run_virtually(scene())
-
-    assert calls == ["commit", "summary", "delete"]

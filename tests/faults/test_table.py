@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import pytest
 
+from shared import metrics
 from shared.batches.message import event_batch_id
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
@@ -441,7 +442,9 @@ def test_a_blob_that_stays_missing_ends_the_batch_after_half_an_hour(artifact: A
     run_virtually(scene())
 
 
-def test_an_event_of_a_version_that_was_replaced_is_superseded(artifact: Artifact) -> None:
+def test_events_of_a_version_that_was_replaced_lead_to_the_one_batch_of_the_newer(
+    artifact: Artifact,
+) -> None:
     newer = GOOD + b"p-3,50,1,1\n"
 
     async def scene(expected: Sent) -> None:
@@ -452,16 +455,105 @@ def test_an_event_of_a_version_that_was_replaced_is_superseded(artifact: Artifac
         await world.queue.send(blob_event("a.csv", new))
         await world.emptied()
 
-        first = event_batch_id("incoming", "a.csv", old)
-        assert world.summary(first)["reason"] == "superseded"
-        await check_world(
-            Watch(world.blobs),
-            world,
-            Failed(first, "superseded", poison=False),
-            replace(expected, batch_id=event_batch_id("incoming", "a.csv", new)),
-        )
+        batch_id = event_batch_id("incoming", "a.csv", new)
+        await check_world(Watch(world.blobs), world, replace(expected, batch_id=batch_id))
 
     run_virtually(scene(sent(artifact, "newer", newer)))
+
+
+def test_a_file_whose_metadata_were_set_after_the_upload_is_scored(artifact: Artifact) -> None:
+    """Metadata change the version, and there is no event of that."""
+
+    async def scene(expected: Sent) -> None:
+        world = World(artifact)
+        uploaded = world.blobs.put("incoming", "a.csv", GOOD)
+        now = world.blobs.put("incoming", "a.csv", GOOD)
+        await world.queue.send(blob_event("a.csv", uploaded))
+        await world.emptied()
+        world.blobs.put("incoming", "a.csv", GOOD)
+        await world.queue.send(blob_event("a.csv", now))  # delivered twice, and late
+        await world.emptied()
+
+        batch_id = event_batch_id("incoming", "a.csv", now)
+        await check_world(Watch(world.blobs), world, replace(expected, batch_id=batch_id))
+
+    run_virtually(scene(sent(artifact, "a", GOOD)))
+
+
+def test_a_dropped_file_that_changes_while_it_is_read_is_begun_again(artifact: Artifact) -> None:
+    newer = GOOD + b"p-3,50,1,1\n"
+
+    async def scene(expected: Sent) -> None:
+        world = World(artifact)
+        world.blobs.put("incoming", "a.csv", GOOD)
+        etags: list[str] = []
+
+        async def hook(moment: Moment) -> None:
+            if moment.call == "chunks" and moment.when == "before" and not etags:
+                etags.append(world.blobs.put("incoming", "a.csv", newer))
+
+        await world.queue.send(blob_event("a.csv", "0x1"))
+        await world.emptied(world.worker(hook))
+
+        batch_id = event_batch_id("incoming", "a.csv", etags[0])
+        await check_world(Watch(world.blobs), world, replace(expected, batch_id=batch_id))
+
+    run_virtually(scene(sent(artifact, "newer", newer)))
+
+
+def test_an_append_blob_is_scored_once_it_has_content(artifact: Artifact) -> None:
+    async def scene(expected: Sent) -> None:
+        world = World(artifact)
+        created = world.blobs.put("incoming", "a.csv", b"")
+        event = json.loads(blob_event("a.csv", created))
+        event["data"] |= {"contentLength": 0, "blobType": "AppendBlob"}
+        await world.queue.send(json.dumps(event))
+        async with world.working(world.worker()):
+            await world.clock.wait(5)
+            etag = world.blobs.put("incoming", "a.csv", GOOD)
+            await world.until(lambda: not world.queue.bodies())
+
+        batch_id = event_batch_id("incoming", "a.csv", etag)
+        await check_world(Watch(world.blobs), world, replace(expected, batch_id=batch_id))
+
+    run_virtually(scene(sent(artifact, "a", GOOD)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_SUCCESS",
+        "ward/",
+        "ward",
+        "a.csv.tmp",
+        "a.csv.crdownload",
+        "~$a.csv",
+        "ward/.a.csv",
+        "0.csv",
+    ],
+)
+def test_what_is_no_file_of_records_is_ignored_and_counted(artifact: Artifact, name: str) -> None:
+    def counted() -> float:
+        return sum(
+            sample.value
+            for family in metrics.IGNORED.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        )
+
+    async def scene() -> None:
+        world = World(artifact)
+        etag = world.blobs.put("incoming", name, b"")
+        event = json.loads(blob_event(name, etag))
+        event["data"]["contentLength"] = 0 if name == "0.csv" else 7
+        await world.queue.send(json.dumps(event))
+        await world.emptied()
+
+        await check_world(Watch(world.blobs), world)
+
+    before = counted()
+    run_virtually(scene())
+    assert counted() == before + 1
 
 
 def test_an_envelope_of_another_version_fails_and_leaves_a_poison_copy(artifact: Artifact) -> None:

@@ -228,3 +228,41 @@ def test_a_result_that_no_worker_wrote_is_not_taken_for_ones_own(
         assert world.scores("b") == b"whose?"
 
     run_virtually(scene())
+
+
+def test_logs_hold_no_name_of_a_dropped_file(
+    artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        world = World(artifact)
+        for content in (GOOD, b"no header\n"):
+            etag = world.blobs.put("incoming", "Jane Doe.csv", content)
+            await world.queue.send(blob_event("Jane Doe.csv", etag))
+            await world.emptied()
+        await world.queue.send(blob_event("Jane Doe.pdf", "0x1"))
+        await world.emptied()
+
+    caplog.set_level("INFO")
+    run_virtually(scene())
+
+    extras = [str(vars(record)) for record in caplog.records]
+    assert any("batch_committed" in text for text in extras)
+    assert sum("batch_failed" in text for text in extras) == 2
+    assert not any("Jane" in text for text in extras)
+
+
+def test_ids_that_nobody_chose_cost_no_claim(artifact: Artifact) -> None:
+    calls: list[str] = []
+
+    async def hook(moment: Moment) -> None:
+        if moment.when == "before" and moment.call not in ("receive", "peek"):
+            calls.append(moment.call)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.queue.send(GOOD.decode())
+        await world.emptied(world.worker(hook))
+
+    run_virtually(scene())
+
+    assert calls == ["commit", "summary", "delete"]
