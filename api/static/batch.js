@@ -1,11 +1,10 @@
 // One batch: how far it is, then what came out of it.
 
-import { alertBox, h, svg } from "./dom.js";
-import { follow, isFinal } from "./follow.js";
-import { outcomeView } from "./outcome.js";
-import { recall } from "./memory.js";
 import { call, explain } from "./client.js";
-import { path } from "./follow.js";
+import { alertBox, h, svg } from "./dom.js";
+import { follow, isFinal, path } from "./follow.js";
+import { recall } from "./memory.js";
+import { outcomeView } from "./outcome.js";
 import { count, duration, percent } from "./words.js";
 
 const PATIENCE = 40; // seconds in the queue after which the page says that no worker came
@@ -23,6 +22,7 @@ export function batchView(model, id) {
   const badge = h("span", { class: "badge", role: "status" });
   const trouble = h("div");
   const content = h("div", { class: "stack" }, h("p", { class: "hint" }, "Asking …"));
+  const actions = cancelButton(id);
   const element = h(
     "div",
     { class: "stack" },
@@ -33,6 +33,7 @@ export function batchView(model, id) {
       h("p", { class: "hint" }, "Batch ", h("code", {}, id)),
       trouble,
       content,
+      actions,
     ),
   );
   const started = sent.sent ?? Date.now();
@@ -43,8 +44,9 @@ export function batchView(model, id) {
     trouble.replaceChildren();
     badge.textContent = TITLES[state.status];
     badge.className = `badge ${state.status}`;
+    actions.hidden = isFinal(state.status);
     if (!isFinal(state.status)) {
-      content.replaceChildren(progress(state, sent, started, cancel));
+      content.replaceChildren(progress(state, sent, started));
     } else {
       outcome = outcomeView(model, id, state, sent);
       content.replaceChildren(...outcome.top);
@@ -56,15 +58,9 @@ export function batchView(model, id) {
     const [title, text] = explain(error);
     const more = passes ? `${text} The page keeps asking.` : text;
     trouble.replaceChildren(alertBox(passes ? "attention" : "bad", title, more));
-    if (!passes) content.replaceChildren();
-  }
-
-  async function cancel(event) {
-    event.target.disabled = true;
-    try {
-      await call(path(id), { method: "DELETE" });
-    } catch (error) {
-      showTrouble(error, true);
+    if (!passes) {
+      actions.hidden = true;
+      content.replaceChildren();
     }
   }
 
@@ -77,7 +73,29 @@ export function batchView(model, id) {
   };
 }
 
-function progress(state, sent, started, cancel) {
+function cancelButton(id) {
+  const told = h("div");
+  const button = h(
+    "button",
+    { type: "button", class: "quiet", onclick: cancel },
+    "Cancel this batch",
+  );
+
+  async function cancel() {
+    button.disabled = true;
+    told.replaceChildren(h("p", { class: "hint", role: "status" }, "Cancelling …"));
+    try {
+      await call(path(id), { method: "DELETE" });
+    } catch (error) {
+      button.disabled = false;
+      told.replaceChildren(alertBox("attention", ...explain(error)));
+    }
+  }
+
+  return h("div", { hidden: true, class: "stack" }, button, told);
+}
+
+function progress(state, sent, started) {
   const running = state.status === "running";
   const share = running ? shareOf(state, sent) : 0;
   const step = (name, status) => h("li", { class: status }, name);
@@ -103,11 +121,6 @@ function progress(state, sent, started, cancel) {
       svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, svg("rect", fill)),
     ),
     running ? h("p", {}, rowsSoFar(state, share)) : waiting(state, started),
-    h(
-      "div",
-      { class: "buttons" },
-      h("button", { type: "button", class: "quiet", onclick: cancel }, "Cancel this batch"),
-    ),
   );
 }
 

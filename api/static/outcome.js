@@ -28,9 +28,11 @@ export function outcomeView(model, id, state, sent) {
   const stopped = new AbortController();
   const read = h("div", { class: "card stack" });
   const warned = h("dd", {}, "…");
-  const top = [figures(state.rows, warned), notes(model, state), downloads(id, state, sent)];
+  const files = downloads(id, state, sent);
+  const top = [figures(state.rows, warned), notes(model, state), files.element];
   readScores(id, sent, stopped.signal, read, (results) => {
     warned.textContent = results.warned.toLocaleString("en");
+    files.excel.hidden = results.format !== "csv";
     if (results.warned) warned.parentElement.classList.add("some-amber");
     const cards = [histogram(results, model), rejectedView(model, results, state)].filter(Boolean);
     read.replaceChildren(...cards);
@@ -89,7 +91,6 @@ function notes(model, state) {
 }
 
 function downloads(id, state, sent) {
-  const csv = (sent.format ?? "csv") === "csv";
   const trouble = h("div");
   const button = (title, kind, make) =>
     h(
@@ -112,7 +113,12 @@ function downloads(id, state, sent) {
       title,
     );
   const answer = () => call(`${path(id)}/scores`, { headers: { Accept: "*/*" } });
-  return h(
+  const excel = button("For Excel", "quiet", async () => {
+    const parts = await converted(await answer(), new ForExcel(sent));
+    save(parts, `${id}-scores-excel.csv`, "text/csv");
+  });
+  excel.hidden = (sent.format ?? "csv") !== "csv";
+  const element = h(
     "div",
     {},
     h(
@@ -122,14 +128,7 @@ function downloads(id, state, sent) {
         const scores = await answer();
         save(await scores.blob(), `${id}-scores.${formatOf(scores)}`);
       }),
-      csv &&
-        button("For Excel", "quiet", async () => {
-          save(
-            await converted(await answer(), new ForExcel(sent)),
-            `${id}-scores-excel.csv`,
-            "text/csv",
-          );
-        }),
+      excel,
       state.rows.rejected > 0 &&
         button("Only the rejected rows", "quiet", async () =>
           saveRejected(id, await answer(), sent),
@@ -137,6 +136,7 @@ function downloads(id, state, sent) {
     ),
     trouble,
   );
+  return { element, excel };
 }
 
 const formatOf = (answer) =>

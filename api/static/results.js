@@ -18,7 +18,8 @@ export class Results {
     this.format = format;
     this.reader = format === "csv" ? new RowReader(",") : undefined;
     this.rest = "";
-    this.names = undefined;
+    this.columns = undefined;
+    this.inputNames = []; // header of the rejected rows
     this.rows = 0;
     this.scored = 0;
     this.warned = 0;
@@ -39,24 +40,26 @@ export class Results {
   takeCsv(rows) {
     const rejected = [];
     for (const row of rows) {
-      if (!this.names) {
-        this.names = row.map((name) => name.replace(/^\ufeff/, ""));
-        this.at = (name) => this.names.indexOf(name);
-        this.idAt = 1;
+      if (!this.columns) {
+        this.readHeader(row);
         continue;
       }
-      const error = row[this.at("error")];
-      const score = row[this.at("probability")];
-      this.take(
-        row[0],
-        row[this.idAt],
-        score === "" ? null : Number(score),
-        row[this.at("warnings")],
-        error,
-      );
-      if (error) rejected.push([...row.filter((_, i) => this.names[i].startsWith(INPUT)), error]);
+      const { probability, warnings, error } = this.columns;
+      const score = row[probability] === "" ? null : Number(row[probability]);
+      this.take(row[0], row[1], score, row[warnings], row[error]);
+      if (row[error]) rejected.push([...this.inputs.map((column) => row[column]), row[error]]);
     }
     return rejected;
+  }
+
+  readHeader(names) {
+    const at = (name) => names.indexOf(name);
+    this.columns = { probability: at("probability"), warnings: at("warnings"), error: at("error") };
+    const inputs = [...names.keys()].filter((column) => names[column].startsWith(INPUT));
+    // Where the inputs were not repeated, row and name tell which rows they are.
+    this.inputs = inputs.length ? inputs : [0, 1];
+    const bare = (name) => (name.startsWith(INPUT) ? name.slice(INPUT.length) : name);
+    this.inputNames = [...this.inputs.map((column) => bare(names[column])), "error"];
   }
 
   takeLines(text) {
@@ -83,12 +86,6 @@ export class Results {
       this.scored += 1;
       this.bins[Math.min(Math.floor(probability * BINS), BINS - 1)] += 1;
     }
-  }
-
-  /** Header of the rejected rows: the input's columns, and why. Empty: the inputs are not there. */
-  get inputNames() {
-    const names = (this.names ?? []).filter((name) => name.startsWith(INPUT));
-    return names.length ? [...names.map((name) => name.slice(INPUT.length)), "error"] : [];
   }
 }
 

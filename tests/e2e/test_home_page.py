@@ -227,6 +227,19 @@ def test_a_file_of_an_office_gets_its_scores_in_the_same_form(page: Page, tmp_pa
     assert re.fullmatch(r"0,\d+", row["probability"])
 
 
+def test_json_lines_are_scored_and_come_back_as_json_lines(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"age": 63, "sex": "male"}\n{"age": 630, "sex": "male"}\n')
+    choose(page, file)
+    page.get_by_role("button", name="Score 2 rows").click()
+    page.locator(".histogram").wait_for()
+
+    expect(page.get_by_role("button", name="For Excel")).to_be_hidden()
+    scores = downloaded(page, "Download the scores").splitlines()
+    assert [json.loads(line)["row"] for line in scores] == [1, 2]
+    assert json.loads(downloaded(page, "Only the rejected rows")) == {"age": 630, "sex": "male"}
+
+
 def test_cells_pasted_from_a_spreadsheet_are_scored(page: Page) -> None:
     page.get_by_role("link", name="A file").click()
     page.get_by_role("button", name="Paste from a spreadsheet").click()

@@ -36,6 +36,16 @@ test("a rejected row comes with its inputs and the reason", () => {
   assert.equal(results.shown[0].row, "2");
 });
 
+test("without the inputs a rejected row has its number and name", () => {
+  const { results, rejected } = read(
+    "csv",
+    'row,patient_id,probability,prediction,warnings,error\n1,A,,,,"not_text: x"\n',
+  );
+
+  assert.deepEqual(results.inputNames, ["row", "patient_id", "error"]);
+  assert.deepEqual(rejected, [["1", "A", "not_text: x"]]);
+});
+
 test("the counts are the same wherever the text is cut", () => {
   for (let cut = 0; cut <= CSV.length; cut += 7) {
     const { results } = read("csv", CSV, cut);
