@@ -97,6 +97,7 @@ class Consumer:
         await asyncio.wait({self._receiving})
         while self._running:
             await asyncio.wait(self._running)
+        await self._processor.write_owed_excuses()
         if not self._receiving.cancelled():
             self._receiving.result()
 
@@ -135,6 +136,7 @@ class Consumer:
             self._storage_doubtful = True
             await self._back_off()
             return
+        await self._processor.write_owed_excuses()
         for message in messages:
             self._start(message, before)
         if messages:

@@ -26,6 +26,8 @@ class Markers:
         self._blobs = blobs
         self._open: dict[str, tuple[str, Marker]] = {}
         """By message id: scores blob and marker of a delivery in work."""
+        self._owed: list[tuple[str, Marker]] = []
+        """Excuses that storage did not take."""
 
     async def begin(self, message_id: str, scores_blob: str, plan: str, blocks: int) -> None:
         """Stage the marker of a delivery that begins with this many blocks done."""
@@ -42,11 +44,20 @@ class Markers:
         """This delivery ended for a reason that is not the message's."""
         found = self._open.pop(message_id, None)
         if found is not None:
-            await self._write(*found)
+            self._owed.append(found)
+            await self.write_owed()
 
-    async def _write(self, scores_blob: str, marker: Marker) -> None:
-        try:
-            async with asyncio.timeout(EXCUSE_LIMIT):
-                await self._blobs.stage(SCORES, scores_blob, marker.excuse().name, b"x")
-        except Exception as error:  # best effort: nothing of the message depends on it
-            log.warning("excuse_failed", extra={"reason": type(error).__name__})
+    async def write_owed(self) -> None:
+        """Write the excuses that are owed, as far as storage takes them."""
+        while self._owed:
+            scores_blob, marker = owed = self._owed.pop(0)
+            try:
+                async with asyncio.timeout(EXCUSE_LIMIT):
+                    await self._blobs.stage(SCORES, scores_blob, marker.excuse().name, b"x")
+            except Exception as error:  # kept: an outage must not count against the message
+                self._owed.append(owed)
+                log.warning("excuse_failed", extra={"reason": type(error).__name__})
+                return
+            except asyncio.CancelledError:
+                self._owed.append(owed)
+                raise

@@ -35,9 +35,11 @@ from shared.records.errors import (
     GaveUp,
     InputChanged,
     InputMissing,
+    InputUnreadable,
     Interrupted,
     ModelBroken,
     NotFound,
+    StorageRefused,
 )
 from shared.records.scoring import Scorer
 from worker.delivery import Delivery, Target, target_of, target_of_unread
@@ -49,6 +51,7 @@ from worker.policy import (
     GIVE_UP_AFTER,
     Delete,
     Fail,
+    Leave,
     Release,
     Settlement,
     settle,
@@ -110,6 +113,10 @@ class Processor:
         await self._markers.excuse(delivery.message.id)
         return Release(0, excused=True)
 
+    async def write_owed_excuses(self) -> None:
+        """To be called when storage answers: an outage must not count against a message."""
+        await self._markers.write_owed()
+
     async def _process_batch(self, delivery: Delivery, batch: Batch) -> Settlement:
         target = target_of(batch)
         try:
@@ -158,7 +165,9 @@ class Processor:
         else:
             if isinstance(settlement, Fail):
                 settlement = Release(0, excused=True, doubt="storage")
-        if isinstance(settlement, Release) and settlement.excused:
+        if isinstance(settlement, Leave) or (
+            isinstance(settlement, Release) and settlement.excused
+        ):
             await self._markers.excuse(delivery.message.id)
         else:
             self._markers.drop(delivery.message.id)
@@ -188,6 +197,8 @@ class Processor:
             if error.reason == "ContainerNotFound":
                 raise
             raise InputMissing("the input blob is not there") from error
+        except StorageRefused as error:
+            raise InputUnreadable(error.reason) from error
         if batch.from_event:
             if not facts.size:
                 raise InputMissing("the input blob is still empty")

@@ -11,7 +11,7 @@ from shared.batches.message import Batch, BlobInput, InlineInput
 from shared.batches.ports import BlobFacts, Blobs
 from shared.files.base import Block, Table
 from shared.files.gunzip import Gunzip
-from shared.records.errors import InputMissing, NotFound
+from shared.records.errors import InputMissing, InputUnreadable, NotFound, StorageRefused
 
 T = TypeVar("T")
 
@@ -94,6 +94,8 @@ async def _chunks(
             yield chunk
     except NotFound as error:
         raise InputMissing("the input blob was deleted while it was read") from error
+    except StorageRefused as error:
+        raise InputUnreadable(error.reason) from error
 
 
 class Prefetch(Generic[T]):

@@ -101,7 +101,7 @@ class Blobs(Protocol):
     def chunks(self, container: str, name: str, etag: str, offset: int = 0) -> AsyncIterator[bytes]:
         """Content from `offset` on, in pieces of a few MiB, all of the version `etag`.
 
-        Raises `NotFound`, `InputChanged`, `InputUnreadable`.
+        Raises `NotFound`, `InputChanged`, `StorageRefused`.
         """
         ...
 

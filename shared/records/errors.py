@@ -13,6 +13,7 @@
     +-- InputMissing             the blob is not there (yet)
     +-- StorageError             what queue and blobs answer
     |   +-- StorageUnavailable   429, 5xx, time-out, 401, 403: may pass
+    |   |   +-- StorageRefused   another 4xx with the service\'s code
     |   +-- NotFound             no such blob or container
     |   +-- AlreadyExists        a create-only write found something there
     |   +-- BlocksGone           a commit named blocks that are no longer staged
@@ -160,6 +161,10 @@ class StorageUnavailable(StorageError):
     def not_authorised(self) -> bool:
         """Whether storage does not know the caller, or does not permit what was asked."""
         return self.why in ("not_signed_in", "not_permitted")
+
+
+class StorageRefused(StorageUnavailable):
+    """The service refuses this call with a code of its own, and may do so again."""
 
 
 class NotFound(StorageError):

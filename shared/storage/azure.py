@@ -30,11 +30,11 @@ from shared.records.errors import (
     AlreadyExists,
     BlocksGone,
     InputChanged,
-    InputUnreadable,
     NotFound,
     OwnershipLost,
     ScorerError,
     StartupError,
+    StorageRefused,
     StorageUnavailable,
 )
 from shared.settings import StorageSettings
@@ -115,9 +115,7 @@ def _meaning(error: AzureError) -> ScorerError:
         return BlocksGone(code)
     if status == 404:
         return NotFound(code)
-    if status == 412:
-        return InputChanged("input changed: the blob was replaced while it was read")
-    return InputUnreadable(f"storage refuses this blob: {status} {code}")
+    return StorageRefused(f"storage refuses this: {status} {code}")
 
 
 def _requested_wait(error: HttpResponseError) -> float | None:
@@ -410,6 +408,10 @@ class StorageBlobs:
         except HttpResponseError as error:
             if error.status_code == 416:
                 return None
+            if error.status_code == 412:
+                raise InputChanged(
+                    "input changed: the blob was replaced while it was read"
+                ) from error
             raise
         except (ValueError, TypeError) as error:  # the SDK reads headers that are not there
             raise StorageUnavailable(UNREADABLE) from error
@@ -490,8 +492,11 @@ class StorageBlobs:
         try:
             with _translated():
                 await client.delete_blob(etag=etag, match_condition=MatchConditions.IfNotModified)
-        except (NotFound, InputChanged):
+        except NotFound:
             pass
+        except StorageRefused as error:
+            if "ConditionNotMet" not in error.reason:
+                raise
 
     async def create_container(self, container: str) -> None:
         try:

@@ -175,3 +175,49 @@ def test_nothing_is_received_while_a_container_is_gone(
         await check_world(watch, world, batches[0])
 
     run_virtually(scene())
+
+
+@pytest.mark.parametrize("seconds", [20, 100])
+def test_outages_that_begin_after_the_marker_never_add_up_to_poison(
+    artifact: Artifact, batches: list[Sent], seconds: float
+) -> None:
+    [batch, *_] = batches
+    outages: list[float] = []
+
+    async def hook(moment: Moment) -> None:
+        now = asyncio.get_running_loop().time()
+        if outages and now < outages[-1] + seconds:
+            raise StorageUnavailable("503 ServerBusy")
+        if moment.call == "commit" and not outages:  # later deliveries leave markers
+            raise StorageUnavailable("503 ServerBusy")
+        begun = moment.call == "mark" and moment.args[2].startswith("b")
+        if begun and moment.when == "after" and len(outages) < 8:
+            outages.append(now)
+
+    async def scene() -> None:
+        world = await survive(artifact, [batch], hook, 600)
+        assert len(outages) == 8
+        assert world.summary(batch.batch_id)["deliveries"] > 8
+
+    run_virtually(scene())
+
+
+def test_a_lost_lease_is_excused(artifact: Artifact, batches: list[Sent]) -> None:
+    [batch, *_] = batches
+    lost: list[None] = []
+
+    async def hook(moment: Moment) -> None:
+        if moment.call == "commit" and not lost:
+            raise StorageUnavailable("503 ServerBusy")
+        begun = moment.call == "mark" and moment.args[2].startswith("b")
+        if begun and moment.when == "after" and len(lost) < 8:
+            lost.append(None)
+            await asyncio.sleep(VISIBILITY + 10)
+        if moment.call == "renew" and moment.args[1] == VISIBILITY:
+            raise StorageUnavailable("503 ServerBusy")
+
+    async def scene() -> None:
+        await survive(artifact, [batch], hook, 600)
+        assert len(lost) == 8
+
+    run_virtually(scene())

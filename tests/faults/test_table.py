@@ -20,7 +20,7 @@ from shared import metrics
 from shared.batches.message import event_batch_id
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
-from shared.records.errors import InputUnreadable, OwnershipLost, StorageUnavailable
+from shared.records.errors import OwnershipLost, StorageRefused, StorageUnavailable
 from shared.records.scoring import Matrix, Vector
 from shared.testing import run_virtually
 from tests.faults.invariants import Failed, Fate, GivenBack, Sent, Watch, check_world, sent
@@ -591,7 +591,7 @@ def test_an_input_that_changes_while_it_is_read_fails_and_is_never_mixed(
 def test_a_blob_that_storage_will_not_hand_out_fails_with_storages_code(artifact: Artifact) -> None:
     async def archived(moment: Moment) -> None:
         if moment.call == "chunks" and moment.when == "before":
-            raise InputUnreadable("storage refuses this blob: 409 BlobArchived")
+            raise StorageRefused("storage refuses this: 409 BlobArchived")
 
     async def scene() -> None:
         world = World(artifact)
@@ -670,5 +670,27 @@ def test_a_broken_model_gives_everything_back_and_ends_the_process(
         await world.queue.renew(message, 0)
         await world.emptied(world.worker(artifact=artifact))
         await check_world(watch, world, good)
+
+    run_virtually(scene())
+
+
+@pytest.mark.parametrize("call", ["stage", "commit", "summary"])
+def test_a_refused_write_of_the_output_never_blames_the_input(
+    artifact: Artifact, five_blocks: Sent, call: str
+) -> None:
+    refused: list[None] = []
+
+    async def hook(moment: Moment) -> None:
+        if (moment.when, moment.call) == ("before", call) and len(refused) < 3:
+            refused.append(None)
+            raise StorageRefused("storage refuses this: 409 InvalidBlobTier")
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", five_blocks.content)
+        await world.emptied(world.worker(hook, limits=LIMITS))
+
+        assert len(refused) == 3
+        await check_world(Watch(world.blobs), world, five_blocks)
 
     run_virtually(scene())

@@ -6,10 +6,10 @@ import pytest
 
 from cli.doctor import permission
 from shared.records.errors import (
-    InputUnreadable,
     NotFound,
     OwnershipLost,
     ScorerError,
+    StorageRefused,
     StorageUnavailable,
 )
 from shared.storage.probes import Probe
@@ -33,7 +33,7 @@ async def test_a_call_that_found_nothing_was_permitted(error: ScorerError | None
         (StorageUnavailable("x", why="not_permitted"), "give this identity the data roles"),
         (StorageUnavailable("x", why="no_answer"), "heart-scorer up"),
         (StorageUnavailable("x", why="busy"), "heart-scorer up"),
-        (InputUnreadable("storage refuses this blob: 400 InvalidHeaderValue"), "Azurite is older"),
+        (StorageRefused("storage refuses this: 400 InvalidHeaderValue"), "Azurite is older"),
     ],
 )
 def test_each_fault_has_its_fix(error: ScorerError, fix: str) -> None:
