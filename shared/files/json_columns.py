@@ -14,7 +14,7 @@ from types import NoneType
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.records.columns import UNREADABLE, Rejected, Values, faults
+from shared.records.columns import FEW, UNREADABLE, Rejected, Values, faults
 from shared.records.errors import FieldError, RecordRejected
 from shared.records.schema import (
     RECORD_ID,
@@ -25,9 +25,6 @@ from shared.records.schema import (
     is_text,
     read_id,
 )
-
-FEW = 8
-"""So many records are read one by one sooner than by columns."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -90,6 +90,8 @@ class _JsonTable:
             fault = misnamed(sorted(keys - table.known_keys), absent, table, "key")
             if fault or all(reasons):
                 raise BadFile(fault or reasons[0] or NO_OBJECT)
+        if not self._rename:
+            return
         lacking = set(self._rename.values()) - {
             key for item in items if isinstance(item, dict) for key in item
         }
