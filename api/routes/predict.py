@@ -35,6 +35,7 @@ from shared.records.counts import Counts
 from shared.records.errors import FieldError, RecordRejected
 from shared.records.schema import RECORD_ID, FieldTable, Record, read_id
 from shared.records.scoring import Scorer, shortest
+from shared.records.shape import why_no_record
 from shared.settings import ApiSettings
 
 NO_ANSWER = RecordRejected((FieldError("model_error"),))
@@ -74,7 +75,8 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
 
     def check_rows(items: Any) -> Any:
         if not isinstance(items, list):
-            detail = "the body must be an array of records"
+            why = why_no_record(items, table)
+            detail = "the body must be an array of records" + (f": {why}" if why else "")
             entry = ErrorEntry(pointer="", code="malformed", detail=detail)
             raise Problem("record_rejected", errors=[entry])
         if len(items) > most:

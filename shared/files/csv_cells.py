@@ -100,6 +100,7 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
     if not odd.any():
         return lines, {}
 
+    blank = _blank_bytes(ord(header.separator), width)
     parts: list[bytes] = []
     lengths: list[Places] = []
     ragged: dict[int, Ragged] = {}
@@ -115,7 +116,7 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
         if place == len(ends):
             break
         line = content[int(ends[place - 1]) if place else 0 : int(ends[place])]
-        if not line.strip():
+        if not line.strip(blank):
             continue
         cells = split_cells(_without_end(line).decode(), header.separator)
         if len(cells) != width:
@@ -135,6 +136,7 @@ def _odd(
     """Lines that are blank, ragged, or that Polars may read otherwise than the standard says."""
     bytes_ = np.frombuffer(content, np.uint8)
     odd = np.zeros(len(ends), np.bool_)
+    odd[_blank_lines(bytes_, content, ends, separator, width)] = True
     mark = content.startswith(codecs.BOM_UTF8)
     if not mark and QUOTE not in content and _are_regular(bytes_, ends, separator, width):
         return odd
@@ -151,6 +153,30 @@ def _odd(
     if mark:  # Polars would not take it for a part of the cell
         odd[0] = True
     return odd
+
+
+def _blank_bytes(separator: int, width: int) -> bytes:
+    """Bytes of which a line without content consists; of one column, a quoted cell is content."""
+    return b" \t\r\n" + (bytes([separator, QUOTE]) if width > 1 else b"")
+
+
+def _blank_lines(
+    bytes_: NDArray[np.uint8], content: bytes, ends: Places, separator: int, width: int
+) -> list[int]:
+    """Lines without content, like the empty rows of a sheet: `,,,`."""
+    if len(ends) == 0:
+        return []
+    blank = _blank_bytes(separator, width)
+    is_blank = np.zeros(256, np.bool_)
+    is_blank[list(blank)] = True
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    # Most lines have content at their start or in their middle.
+    suspects = is_blank[bytes_[starts]] & is_blank[bytes_[(starts + ends) // 2]]
+    return [
+        line
+        for line in np.flatnonzero(suspects).tolist()
+        if not content[starts[line] : ends[line]].strip(blank)
+    ]
 
 
 def _are_regular(bytes_: NDArray[np.uint8], ends: Places, separator: int, width: int) -> bool:

@@ -11,8 +11,8 @@ from shared.files.base import ROW_BYTES, decode, strip_bom
 from shared.files.formats import SEPARATORS
 from shared.files.lines import LineScanner, split_cells
 from shared.records.errors import BadFile
-from shared.records.names import looks_like_a_name
-from shared.records.schema import NUMBER, RECORD_ID, FieldTable, printable
+from shared.records.names import looks_like_a_name, words_of
+from shared.records.schema import NUMBER, RECORD_ID, FieldTable, fold_word, printable
 
 MAX_COLUMNS = 16_384
 """As many as a sheet of Excel has."""
@@ -79,6 +79,12 @@ def find_header(
     start, separators = _skip(seen, bom)
     if whole and start >= len(head):
         raise BadFile("the file is empty: a header line with column names is needed")
+    if seen[start : start + 1] in (b"{", b"["):
+        raise BadFile(
+            "the file is JSON: name it .json, or .jsonl if it has one object on each line"
+        )
+    if seen[start : start + 1] == b"<":
+        raise BadFile("the file is a web page or XML: export the table as CSV UTF-8")
     all_ends = {
         separator: LineScanner(ord(separator)).find_end(seen, start) for separator in separators
     }
@@ -138,10 +144,18 @@ def _refuse_other_lines(seen: bytes, names: Sequence[str], table: FieldTable, sk
         if required and required <= cells:
             raise BadFile(f"line {number} looks like the header: remove the lines above it")
     _refuse_lone_returns(names)
-    if any(NUMBER.fullmatch(name.strip()) for name in names):
+    if any(_is_value(name, table) for name in names):
         raise BadFile(
             "the first line holds values, not names of columns: is the header line missing?"
         )
+
+
+def _is_value(name: str, table: FieldTable) -> bool:
+    """Whether the name of a column is rather a cell: a number, or the word for a code."""
+    if NUMBER.fullmatch(name.strip()):
+        return True
+    word = fold_word(name)
+    return any(word in field.words and word not in field.aliases for field in table.fields)
 
 
 def _refuse_lone_returns(names: Iterable[str]) -> None:
@@ -158,6 +172,8 @@ def _header(
 ) -> Header:
     if len(columns) > MAX_COLUMNS:
         raise BadFile(f"the header has more than {MAX_COLUMNS} columns")
+    if len(columns) == 1 and len(table.by_name.keys() & words_of(columns[0])) > 1:
+        raise BadFile("the cells must be separated by commas, semicolons, tabs or pipes")
     renamed = _renamed(columns, rename)
     by_lower = {field.name.lower(): field.name for field in table.fields}
     places: dict[str, int] = {}

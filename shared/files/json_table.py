@@ -22,6 +22,7 @@ from shared.files.base import (
     decode,
     strip_bom,
 )
+from shared.files.formats import SEPARATORS
 from shared.files.json_columns import Records, read_records
 from shared.files.lines import LineSplitter
 from shared.files.options import Options
@@ -34,6 +35,8 @@ from shared.records.strict_json import BLANK, parse_flat, parse_item, parse_json
 
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
+
+PYTHON_NOTATION = "the records are in Python's notation, not JSON: write them with json.dumps"
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -222,6 +225,8 @@ def _why_no_lines(lines: Sequence[str], first: object) -> str:
     need = "JSON lines need one object on each line"
     if line in ("[", "{") or (line.startswith("{") and len(lines) > 1 and "}" not in line):
         return f"the JSON is spread over several lines, and {need}: name the file .json"
+    if isinstance(first, list) and len(lines) > 1:
+        return f"the lines are arrays, and {need}, with the names of the fields"
     if isinstance(first, list):
         return f"the file is one JSON array, and {need}: name the file .json"
     if line.endswith("},"):
@@ -233,6 +238,10 @@ def _why_no_lines(lines: Sequence[str], first: object) -> str:
         )
     if isinstance(first, str) and first.lstrip().startswith(("{", "[")):
         return f"the objects are in quotes, and {need}: they were encoded twice"
+    if line.startswith("{'"):
+        return f"{PYTHON_NOTATION}, and {need}"
+    if line[0] not in "{[" and any(separator in line for separator in SEPARATORS):
+        return f"no line is a JSON object, and {need}: if the file is CSV, name it .csv"
     detail = f" ({first.limit})" if isinstance(first, FieldError) and first.limit else ""
     return f"no line is a JSON object{detail}: {need}"
 
@@ -327,7 +336,9 @@ def _array_items(text: str) -> Iterator[tuple[object, int]]:
             place = _skip_blank(text, place)
         place += 1
     else:
-        raise BadFile("the file is not JSON: an array of objects is needed")
+        raise BadFile(
+            "the file is not JSON: an array of objects is needed (if it is CSV, name it .csv)"
+        )
     if _skip_blank(text, place) < len(text):
         raise BadFile(
             "there is more after the JSON: send one array, or name the file .jsonl "
@@ -339,7 +350,8 @@ def _item(text: str, start: int, number: int) -> tuple[object, int]:
     try:
         item, end = parse_item(text, start)
     except ValueError as error:
-        raise BadFile(f"record {number} is not JSON: {error}") from error
+        hint = f" ({PYTHON_NOTATION})" if text.startswith("{'", start) else ""
+        raise BadFile(f"record {number} is not JSON: {error}{hint}") from error
     return ROW_TOO_LONG if end - start > ROW_BYTES else item, end
 
 

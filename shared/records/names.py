@@ -117,11 +117,13 @@ def looks_like_a_name(text: str) -> bool:
     return (
         0 < len(text) <= NAME_LENGTH
         and text.isprintable()
+        and not _MARKUP.search(text)
         and any(character.isalpha() for character in text)
         and not _VALUE.fullmatch(text)
     )
 
 
+_MARKUP = re.compile(r"[{}\"<>]")
 _VALUE = re.compile(
     r"[+-]?[0-9.,]+([eE][+-]?[0-9]+)?|nan|na|n/a|null|none|true|false|inf", re.IGNORECASE
 )

@@ -85,11 +85,7 @@ def plain_rows(content: bytes, scorer: Scorer) -> list[Row]:
     separator = ";" if first_line.count(";") > first_line.count(",") else ","
     header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     names = [name.strip().lower() for name in header]
-    return [
-        _plain_row(names, row, separator, scorer)
-        for row in rows
-        if any(map(str.strip, row)) or len(row) > 1
-    ]
+    return [_plain_row(names, row, separator, scorer) for row in rows if any(map(str.strip, row))]
 
 
 def _plain_row(names: list[str], row: list[str], separator: str, scorer: Scorer) -> Row:
@@ -264,10 +260,15 @@ def test_json_batches_say_of_each_record_what_the_api_says(
     assert lines.counts == array.counts
 
 
+def cells_of(item: Mapping[str, object]) -> list[str]:
+    return ["" if value is None else str(value) for value in item.values()]
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(RECORD, min_size=1, max_size=8))
 def test_a_record_means_the_same_in_csv_as_in_json(items: list[Mapping[str, object]]) -> None:
-    items = [item or {"age": None} for item in items]  # an object without a field is no record
+    # Without any value it is no record in JSON, and a blank line in CSV.
+    items = [item if any(map(str.strip, cells_of(item))) else {"age": 54} for item in items]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, NAMES)
     writer.writeheader()
