@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
@@ -88,11 +88,8 @@ _TRANSIENT = frozenset(
 def _meaning(error: AzureError) -> ScorerError:
     """Our error for one of the SDKs'."""
     if not isinstance(error, HttpResponseError) or error.status_code is None:
-        # Of a credential that gets no token: storage itself was not asked.
-        unknown = isinstance(error, ClientAuthenticationError)
         return StorageUnavailable(
-            f"storage does not answer: {type(error).__name__}",
-            why="not_signed_in" if unknown else "no_answer",
+            f"storage does not answer: {type(error).__name__}", why="no_answer"
         )
     status = error.status_code
     code = getattr(error, "error_code", None) or error.reason or ""
@@ -242,9 +239,10 @@ def connect(settings: StorageSettings) -> Storage:
         raise StartupError(
             "no storage: set SCORER_STORAGE_ACCOUNT, or AZURE_STORAGE_CONNECTION_STRING for Azurite"
         )
-    from azure.identity.aio import DefaultAzureCredential
+    # Imported here: with a connection string, as on Azurite, no identity is needed.
+    from shared.storage.identity import identity
 
-    credential = DefaultAzureCredential(managed_identity_client_id=settings.client_id)
+    credential = identity(settings.client_id)
     blob_endpoint, queue_endpoint = settings.endpoints
     return Storage(
         BlobServiceClient(blob_endpoint, credential, **options),
