@@ -225,7 +225,7 @@ def _deploy(blobs: int, queues: int, certificate: Path) -> None:
         f"BlobEndpoint=https://127.0.0.1:{blobs}/{ACCOUNT};"
         f"QueueEndpoint=https://127.0.0.1:{queues}/{ACCOUNT};"
     )
-    trust = {"connection_verify": str(certificate)}
+    trust: dict[str, Any] = {"connection_verify": str(certificate)}
     with BlobServiceClient.from_connection_string(text, **trust) as blob_service:
         for container in ("incoming", "uploads", "scores", "dead-letters"):
             blob_service.create_container(container)
