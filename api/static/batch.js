@@ -5,17 +5,9 @@ import { alertBox, h, svg } from "./dom.js";
 import { follow, isFinal, path } from "./follow.js";
 import { recall } from "./memory.js";
 import { outcomeView } from "./outcome.js";
-import { count, duration, percent } from "./words.js";
+import { STATES, count, duration, percent } from "./words.js";
 
 const PATIENCE = 40; // seconds in the queue after which the page says that no worker came
-const TITLES = {
-  queued: "Queued",
-  running: "Running",
-  succeeded: "Done",
-  failed: "Failed",
-  cancelled: "Cancelled",
-};
-
 /** Follows a batch. `stop` ends that. */
 export function batchView(model, id) {
   const sent = recall(id);
@@ -42,7 +34,7 @@ export function batchView(model, id) {
 
   function show(state) {
     trouble.replaceChildren();
-    badge.textContent = TITLES[state.status];
+    badge.textContent = STATES[state.status];
     badge.className = `badge ${state.status}`;
     actions.hidden = isFinal(state.status);
     if (!isFinal(state.status)) {

@@ -2,7 +2,8 @@
 
 import { Refused, explain, getJson } from "./client.js";
 import { alertBox, h } from "./dom.js";
-import { count, duration } from "./words.js";
+import { recall } from "./memory.js";
+import { STATES, count, duration } from "./words.js";
 
 const EVERY = 10; // seconds between two looks
 
@@ -100,13 +101,20 @@ function row(batch) {
   return h(
     "tr",
     {},
-    h("td", {}, h("a", { href: `#batch=${encodeURIComponent(batch.batch_id)}` }, batch.batch_id)),
-    h("td", {}, h("span", { class: `badge ${batch.status}` }, batch.status)),
+    h("td", {}, linkTo(batch.batch_id)),
+    h("td", {}, h("span", { class: `badge ${batch.status}` }, STATES[batch.status])),
     number(rows.total),
     number(rows.rejected),
     h("td", {}, batch.model?.version ?? batch.model_version ?? ""),
     h("td", {}, time(batch)),
   );
+}
+
+// The name of the file, where this tab sent it, and always the batch's own.
+function linkTo(id) {
+  const { name } = recall(id);
+  const link = h("a", { href: `#batch=${encodeURIComponent(id)}` }, name ?? id);
+  return name ? [link, h("span", { class: "state" }, id)] : link;
 }
 
 function time(batch) {

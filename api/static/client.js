@@ -101,12 +101,6 @@ function sent(path, content, headers, onProgress, signal) {
   });
 }
 
-/** 32 random hexadecimal digits. */
-export function randomName() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /** What happened, for people: title and text of a `Refused`. Throws other errors again. */
 export function explain(error) {
   if (error instanceof Refused) return [error.title, error.message];

@@ -1,6 +1,6 @@
 // "A file": choose or paste one, check its columns, send it.
 
-import { explain, randomName, upload } from "./client.js";
+import { explain, upload } from "./client.js";
 import { alertBox, h, svg } from "./dom.js";
 import { match, renames } from "./mapping.js";
 import { remember } from "./memory.js";
@@ -44,11 +44,10 @@ export function fileView(model) {
       const query = new URLSearchParams({ include_input: "true" });
       if (codingChecked) query.set("coding_checked", "true");
       for (const [column, field] of pairs) query.append("rename", `${column}=${field}`);
-      const key = { "Idempotency-Key": randomName() };
       const { batch_id: id } = await upload(
         `batches?${query}`,
         bytes,
-        { ...headers, ...key },
+        headers,
         progress.show,
         cancel.signal,
       );

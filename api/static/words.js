@@ -1,5 +1,14 @@
 // Puts figures into words.
 
+/** The states of a batch. */
+export const STATES = {
+  queued: "Queued",
+  running: "Running",
+  succeeded: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
+
 /** "68 %" on one line; never 0 % or 100 %, since no score is certain. */
 export function percent(share) {
   const whole = Math.round(share * 100);

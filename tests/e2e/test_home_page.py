@@ -331,7 +331,7 @@ def test_the_latest_batches_are_listed(page: Page) -> None:
     page.get_by_role("link", name="Batches").click()
 
     row = page.get_by_role("row", name=re.compile(sent))
-    expect(row).to_contain_text("succeeded")
+    expect(row).to_contain_text("Done")
     expect(row).to_contain_text("13")
     assert barriers(page) == []
     row.get_by_role("link").click()
