@@ -227,12 +227,15 @@ def _origin(manifest: Manifest) -> Table:
 def comparisons(figures: dict[str, Any]) -> list[str]:
     """The comparisons of the served model with the estimator, a line each."""
     parity, rounding = figures["parity"], figures["rounding"]
+    predictions = figures["predictions"]
     return [
         "largest difference to scikit-learn: "
         f"{parity['largest_difference']:.1e} over {parity['rows']} rows",
         "largest difference to scikit-learn on the data as they are: "
         f"{rounding['largest_difference']:.1e}, {rounding['differing']} of {rounding['rows']} rows "
         "differ by more than rounding",
+        "predictions other than the estimator's predict: "
+        f"{predictions['differing']} of {predictions['rows']} rows",
     ]
 
 

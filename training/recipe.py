@@ -59,6 +59,7 @@ class Recipe:
     outcome: str = "the outcome"
     """Completes the sentence "31 of them had …" for rows whose outcome is 1."""
     threshold: float = 0.5
+    """A `FixedThresholdClassifier` or `TunedThresholdClassifierCV` sets its own instead."""
     rounding_limit: float = 1e-4
     """Values are served as float32. Training fails if that changes a training row's probability by
     more than this, compared with the estimator on the data as they are."""

@@ -28,6 +28,7 @@ from training.parity import check_explanation, check_parity, check_rounding, par
 from training.recipe import Dataset, Recipe
 from training.reference import with_reference
 from training.report import markdown, page
+from training.threshold import compare_predictions, with_own_threshold
 
 GOLDEN_ROWS = 5
 """First rows of the data that become golden records when the recipe names none."""
@@ -79,9 +80,10 @@ def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> 
     # The matrices are small: more threads only cost time, and they could change the last bit.
     with threadpool_limits(1):
         served = as_served(dataset)
-        evaluation = evaluate(recipe, served, repeats, progress)
         progress("fitting")
         estimator = new_estimator(recipe).fit(served.rows, served.outcome)
+        recipe = with_own_threshold(recipe, estimator)
+        evaluation = evaluate(recipe, served, repeats, progress)
         return artifact_of(recipe, dataset, estimator, evaluation, progress)
 
 
@@ -112,6 +114,7 @@ def artifact_of(
             "largest_difference": check_parity(model, estimator, rows),
         },
         "rounding": check_rounding(model, estimator, original.rows, recipe.rounding_limit),
+        "predictions": compare_predictions(model, estimator, original.rows, recipe.threshold),
     }
     if isinstance(model, OnnxModel) and recipe.explain:
         check_explanation(model, rows)

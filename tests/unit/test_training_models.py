@@ -28,7 +28,11 @@ from sklearn.ensemble import (
 )
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+)
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -58,6 +62,7 @@ from training.model_file import read_model_file
 from training.parity import check_parity, check_rounding, parity_rows
 from training.recipe import Dataset, Recipe
 from training.report import summary
+from training.threshold import compare_predictions, with_own_threshold
 from training.train import as_served, run, train
 
 EXAMPLES = Path(__file__).parents[2] / "training" / "examples"
@@ -485,3 +490,37 @@ def test_training_counts_the_rows_that_rounding_to_float32_moves_and_fails_beyon
     assert rounding["largest_difference"] > 0.1
     with pytest.raises(TrainingError, match="or set rounding_limit in the recipe"):
         check_rounding(Served(line), line, data.rows, limit=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "threshold"),
+    [
+        (lambda: FixedThresholdClassifier(filled_line(), threshold=0.3), 0.3),
+        (lambda: make_pipeline(SimpleImputer(), FixedThresholdClassifier(boosting())), 0.5),
+        (lambda: TunedThresholdClassifierCV(filled_line(), thresholds=20), None),
+    ],
+)
+def test_an_estimator_with_a_threshold_sets_the_one_that_is_served(
+    estimator: Callable[[], Any], threshold: float | None, heart: Dataset
+) -> None:
+    fitted = estimator().fit(heart.rows, heart.outcome)
+
+    recipe = with_own_threshold(heart_boosting.MODEL, fitted)
+
+    if threshold is None:
+        threshold = fitted.best_threshold_
+        assert threshold != 0.5
+    assert recipe.threshold == threshold
+    counts = compare_predictions(Served(fitted), fitted, heart.rows, recipe.threshold)
+    assert counts == {"rows": 303, "differing": 0}
+    other = compare_predictions(Served(fitted), fitted, heart.rows, 0.9)
+    assert other["differing"] > 10
+
+
+def test_a_threshold_of_a_decision_function_is_refused(heart: Dataset) -> None:
+    fitted = FixedThresholdClassifier(
+        filled_line(), threshold=-1, response_method="decision_function"
+    ).fit(heart.rows, heart.outcome)
+
+    with pytest.raises(TrainingError, match="set response_method='predict_proba'"):
+        with_own_threshold(heart_boosting.MODEL, fitted)
