@@ -22,7 +22,7 @@ from shared.records.errors import BadFile, FieldError
 
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
-OUTPUT_FORMAT = 2
+OUTPUT_FORMAT = 3
 """Rises with any change of the bytes that a block gives, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20

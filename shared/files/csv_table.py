@@ -8,6 +8,7 @@ every other one goes to `FieldSpec.read_text`, so both give the same answer.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +30,12 @@ from shared.records.scoring import Scorer
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
-ODD_ID = f"{NOT_TEXT}|{FORMULA}"
-PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"=+@')) + b"\n"
+SPLIT_FORMULA = r"([;\t] *)([=+\-@＝＋－＠])"
+"""A formula sign after a character at which a spreadsheet may split the cell."""
+ODD_ID = f"{NOT_TEXT}|{FORMULA}|{SPLIT_FORMULA}"
+NEEDS_QUOTES = r"^$|[,\"\r\n;\t]"
+"""Cells to quote. Many spreadsheets split at semicolons, so those cells are quoted as well."""
+PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"=+@;')) + b"\n"
 """Of these no cell is odd that does not begin with a hyphen."""
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -140,7 +145,7 @@ class CsvTable:
         if rows.first:
             buffer.write(_header_line(names))
         output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
-        output.write_csv(buffer, include_header=False, quote_style="necessary")
+        _quoted(output).write_csv(buffer, include_header=False, quote_style="never")
         return Scored(buffer.getvalue(), outcome.counts, outcome.categories)
 
     def _cells(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
@@ -320,17 +325,30 @@ def _nulls(count: int) -> pl.Series:
 
 def _escape(cells: pl.Series) -> pl.Series:
     """Text that a spreadsheet would run gets an apostrophe; numbers stay."""
-    risky = cells.str.contains(FORMULA)
-    if not risky.any():
+    if not cells.str.contains(f"{FORMULA}|{SPLIT_FORMULA}").any():
         return cells
-    risky &= ~cells.str.contains(PLAIN_NUMBER)
-    return pl.select(pl.when(risky).then("'" + cells).otherwise(cells)).to_series()
+    risky = cells.str.contains(FORMULA) & ~cells.str.contains(PLAIN_NUMBER)
+    split = cells.str.replace_all(SPLIT_FORMULA, "${1}'${2}")
+    return pl.select(pl.when(risky).then("'" + split).otherwise(split)).to_series()
+
+
+def _quoted(output: pl.DataFrame) -> pl.DataFrame:
+    """The columns with their cells as a CSV file has them."""
+    return output.with_columns(
+        pl.when(column.str.contains(NEEDS_QUOTES))
+        .then('"' + column.str.replace_all('"', '""', literal=True) + '"')
+        .otherwise(column)
+        .alias(column.name)
+        for column in output.get_columns()
+        if column.dtype == pl.String and column.str.contains(NEEDS_QUOTES).any()
+    )
 
 
 def _header_line(names: Iterable[str]) -> bytes:
-    """Output is comma separated, whatever the input was."""
+    """The output is comma-separated, whatever separator the input has."""
+    names = (re.sub(SPLIT_FORMULA, r"\1'\2", name) for name in names)
     cells = (
-        '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\r\n') else name
+        '"' + name.replace('"', '""') + '"' if re.search(NEEDS_QUOTES, name) else name
         for name in names
     )
     return (",".join(cells) + "\n").encode()

@@ -410,7 +410,7 @@ RISKY = [
     "+cmd",
     "-x",
     "@sum",
-    "\t=1",
+    "\ty",
     "\r=1",
     "\n=1",
     "＝1",
@@ -441,6 +441,32 @@ def test_one_such_id_in_a_plain_file_is_escaped_as_well(text: str) -> None:
     rows = score_file("csv", a_csv(a_patient(patient_id="P1"), a_patient(patient_id=text))).rows
 
     assert rows[1]["patient_id"] == (f"'{text}" if text in RISKY else text)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "; "])
+@pytest.mark.parametrize("sign", "=+-@")
+def test_a_formula_is_escaped_where_a_spreadsheet_would_split_the_cell(
+    separator: str, sign: str
+) -> None:
+    text = f"ward 3{separator}{sign}1+1"
+    record = a_patient(patient_id=text) | {"note": text}
+    content = a_csv(a_patient(patient_id="P1") | {"note": ""}, record, columns=[*NAMES, "note"])
+
+    scored = score_file("csv", content, include_input=True)
+
+    cells = [scored.rows[1][name] for name in ("patient_id", "input_patient_id", "input_note")]
+    assert cells == [f"ward 3{separator}'{sign}1+1"] * 3
+    assert scored.content.count(f'"ward 3{separator}'.encode()) == 3
+
+
+def test_warnings_that_hold_a_semicolon_are_quoted() -> None:
+    content = a_csv(a_patient(trestbps=240, chol=650))
+
+    [row] = score_file("csv", content).content.decode().splitlines()[1:]
+
+    assert f'"{row.split(chr(34))[1]}"' in row
+    assert ";" in row.split('"')[1]
+    assert ";" not in row.replace(row.split('"')[1], "")
 
 
 @pytest.mark.parametrize("character", ["\x01", "\x1f", "\x7f"])
