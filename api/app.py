@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 
 from api import openapi, problems
 from api.middleware import RequestMiddleware, unexpected_error
@@ -53,7 +54,9 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
     app.add_middleware(RequestMiddleware, keys=settings.keys, capacity=settings.requests)
     problems.add_handlers(app)
     app.add_exception_handler(Exception, unexpected_error)

@@ -70,7 +70,12 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        method = scope["method"]
+        scope.setdefault("state", {})
+        if method == "HEAD":  # answered as GET, without a body
+            scope = {**scope, "method": "GET"}
         request = Request(scope)
+        request.state.head = method == "HEAD"
         headers = Headers(scope=scope)
         request.state.request_id = _request_id(headers)
         status = 0
@@ -80,6 +85,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = with_ours(message["headers"], request)
+            elif request.state.head:
+                message["body"] = b""
             await send(message)
 
         self._capacity -= 1
@@ -94,7 +101,7 @@ class RequestMiddleware:
             raise
         finally:
             self._capacity += 1
-            _record(request, status or 500, time.perf_counter() - started)
+            _record(request, method, status or 500, time.perf_counter() - started)
 
     def _admit(self, path: str, headers: Headers) -> None:
         """Let a request in. Raises `Problem`."""
@@ -147,9 +154,9 @@ def _request_id(headers: Headers) -> str:
     return trace[1] if trace else f"{_PROCESS}{next(_numbers):016x}"
 
 
-def _record(request: Request, status: int, seconds: float) -> None:
+def _record(request: Request, method: str, status: int, seconds: float) -> None:
     """Measure and log a request by its route: a path may hold anything."""
-    method = request.method if request.method in METHODS else "_OTHER"
+    method = method if method in METHODS else "_OTHER"
     route = getattr(request.scope.get("route"), "path", "unmatched")
     metrics.REQUESTS.labels(method, route, status).observe(seconds)
     if request.scope["path"] in PROBES:

@@ -51,6 +51,9 @@ Code = Literal[
     "not_found",
     "method_not_allowed",
     "not_acceptable",
+    "precondition_failed",
+    "range_not_satisfiable",
+    "no_scores",
     "body_too_slow",
     "not_finished",
     "body_too_large",
@@ -99,6 +102,15 @@ KINDS: dict[Code, Kind] = {
     "body_too_slow": Kind(408, "The body came too slowly", "Send it again over a better line."),
     "not_finished": Kind(
         409, "The batch is not finished", "Ask again after the number of seconds in Retry-After."
+    ),
+    "no_scores": Kind(
+        409, "The batch has no scores", "`detail` says why; GET /batches/{batch_id} has more."
+    ),
+    "precondition_failed": Kind(
+        412, "The scores are not those of If-Match", "Leave out If-Match, or send the ETag."
+    ),
+    "range_not_satisfiable": Kind(
+        416, "The range is outside of the scores", "Content-Range says how many bytes there are."
     ),
     "body_too_large": Kind(
         413, "The body is too large", "Send less at once, or many records through POST /batches."
@@ -232,6 +244,11 @@ def add_handlers(app: FastAPI) -> None:
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """The answer to an error, which is logged here if it is not the caller's."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allow = {"Allow": ", ".join(allowed_methods(request))}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allow)
+        return respond(Problem("method_not_allowed", headers=allow), request)
     problem = problem_of(error)
     if isinstance(error, RecordRejected):
         metrics.count_rows("api", 0, {r.code: 1 for r in error.rejections}, 1)
@@ -241,6 +258,15 @@ async def answer_error(request: Request, error: Exception) -> Response:
     elif problem.status_code == 500:
         log.error("request_failed", exc_info=error, extra={"request_id": request.state.request_id})
     return respond(problem, request)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """The methods of the path of a request."""
+    path = getattr(request.scope.get("route"), "path", "")
+    # Pages are not in the document; all of them are read by GET.
+    operations = request.app.openapi()["paths"].get(path, ("get",))
+    methods = sorted(method.upper() for method in operations)
+    return [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
 
 
 def problem_of(error: Exception) -> Problem:
@@ -266,8 +292,6 @@ def problem_of(error: Exception) -> Problem:
             return Problem("model_error")
         case HTTPException(status_code=404):
             return Problem("not_found")
-        case HTTPException(status_code=405):
-            return Problem("method_not_allowed", headers=error.headers)
         case HTTPException(status_code=400):
             return Problem("bad_request")
         case _:
@@ -311,23 +335,33 @@ def retry_after(seconds: int) -> dict[str, str]:
 
 def respond(problem: Problem, request: Request) -> Response:
     """The answer: one body everywhere; clients of `/v2` read `error` from plain JSON only."""
-    kind = KINDS[problem.code]
-    detail = problem.detail or "; ".join(e.detail for e in problem.errors[:5]) or kind.remedy
-    body = ProblemDetails(
-        type=f"/problems#{problem.code}",
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        instance=request.state.request_id,
-        code=problem.code,
-        error=f"{kind.title}: {detail}",
-        errors=problem.errors,
-    )
+    body = details_of(problem, request.state.request_id)
     path = request.url.path
     plain = path == "/v2" or path.startswith("/v2/")
     return Response(
         body.model_dump_json(exclude_unset=True),
-        kind.status,
+        body.status,
         problem.headers,
         JSON if plain else PROBLEM,
+    )
+
+
+def problem_of_parser(detail: str) -> bytes:
+    """The body of an answer to a request that the server's parser refuses."""
+    return details_of(Problem("bad_request", detail), "").model_dump_json().encode()
+
+
+def details_of(problem: Problem, request_id: str) -> ProblemDetails:
+    """The body that describes a problem."""
+    kind = KINDS[problem.code]
+    detail = problem.detail or "; ".join(e.detail for e in problem.errors[:5]) or kind.remedy
+    return ProblemDetails(
+        type=f"/problems#{problem.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=request_id,
+        code=problem.code,
+        error=f"{kind.title}: {detail}",
+        errors=problem.errors,
     )

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from prometheus_client import start_http_server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from api.problems import PROBLEM, problem_of_parser
 from shared.records.errors import StartupError
 from shared.settings import ApiSettings
 
@@ -21,11 +22,16 @@ HEAD_BYTES = 64 << 10
 """Bytes that a request's line and headers may have."""
 
 
-class HeadTimeoutProtocol(H11Protocol):
-    """Closes connections whose request head does not arrive in time: uvicorn does not limit it."""
+class GuardedProtocol(H11Protocol):
+    """Adds what uvicorn leaves open at the edges of a request.
+
+    A head that does not arrive in time ends the connection. A caller who has sent a request and
+    closed their side still gets the answer. What the parser refuses is answered with a problem.
+    """
 
     head_seconds: float
     _timer: asyncio.TimerHandle | None = None
+    _half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -38,9 +44,31 @@ class HeadTimeoutProtocol(H11Protocol):
         elif self._timer is None:
             self._start()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        self._half_closed = True
+        # True keeps our side open: the request is complete, its answer is not.
+        return self.conn.their_state is h11.DONE and self.conn.our_state is not h11.DONE
+
+    def send_400_response(self, msg: str) -> None:
+        body = problem_of_parser(msg)
+        headers = [
+            ("content-type", PROBLEM),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+        if self._half_closed:
+            self.transport.close()
+        elif self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._start()  # the next head came with the request before it
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -59,7 +87,7 @@ class HeadTimeoutProtocol(H11Protocol):
 def serve(app: FastAPI, settings: ApiSettings, listening: socket.socket) -> None:
     """Serve on this socket until SIGTERM or SIGINT. Then the process exits with 0."""
 
-    class Protocol(HeadTimeoutProtocol):
+    class Protocol(GuardedProtocol):
         head_seconds = settings.body_seconds
 
     # The middleware has logged it, with the request's id.
@@ -81,6 +109,7 @@ def serve(app: FastAPI, settings: ApiSettings, listening: socket.socket) -> None
         log_level="error",  # each offer of another protocol would be a warning
         access_log=False,
         server_header=False,
+        timeout_keep_alive=round(settings.keep_alive_seconds),
         timeout_graceful_shutdown=round(settings.grace_seconds),
     )
     uvicorn.Server(config).run(sockets=[listening])

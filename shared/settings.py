@@ -114,6 +114,8 @@ class ApiSettings(StorageSettings):
     """Largest file of POST /batches, as it is sent."""
     transfers: int = Field(default=4, ge=1, le=64)
     """Files taken in or handed out at once; each holds a few MiB. More are answered 503."""
+    keep_alive_seconds: float = Field(default=300, ge=1, le=3600)
+    """How long an idle connection stays open; longer than a proxy in front keeps it."""
     grace_seconds: float = Field(default=25, ge=0, le=600)
     """How long requests in work may take to end after SIGTERM."""
 

@@ -8,8 +8,9 @@ import hashlib
 import logging
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -18,6 +19,7 @@ from api.body import advice_on_forms, check_length, json_accepted
 from api.openapi import RETRY_AFTER, problems
 from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
 from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked, QueueBody
+from api.scores import first_bytes, is_unchanged, rejected_rows, requested_range
 from api.store import Store
 from api.transfers import Capacity, Download, receive_blocks
 from shared.batches.message import BATCH_ID
@@ -50,6 +52,7 @@ Rename = Annotated[
     list[str], Query(description="NAME=FIELD: read the column or key NAME as FIELD; repeatable")
 ]
 Text = {"schema": {"type": "string"}}
+FILES = {"text/csv": Text, "application/x-ndjson": Text}
 
 
 def router(store: Store, settings: ApiSettings) -> APIRouter:
@@ -122,7 +125,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         responses=problems(406, 422),
         response_model_exclude_unset=True,
     )
-    async def list_all(
+    async def list_batches(
         status: Annotated[Status | None, Query(description="Only these")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(description="From the page before")] = None,
@@ -144,7 +147,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         responses=problems(404, 406),
         response_model_exclude_unset=True,
     )
-    async def state(batch_id: BatchId, response: Response) -> BatchBody:
+    async def get_batch(batch_id: BatchId, response: Response) -> BatchBody:
         found = await known((await store()).blobs, batch_id)
         if found.status in ("queued", "running"):
             response.headers.update(retry_after(POLL_SECONDS))
@@ -154,15 +157,20 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         "/{batch_id}/scores",
         summary="The scores of a batch that succeeded",
         response_class=StreamingResponse,
-        responses=problems(404, 409)
+        responses=problems(404, 409, 412, 416, 422)
         | {
-            200: {
-                "description": "The file",
-                "content": {"text/csv": Text, "application/x-ndjson": Text},
-            }
+            200: {"description": "The file", "content": FILES},
+            206: {"description": "The range of the file", "content": FILES},
+            304: {"description": "The file is that of If-None-Match"},
         },
     )
-    async def scores(batch_id: BatchId) -> StreamingResponse:
+    async def get_scores(
+        batch_id: BatchId,
+        request: Request,
+        only: Annotated[
+            Literal["rejected"] | None, Query(description="Leave out rows that have a score")
+        ] = None,
+    ) -> Response:
         blobs = (await store()).blobs
         found = await known(blobs, batch_id)
         summary = found.summary
@@ -170,21 +178,45 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             headers = retry_after(POLL_SECONDS)
             raise Problem("not_finished", f"the batch is {found.status}", headers=headers)
         if found.status != "succeeded":
-            text = f"this batch {found.status} and has no scores: {summary['reason']}"
-            raise Problem("not_found", text)
-        output = summary["output"]
-        pieces = blobs.chunks(output["container"], output["blob"], output["etag"])
-        csv = output["blob"].endswith(".csv")
+            raise Problem("no_scores", f"the batch {found.status}: {summary['reason']}")
+        return _scores(request, blobs, batch_id, summary["output"], rejected=only is not None)
+
+    def _scores(
+        request: Request,
+        blobs: Blobs,
+        batch_id: str,
+        output: Mapping[str, Any],
+        *,
+        rejected: bool,
+    ) -> Response:
+        is_csv = output["blob"].endswith(".csv")
+        size, source = output["bytes"], (output["container"], output["blob"], output["etag"])
+        part = "rejected" if rejected else "scores"
+        etag = f'"{output["etag"]}{"-rejected" if rejected else ""}"'
+        name = f"{batch_id}-{part}.{'csv' if is_csv else 'jsonl'}"
+        headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="{name}"'}
+        if is_unchanged(request, etag):
+            return Response(status_code=304, headers={"ETag": etag})
+        status = 200
+        if rejected:
+            pieces = rejected_rows(blobs.chunks(*source), is_csv=is_csv)
+        elif (wanted := requested_range(request, etag, size)) is not None:
+            start, end = wanted
+            status = 206
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+            headers["Content-Length"] = str(end - start)
+            pieces = first_bytes(blobs.chunks(*source, start), end - start)
+        else:
+            headers |= {"Content-Length": str(size), "Accept-Ranges": "bytes"}
+            pieces = blobs.chunks(*source)
+        media_type = "text/csv" if is_csv else "application/x-ndjson"
+        if request.state.head:
+            return Response(status_code=status, headers=headers, media_type=media_type)
         return Download(
             pieces,
-            headers={
-                "Content-Length": str(output["bytes"]),
-                "Content-Disposition": (
-                    f'attachment; filename="{batch_id}-scores.{"csv" if csv else "jsonl"}"'
-                ),
-                "ETag": f'"{output["etag"]}"',
-            },
-            media_type="text/csv" if csv else "application/x-ndjson",
+            status_code=status,
+            headers=headers,
+            media_type=media_type,
             capacity=capacity,
             seconds=settings.body_seconds,
         )

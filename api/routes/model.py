@@ -42,7 +42,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         dependencies=[Depends(json_accepted)],
         responses=problems(401, 406),
     )
-    async def model() -> ModelBody:
+    async def get_model() -> ModelBody:
         return about
 
     @router.get(
@@ -51,7 +51,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         response_class=HTMLResponse,
         responses=problems(404),
     )
-    async def model_card() -> HTMLResponse:
+    async def get_model_card() -> HTMLResponse:
         card = _card(directory, manifest.files.get(CARD)).decode()
         # The card is one file that carries its style and its pictures.
         return HTMLResponse(

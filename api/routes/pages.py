@@ -9,18 +9,15 @@ from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from api.body import takes
 from api.html import HEADER, POLICY, POLICY_WITH_INLINE_STYLES, STATIC, header, page
 from api.problems import KINDS, Problem
 
-TYPES = {
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-}
+TYPES = frozenset({".js", ".css", ".png", ".svg"})
 BUNDLES = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 INDEX = {
@@ -68,18 +65,22 @@ def router(title: str) -> APIRouter:
         content = page(title, DOCS, current="docs", head=styles, kind=' class="light"')
         return _html(content, POLICY_WITH_INLINE_STYLES)
 
+    @router.get("/docs/")
+    async def docs_with_slash() -> RedirectResponse:
+        return RedirectResponse("../docs")
+
     @router.get("/problems")
     async def problems() -> HTMLResponse:
         style = '<link rel="stylesheet" href="static/page.css">'
         return _html(page("Problems", _problems(), current="problems", head=style))
 
     @router.get("/static/{name}")
-    async def static(name: str) -> Response:
-        return _asset(name)
+    async def static(name: str, request: Request) -> Response:
+        return await _asset(name, request.scope)
 
     @router.get("/favicon.ico")
-    async def favicon() -> Response:
-        return _asset("icon.svg")
+    async def favicon(request: Request) -> Response:
+        return await _asset("icon.svg", request.scope)
 
     return router
 
@@ -109,15 +110,15 @@ def _with_code(text: str) -> str:
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 
 
-def _asset(name: str) -> Response:
-    """A file that pages load. Raises `Problem`."""
-    folder = _bundles() if name in BUNDLES else STATIC
-    path = folder / name
+async def _asset(name: str, scope: Scope) -> Response:
+    """A file that pages load, or 304 if the caller has it. Raises `Problem`."""
     # One plain name: no way out of the folder.
-    if Path(name).name != name or path.suffix not in TYPES or not path.is_file():
+    if Path(name).name != name or Path(name).suffix not in TYPES:
         raise Problem("not_found")
-    headers = {"Cache-Control": "public, max-age=3600"}
-    return Response(path.read_bytes(), headers=headers, media_type=TYPES[path.suffix])
+    folder = _bundles() if name in BUNDLES else STATIC
+    response = await StaticFiles(directory=folder).get_response(name, scope)
+    response.headers["Cache-Control"] = "public, max-age=3600"
+    return response
 
 
 def _bundles() -> Path:

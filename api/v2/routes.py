@@ -39,11 +39,11 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     limits = BodyLimits(settings.body_bytes, settings.body_seconds)
 
     @router.get("", summary="The server", responses=problems(401, 503))
-    async def server() -> ServerMetadata:
+    async def server_metadata() -> ServerMetadata:
         return ServerMetadata(version=manifest.version)
 
     @router.get("/health/live", summary="Whether the process answers")
-    async def live() -> ServerLive:
+    async def server_live() -> ServerLive:
         return ServerLive()
 
     @router.get(
@@ -51,7 +51,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
         summary="Whether records can be scored",
         responses={503: {"model": ServerReady, "description": "The model fails its own test"}},
     )
-    async def ready(response: Response) -> ServerReady:
+    async def server_ready(response: Response) -> ServerReady:
         ready = artifact.golden_holds()
         response.status_code = 200 if ready else 503
         return ServerReady(ready=ready)
@@ -93,18 +93,34 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
         return respond(head, requested, {"probability": probabilities, "prediction": predictions})
 
     model_checks = [Depends(check_model)]
-    for path, checks in (
-        ("/models/{model}", model_checks),
-        ("/models/{model}/versions/{version}", [*model_checks, Depends(check_version)]),
+    for name, path, checks in (
+        ("model", "/models/{model}", model_checks),
+        (
+            "model_version",
+            "/models/{model}/versions/{version}",
+            [*model_checks, Depends(check_version)],
+        ),
     ):
         known: dict[str, Any] = {"dependencies": checks, "responses": problems(401, 404, 503)}
         router.add_api_route(
-            path, model, summary="The model's tensors", response_model_exclude_unset=True, **known
+            path,
+            model,
+            name=f"{name}_metadata",
+            summary="The model's tensors",
+            response_model_exclude_unset=True,
+            **known,
         )
-        router.add_api_route(f"{path}/ready", model_ready, summary="Whether it is ready", **known)
+        router.add_api_route(
+            f"{path}/ready",
+            model_ready,
+            name=f"{name}_ready",
+            summary="Whether it is ready",
+            **known,
+        )
         router.add_api_route(
             f"{path}/infer",
             infer,
+            name=f"{name}_infer",
             methods=["POST"],
             summary="Score rows of numbers",
             description=(

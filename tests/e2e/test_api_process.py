@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -238,3 +239,73 @@ def test_without_keys_it_listens_on_this_machine_only(artifact_dir: Path) -> Non
     assert done.returncode == 3
     [line] = done.stderr.strip().splitlines()
     assert "SCORER_API_KEYS must be set" in line
+
+
+OFFERS = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+)
+
+
+def test_an_offer_of_another_protocol_is_ignored_on_every_request(api: RunningApi) -> None:
+    body = json.dumps(a_patient()).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n" + OFFERS
+    whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    half = len(body) // 2
+    chunks = b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (
+        half, body[:half], len(body) - half, body[half:],
+    )  # fmt: skip
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+
+    with api.connect() as connection:
+        for request in (whole, chunked, whole):
+            connection.sendall(request[:60])
+            time.sleep(0.1)
+            connection.sendall(request[60:])
+            assert answer_on(connection).startswith(b"HTTP/1.1 200")
+
+
+def answer_on(connection: socket.socket) -> bytes:
+    """One answer of a connection that stays open."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + body
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_that_prefers_http2_is_answered(api: RunningApi) -> None:
+    if "HTTP2" not in subprocess.run(["curl", "-V"], capture_output=True, text=True).stdout:
+        pytest.skip("this curl does not speak HTTP/2")
+
+    done = subprocess.run(
+        ["curl", "-sS", "--http2", "-d", json.dumps(a_patient()), "-w", "\n%{http_code}",
+         "-H", "Content-Type: application/json", f"{api.url}/predict"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.splitlines()[-1] == "200"
+
+
+def test_a_caller_who_closes_their_side_still_gets_the_answer(api: RunningApi) -> None:
+    body = json.dumps(a_patient()).encode()
+    with api.connect() as connection:
+        connection.sendall(request_bytes(body).replace(b"Connection: close\r\n", b""))
+        connection.shutdown(socket.SHUT_WR)
+
+        assert status_of(read_all(connection)) == 200
+
+
+def test_what_the_parser_refuses_is_a_problem(api: RunningApi) -> None:
+    with api.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nno colon here\r\n\r\n")
+
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+
+    assert status_of(head) == 400
+    assert b"application/problem+json" in head
+    assert json.loads(body)["code"] == "bad_request"

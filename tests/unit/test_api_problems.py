@@ -197,4 +197,4 @@ def test_a_key_is_asked_for_without_showing_the_one_given(
 
 
 def test_405_names_the_methods(artifact: Artifact) -> None:
-    assert a_client(artifact).get("/predict").headers["allow"] == "POST"
+    assert a_client(artifact).get("/predict").headers["allow"] == "POST, OPTIONS"

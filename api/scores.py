@@ -1,0 +1,95 @@
+"""The file of scores as an answer: conditions, one range of bytes, or only the rejected rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+
+from fastapi import Request
+
+from api.problems import Problem
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+def is_unchanged(request: Request, etag: str) -> bool:
+    """Whether the caller has this version already. Raises `Problem` if they want another."""
+    if_match = request.headers.get("if-match")
+    if if_match is not None and not _matches(if_match, etag):
+        raise Problem("precondition_failed")
+    if_none_match = request.headers.get("if-none-match")
+    return if_none_match is not None and _matches(if_none_match, etag)
+
+
+def _matches(tags: str, etag: str) -> bool:
+    return tags.strip() == "*" or etag in [
+        tag.strip().removeprefix("W/") for tag in tags.split(",")
+    ]
+
+
+def requested_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """First byte and the one after the last. None: the whole file. Raises `Problem`.
+
+    Several ranges at once, and ranges of another version, are answered with the whole file.
+    """
+    matched = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+    if matched is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = matched.groups()
+    if not first and not last:
+        return None
+    if first:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+    else:
+        start, end = max(size - int(last), 0), size
+    if start >= end:
+        raise Problem("range_not_satisfiable", headers={"Content-Range": f"bytes */{size}"})
+    return start, end
+
+
+async def first_bytes(pieces: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:
+    """The first `length` bytes."""
+    async for piece in pieces:
+        yield piece[:length]
+        length -= len(piece)
+        if length <= 0:
+            return
+
+
+async def rejected_rows(pieces: AsyncIterator[bytes], *, is_csv: bool) -> AsyncIterator[bytes]:
+    """Of a result only the rows that have an error; of CSV, the header, too."""
+    rows = _Rejected(is_csv=is_csv)
+    async for piece in pieces:
+        yield b"".join(rows.feed(piece))
+
+
+class _Rejected:
+    """Cuts a result into rows. A quoted line end is part of its row."""
+
+    def __init__(self, *, is_csv: bool) -> None:
+        self._is_csv = is_csv
+        self._pending = b""
+        self._row = b""
+        self._error: int | None = None
+        """Index of the column `error`, once the header is read."""
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        *lines, self._pending = (self._pending + piece).split(b"\n")
+        for line in lines:
+            self._row += line + b"\n"
+            if self._is_csv and self._row.count(b'"') % 2:
+                continue
+            row, self._row = self._row, b""
+            if self._is_rejected(row):
+                yield row
+
+    def _is_rejected(self, row: bytes) -> bool:
+        if not self._is_csv:
+            return json.loads(row)["error"] is not None
+        cells = next(csv.reader(row.decode().splitlines(keepends=True)))
+        if self._error is None:
+            self._error = cells.index("error")
+            return True
+        return bool(cells[self._error])
