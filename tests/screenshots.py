@@ -58,7 +58,7 @@ def main() -> None:
             storage.connection_string, Path(folder), env={"SCORER_IDLE_SECONDS": "0.3"}
         ) as running,
         chromium() as browser,
-        page_of(browser, running.api_url, viewport=viewport) as page,
+        page_of(browser, running.api_url, viewport=viewport, reduced_motion="reduce") as page,
     ):
         one_patient(page)
         a_file(page, patients(Path(folder)))
