@@ -332,7 +332,8 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(done)
         return future
 
-    async def shutdown_default_executor(self) -> None:
+    async def shutdown_default_executor(self, *_: object) -> None:
+        # Python 3.12 passes a timeout, which would be virtual.
         self._jumping.threads += 1  # waits for a thread too
         await super().shutdown_default_executor()
         self._jumping.threads -= 1

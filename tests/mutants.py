@@ -1,201 +1,290 @@
-"""Takes the worker's safeguards away, one at a time, and sees whether a test notices.
+"""Takes the worker's safeguards away, one at a time, and looks whether a test notices.
 
-`python -m tests.mutants` works in a copy of the tree and runs only the tests named beside each
-mutant. A mutant that survives, or whose text is not found any more, fails the run.
+`python -m tests.mutants [WORD …]` runs the tests named with each mutant in a process whose function
+was replaced: this module is the pytest plugin that does so. A mutant that survives fails the run.
 """
 
 from __future__ import annotations
 
-import shutil
+import asyncio
+import copy
+import os
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
-TREE = ("api", "cli", "shared", "tests", "training", "worker", "artifact", "pyproject.toml")
+VARIABLE = "MUTANT"
+"""Environment variable with the safeguard to take away."""
 
 UNIT = ("tests/unit/test_worker_messages.py", "tests/unit/test_worker_lease.py")
-VIRTUAL = ("tests/faults/test_overlap.py", "tests/faults/test_stops.py", "-m", "not azurite")
+VIRTUAL = ("tests/faults/test_overlap.py", "tests/faults/test_stops.py", "-m", "not slow")
 CONTRACT = ("tests/contract/test_blobs.py", "tests/contract/test_storage_errors.py")
 OUTAGES = ("tests/faults/test_outages.py",)
+
+Function = Callable[..., Any]
+
+
+def without(argument: str) -> Callable[[Function], Function]:
+    """A call without one of its arguments."""
+
+    def make(function: Function) -> Function:
+        def mutant(*args: Any, **kwargs: Any) -> Any:
+            kwargs.pop(argument, None)
+            return function(*args, **kwargs)
+
+        return mutant
+
+    return make
+
+
+def with_overwrite(upload: Function) -> Function:
+    def mutant(*args: Any, **kwargs: Any) -> Any:
+        return upload(*args, **kwargs | {"overwrite": True})
+
+    return mutant
+
+
+def believe_every_answer(_: Function) -> Function:
+    def mutant(self: Any, response: Any) -> None:
+        self.headers = response.http_response.headers
+
+    return mutant
+
+
+def summarise_first(commit: Function) -> Function:
+    from shared.batches.results import read_commit
+    from worker.delivery import Delivery, target_of_unread
+    from worker.outcomes import Outcomes
+
+    async def mutant(self: Any, media_type: str, metadata: Any) -> Any:
+        written = read_commit(metadata)
+        assert written is not None
+        delivery = Delivery(self._lease.message, self._lease)
+        target = target_of_unread(delivery.message, self._name.partition("/")[0])
+        outcomes: Any = Outcomes(None, None, self._blobs)  # type: ignore[arg-type]  # not needed
+        await outcomes.conclude(delivery, target, self._name, "", written)
+        return await commit(self, media_type, metadata)
+
+    return mutant
+
+
+def delete_first(work: Function) -> Function:
+    async def mutant(self: Any, delivery: Any) -> Any:
+        await self._queue.delete(delivery.lease.message)
+        return await work(self, delivery)
+
+    return mutant
+
+
+def a_second_late(call: Function) -> Function:
+    tasks = []
+
+    async def mutant(*args: Any) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(1, lambda: tasks.append(loop.create_task(call(*args))))
+
+    return mutant
+
+
+def do_nothing(_: Function) -> Function:
+    async def mutant(*_: Any) -> None:
+        pass
+
+    return mutant
+
+
+def check_nothing(_: Function) -> Function:
+    return lambda *_: None
+
+
+def always(value: object) -> Callable[[Function], Function]:
+    return lambda _: lambda *_: value
+
+
+def fail_without_a_look(fail: Function) -> Function:
+    async def see_nothing(*_: Any) -> bool:
+        return False
+
+    async def mutant(self: Any, *args: Any) -> Any:
+        blind = copy.copy(self)
+        blind.adopt = see_nothing
+        return await fail(blind, *args)
+
+    return mutant
+
+
+def stop_after_a_failure(renew: Function) -> Function:
+    async def mutant(self: Any) -> float | None:
+        before = self._ends
+        wait: float | None = await renew(self)
+        return None if self._ends == before else wait
+
+    return mutant
+
+
+def forgive_all(read: Function) -> Function:
+    return lambda *args: replace(read(*args), unexplained=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A safeguard, the text that is it, and what stands there without it."""
+    """A safeguard, the function that provides it, what replaces that, and tests that notice."""
 
     safeguard: str
-    file: str
-    text: str
-    without: str
+    function: str
+    """`module:name` or `module:Class.name`, as the code under test finds it."""
+    change: Callable[[Function], Function]
     tests: tuple[str, ...]
 
 
 MUTANTS = [
     Mutant(
         "the commit is create-only",
-        "shared/storage/azure.py",
-        "                match_condition=MatchConditions.IfMissing,\n",
-        "",
+        "azure.storage.blob.aio:BlobClient.commit_block_list",
+        without("match_condition"),
         CONTRACT,
     ),
     Mutant(
         "the summary is create-only",
-        "shared/storage/azure.py",
-        "                overwrite=False,\n",
-        "                overwrite=True,\n",
+        "azure.storage.blob.aio:BlobClient.upload_blob",
+        with_overwrite,
         CONTRACT,
     ),
     Mutant(
-        "only storage's own answer counts",
-        "shared/storage/azure.py",
-        "        if not genuine:\n",
-        "        if False:\n",
+        "only storage's own answers count",
+        "shared.storage.azure:_Answer.__call__",
+        believe_every_answer,
+        CONTRACT,
+    ),
+    Mutant(
+        "the SDK does not repeat a renewal",
+        "azure.storage.queue.aio:QueueClient.update_message",
+        without("retry_total"),
         CONTRACT,
     ),
     Mutant(
         "the commit comes before the summary",
-        "worker/processor.py",
-        "            committed = await writer.commit(",
-        "            early = read_commit(metadata)\n"
-        "            assert early\n"
-        '            await self._outcomes.conclude(delivery, target, name, "", early)\n'
-        "            committed = await writer.commit(",
+        "worker.result:ResultWriter.commit",
+        summarise_first,
         VIRTUAL,
     ),
     Mutant(
         "the summary comes before the delete",
-        "worker/consumer.py",
-        "        settlement = await self._work(delivery)\n",
-        "        await self._queue.delete(delivery.lease.message)\n"
-        "        settlement = await self._work(delivery)\n",
+        "worker.consumer:Consumer._work",
+        delete_first,
         VIRTUAL,
     ),
     Mutant(
         "the poison copy comes before the delete",
-        "worker/outcomes.py",
-        "            await self._send_poison(delivery, target, failure.reason)\n"
-        "        return failure\n",
-        "            import asyncio\n\n"
-        "            late = asyncio.get_running_loop().create_task\n"
-        "            asyncio.get_running_loop().call_later(\n"
-        "                1, lambda: late(self._send_poison(delivery, target, failure.reason))\n"
-        "            )\n"
-        "        return failure\n",
+        "worker.outcomes:Outcomes._send_poison",
+        a_second_late,
         VIRTUAL,
     ),
     Mutant(
-        "a standing failure sends its poison copy again",
-        "worker/outcomes.py",
-        '            await self._send_poison(delivery, target, str(summary["reason"]))\n',
-        "            pass\n",
+        "an existing failure sends its poison copy again",
+        "worker.outcomes:Outcomes._settle_by",
+        do_nothing,
         VIRTUAL,
     ),
     Mutant(
-        "a renewal is not tried again by the SDK",
-        "shared/storage/azure.py",
-        "                    retry_total=0,\n",
-        "",
-        CONTRACT,
-    ),
-    Mutant(
-        "the plan stands in the block names",
-        "shared/batches/checkpoint.py",
-        '    return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)\n',
-        '    return "0" * len(_to_text(int.from_bytes(digest[:8], "big") >> 4, 10))\n',
+        "block names carry the plan",
+        "worker.processor:plan_of",
+        always("0" * 10),
         ("tests/faults/test_overlap.py", "-k", "upgrade"),
     ),
     Mutant(
         "a failure looks for another outcome first",
-        "worker/outcomes.py",
-        "        if await self.adopt(delivery, target):\n"
-        "            return Delete()\n        reason",
-        "        reason",
+        "worker.outcomes:Outcomes.fail",
+        fail_without_a_look,
         OUTAGES + VIRTUAL,
     ),
     Mutant(
         "a failed renewal is tried again",
-        "worker/lease.py",
-        "            return min(self._every, RETRY) if self._clock() < self._ends else None\n",
-        "            return None\n",
+        "worker.lease:Lease._renew",
+        stop_after_a_failure,
         UNIT,
     ),
-    Mutant(
-        "a lost lease starts nothing more",
-        "worker/lease.py",
-        "        if self.lost or (self._clock() >= self._ends and self.life > 0):\n",
-        "        if False:\n",
-        UNIT,
-    ),
-    Mutant(
-        "a clean stop is excused",
-        "worker/markers.py",
-        "marker.excuse().name",
-        "marker.name",
-        VIRTUAL,
-    ),
+    Mutant("a lost lease starts nothing more", "worker.lease:Lease.check", check_nothing, UNIT),
+    Mutant("a clean stop is excused", "worker.markers:Markers.excuse", do_nothing, VIRTUAL),
     Mutant(
         "deliveries that end without a word are counted",
-        "worker/processor.py",
-        "        if progress.unexplained >= GIVE_UP_AFTER:\n",
-        "        if False:\n",
+        "worker.processor:read_progress",
+        forgive_all,
         UNIT,
     ),
     Mutant(
-        "what stands is compared with what was sent",
-        "worker/outcomes.py",
-        '        if not same_identity(existing["identity"], identity):\n',
-        "        if False:\n",
+        "an existing outcome is compared with the message",
+        "worker.outcomes:same_identity",
+        always(True),
         VIRTUAL,
     ),
 ]
 
 
-def survives(mutant: Mutant, directory: Path) -> bool:
-    """Whether the tests pass without the safeguard. Raises `LookupError`: its text is gone."""
-    path = directory / mutant.file
-    whole = path.read_text()
-    if whole.count(mutant.text) != 1:
-        raise LookupError(f"{mutant.file} does not hold once: {mutant.text.strip()}")
-    path.write_text(whole.replace(mutant.text, mutant.without))
+def find(function: str) -> tuple[Any, str]:
+    """The module or class that has a function, and its name there. Raises `LookupError`."""
+    module, _, path = function.partition(":")
+    *owners, name = path.split(".")
     try:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        done = subprocess.run(
-            [*command, *mutant.tests], cwd=directory, capture_output=True, text=True, check=False
-        )
-    finally:
-        path.write_text(whole)
+        owner: Any = import_module(module)
+        for part in owners:
+            owner = getattr(owner, part)
+        getattr(owner, name)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"no {function}: rename it in tests/mutants.py") from error
+    return owner, name
+
+
+def pytest_configure() -> None:
+    """Take the safeguard away that the environment names."""
+    for mutant in MUTANTS:
+        if mutant.safeguard == os.environ.get(VARIABLE):
+            try:
+                owner, name = find(mutant.function)
+            except LookupError as error:
+                raise pytest.UsageError(str(error)) from error
+            setattr(owner, name, mutant.change(getattr(owner, name)))
+
+
+def passes(tests: tuple[str, ...], safeguard: str = "") -> bool:
+    """Whether the tests pass without this safeguard. Raises `RuntimeError` if they did not run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "tests.mutants", *tests]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {VARIABLE: safeguard},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     return done.returncode == 0
 
 
 def main() -> int:
-    wanted = sys.argv[1:]
+    """Run the mutants whose safeguard has one of the words, else all. Exit code 1: one survived."""
+    words = sys.argv[1:]
+    chosen = [m for m in MUTANTS if not words or any(word in m.safeguard for word in words)]
+    for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+        if not passes(tests):
+            print(f"fails with all safeguards: {' '.join(tests)}")
+            return 1
     survivors = 0
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        for part in TREE:
-            source = ROOT / part
-            if source.is_dir():
-                shutil.copytree(
-                    source, directory / part, ignore=shutil.ignore_patterns("__pycache__")
-                )
-            else:
-                shutil.copy(source, directory / part)
-        (directory / ".local").symlink_to(ROOT / ".local")
-        for mutant in MUTANTS:
-            if wanted and not any(word in mutant.safeguard for word in wanted):
-                continue
-            begun = time.monotonic()
-            survived = survives(mutant, directory)
-            survivors += survived
-            seconds = time.monotonic() - begun
-            word = "SURVIVES" if survived else "caught  "
-            print(f"{word} {seconds:5.1f} s  without: {mutant.safeguard}", flush=True)
+    for mutant in chosen:
+        begun = time.monotonic()
+        survived = passes(mutant.tests, mutant.safeguard)
+        survivors += survived
+        word = "SURVIVES" if survived else "caught  "
+        print(f"{word} {time.monotonic() - begun:5.1f} s  without: {mutant.safeguard}", flush=True)
     return 1 if survivors else 0
 
 
