@@ -15,6 +15,7 @@ from prometheus_client import start_http_server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.problems import PROBLEM, problem_of_parser
+from shared import metrics
 from shared.records.errors import StartupError
 from shared.settings import ApiSettings
 
@@ -127,7 +128,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve_metrics(host: str, port: int) -> int:
     """Serve `/metrics` on a port of its own, in a thread. Returns the port."""
     try:
-        server, _ = start_http_server(port, host)
+        server, _ = start_http_server(port, host, metrics.api_registry())
     except OSError as error:
         raise StartupError(f"SCORER_HEALTH_PORT {port} on {host}: {error.strerror}") from error
     return int(server.server_port)

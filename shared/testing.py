@@ -96,7 +96,9 @@ class FakeQueue:
         del self._entries[self._owned(message).message.id]
 
     async def peek(self, limit: int) -> list[Message]:
-        return [replace(entry.message, receipt="") for entry in self._visible()[:limit]]
+        now = self._clock.now
+        visible = self._visible()[:limit]
+        return [replace(entry.message, receipt="", received=now) for entry in visible]
 
     async def length(self) -> int:
         self._expire()

@@ -67,6 +67,7 @@ class World:
             limits or Limits(),
             gate,
             stopping=lambda: consumer.stopping,
+            notes=self.blobs,
         )
         consumer = Consumer(
             queue,

@@ -13,6 +13,7 @@ import uvloop
 
 from shared import metrics
 from shared.batches.ports import Account
+from shared.batches.presence import WORKERS
 from shared.batches.results import SCORES
 from shared.files.base import Limits
 from shared.files.formats import preload
@@ -25,6 +26,7 @@ from worker.consumer import Consumer
 from worker.gate import Gate
 from worker.health import HealthServer, StorageCheck, all_of
 from worker.processor import INPUT_CONTAINERS, Processor
+from worker.reporter import Reporter
 
 log = logging.getLogger("worker")
 
@@ -63,6 +65,7 @@ async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, be
         Limits(settings.block_rows, settings.block_bytes),
         gate,
         stopping=lambda: consumer.stopping,
+        notes=blobs,
     )
     consumer = Consumer(
         queue,
@@ -80,13 +83,33 @@ async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, be
     )
     _stop_on_signals(consumer, settings.grace_seconds)
     await _prepare(settings, storage, check, consumer)
-    metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
-    metrics.STARTUP.set(time.monotonic() - begun)
-    log.info(
-        "worker_started",
-        extra={"port": health.port, "model": artifact.manifest.version, "slots": settings.slots},
+    if not consumer.stopping:
+        log.info(
+            "worker_started",
+            extra={
+                "port": health.port,
+                "model": artifact.manifest.version,
+                "slots": settings.slots,
+            },
+        )
+    reporter = Reporter(
+        queue,
+        storage.queue(settings.poison_queue),
+        blobs,
+        model=artifact.manifest.version,
+        slots=settings.slots,
+        in_use=lambda: consumer.in_use,
+        last_outcome=lambda: processor.last_outcome,
     )
-    await consumer.run()
+    metrics.MODEL_INFO.labels(artifact.manifest.version, artifact.sha256).set(1)
+    metrics.SLOTS.set(settings.slots)
+    metrics.STARTUP.set(time.monotonic() - begun)
+    reporting = asyncio.create_task(reporter.run())
+    try:
+        await consumer.run()
+    finally:
+        reporting.cancel()
+        await asyncio.wait({reporting})
     log.info("worker_stopped")
     return 1 if consumer.model_broken else 0
 
@@ -117,7 +140,7 @@ async def create_all(settings: WorkerSettings, storage: Account) -> None:
     blobs = storage.blobs()
     await all_of(
         *(storage.queue(name).create() for name in queues),
-        *(blobs.create_container(name) for name in (*INPUT_CONTAINERS, SCORES)),
+        *(blobs.create_container(name) for name in (*INPUT_CONTAINERS, SCORES, WORKERS)),
     )
 
 

@@ -76,6 +76,11 @@ class Consumer:
         """When the loop last turned."""
         self.model_broken = False
 
+    @property
+    def in_use(self) -> int:
+        """Slots that work on a message."""
+        return len(self._running)
+
     def stop(self) -> None:
         """Receive no more; `run` returns when all received messages are settled."""
         self.stopping = True
@@ -132,7 +137,8 @@ class Consumer:
             async with asyncio.timeout(RECEIVE_LIMIT):
                 messages = await self._queue.receive(limit, self._visibility)
         except (ScorerError, TimeoutError) as error:
-            log.warning("receive_failed", extra={"reason": str(error)})
+            reason = str(error) or f"no answer within {RECEIVE_LIMIT} s"
+            log.warning("receive_failed", extra={"reason": reason})
             self._storage_doubtful = True
             await self._back_off()
             return
@@ -178,12 +184,22 @@ class Consumer:
         metrics.AGE.observe(delivery.age)
         if message.dequeue_count > 1:
             metrics.REDELIVERIES.inc()
+        log.info(
+            "message_taken",
+            extra={
+                "message_id": message.id,
+                "deliveries": message.dequeue_count,
+                "age_seconds": round(delivery.age, 1),
+            },
+        )
         task = asyncio.create_task(self._handle(delivery))
         self._running.add(task)
+        metrics.IN_PROGRESS.set(len(self._running))
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        metrics.IN_PROGRESS.set(len(self._running))
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # Unforeseen; the message comes back after its visibility timeout.

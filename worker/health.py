@@ -14,6 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
+from shared import metrics
 from shared.batches.ports import Blobs, Queue
 from shared.batches.results import SCORES
 from shared.records.errors import StartupError
@@ -59,6 +60,7 @@ class StorageCheck:
             ]
         except TimeoutError:
             self.faults = [f"storage: no answer within {ASK_LIMIT} s"]
+        metrics.READY.set(not self.faults)
         return self.faults
 
 
@@ -81,7 +83,7 @@ class HealthServer:
         """Listen. Raises `StartupError` when the port is taken."""
         self._turned = turned
         self._faults = faults
-        self._metrics = make_wsgi_app()
+        self._metrics = make_wsgi_app(metrics.worker_registry())
         kind = _Server6 if ":" in host else _Server
         try:
             server = make_server(host, port, self._answer, kind, _Handler)

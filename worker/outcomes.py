@@ -55,6 +55,18 @@ class Outcomes:
         self._artifact = artifact
         self._poison = poison
         self._blobs = blobs
+        self.last: dict[str, str] | None = None
+        """Batch, status and time of the summary that this worker wrote last."""
+
+    @property
+    def _model(self) -> dict[str, str]:
+        manifest = self._artifact.manifest
+        return {
+            "name": manifest.name,
+            "version": manifest.version,
+            "sha256": self._artifact.sha256,
+            "served_sha256": manifest.served_sha256,
+        }
 
     async def claim(self, delivery: Delivery, target: Target) -> Target:
         """Bind a batch id that its sender chose to this input, once and for all.
@@ -124,18 +136,12 @@ class Outcomes:
         warnings: Sequence[str],
     ) -> dict[str, Any]:
         """What a result's metadata carry: everything that its summary is made from."""
-        manifest = self._artifact.manifest
         return {
             "identity": target.identity,
             "counts": counts.numbers,
             "plan": plan,
             "bytes": size,
-            "model": {
-                "name": manifest.name,
-                "version": manifest.version,
-                "sha256": self._artifact.sha256,
-                "served_sha256": manifest.served_sha256,
-            },
+            "model": self._model,
             "columns": {
                 "ignored": _listed(table.ignored_columns),
                 "ignored_count": len(table.ignored_columns) + table.unnamed_columns,
@@ -207,7 +213,7 @@ class Outcomes:
             target = target.with_own_id(delivery.message.id)
             if await self.adopt(delivery, target):
                 return Delete()
-        reason = type(error).__name__
+        kind = type(error).__name__
         summary = {
             "batch_id": target.batch_id,
             "status": "failed",
@@ -215,14 +221,18 @@ class Outcomes:
             "poison": True,
             "rows": _rows(Counts()),
             "identity": target.identity,
+            "model": self._model,
             **_of_delivery(delivery, target),
         }
         existing = await self._write_summary(delivery, target, summary)
         if existing is not None:
             await self._settle_by(delivery, target, existing)
             return Delete()
-        log.warning("batch_failed", extra={"batch_id": target.log_id, "reason": reason})
-        metrics.POISON.labels(reason).inc()
+        log.warning(
+            "batch_failed",
+            extra={"batch_id": target.log_id, "reason": failure.reason, "error": kind},
+        )
+        metrics.POISON.labels(kind).inc()
         await self._send_poison(delivery, target, failure.reason)
         return failure
 
@@ -240,6 +250,15 @@ class Outcomes:
             if existing is None:
                 raise  # seen a moment ago and gone: someone deletes results
             return existing
+        status = str(summary["status"])
+        self.last = {
+            "batch_id": target.log_id,
+            "status": status,
+            "time": str(summary["times"]["finished"]),
+        }
+        metrics.BATCHES.labels(status).inc()
+        if status == "succeeded":
+            metrics.LAST_SUCCESS.set_to_current_time()
         return None
 
     async def _discard_scores(self, delivery: Delivery, target: Target) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
 
 from shared import metrics
@@ -23,8 +25,16 @@ from shared.batches.message import (
     at_version,
     parse_message,
 )
-from shared.batches.ports import BlobFacts, Blobs, Queue
-from shared.batches.results import INCOMING, SCORES, UPLOADS, commit_metadata, read_commit
+from shared.batches.ports import BlobFacts, Blobs, Notes, Queue
+from shared.batches.presence import Retry, delete_retry, write_retry
+from shared.batches.results import (
+    INCOMING,
+    SCORES,
+    UPLOADS,
+    commit_metadata,
+    read_commit,
+    summary_name,
+)
 from shared.files.base import Limits, Scored, Table
 from shared.files.formats import open_table
 from shared.records.artifact import Artifact
@@ -39,9 +49,10 @@ from shared.records.errors import (
     Interrupted,
     ModelBroken,
     NotFound,
+    ScorerError,
     StorageRefused,
 )
-from shared.records.scoring import Scorer
+from shared.records.scoring import Matrix, Model, Scorer, Vector
 from worker.delivery import Delivery, Target, target_of, target_of_unread
 from worker.gate import Gate
 from worker.markers import Markers
@@ -66,8 +77,26 @@ SMALL = 64 << 10
 """Bytes of input below which a thread costs more than the work."""
 CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 
+CANCELLATION_SECONDS = 5
+"""Between two looks whether a long batch was cancelled."""
+NOTE_LIMIT = 5
+"""Seconds that a note for people may take."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class ObservedModel:
+    """The model, with its answers to batches counted."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.version = model.version
+
+    def probabilities(self, rows: Matrix) -> Vector:
+        answers = self._model.probabilities(rows)
+        metrics.BATCH_SCORES.observe(answers)
+        return answers
 
 
 class Processor:
@@ -82,10 +111,14 @@ class Processor:
         gate: Gate,
         *,
         stopping: Callable[[], bool] = lambda: False,
+        notes: Notes | None = None,
     ) -> None:
+        """`notes` is where messages that are retried are noted for people."""
         manifest = artifact.manifest
         self._artifact = artifact
-        self._scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
+        model = ObservedModel(artifact.model)
+        self._scorer = Scorer(model, manifest.fields, manifest.threshold)
+        self._notes = notes
         self._outcomes = Outcomes(artifact, poison, blobs)
         self._markers = Markers(blobs)
         self._blobs = blobs
@@ -107,6 +140,11 @@ class Processor:
             log.info("event_ignored", extra={"reason": batch.reason})
             return Delete()
         return await self._process_batch(delivery, batch)
+
+    @property
+    def last_outcome(self) -> dict[str, str] | None:
+        """Batch, status and time of the summary that was written last."""
+        return self._outcomes.last
 
     async def interrupted(self, delivery: Delivery) -> Settlement:
         """Settle a delivery whose `process` was cancelled."""
@@ -171,7 +209,30 @@ class Processor:
             await self._markers.excuse(delivery.message.id)
         else:
             self._markers.drop(delivery.message.id)
+        await self._note(delivery, target, settlement, error)
         return settlement
+
+    async def _note(
+        self, delivery: Delivery, target: Target, settlement: Settlement, error: Exception | None
+    ) -> None:
+        """Tell people when a message without its blob is tried again; afterwards, delete that."""
+        if self._notes is None:
+            return
+        message = delivery.message
+        with suppress(Exception):  # best effort: nothing depends on a note
+            async with asyncio.timeout(NOTE_LIMIT):
+                if isinstance(settlement, Release) and isinstance(error, InputMissing):
+                    now = datetime.now(UTC)
+                    retry = Retry(
+                        target.batch_id,
+                        error.reason,
+                        message.inserted.isoformat(timespec="seconds"),
+                        (now + timedelta(seconds=settlement.delay)).isoformat(timespec="seconds"),
+                        message.dequeue_count,
+                    )
+                    await write_retry(self._notes, retry)
+                elif isinstance(settlement, Delete | Fail) and message.dequeue_count > 1:
+                    await delete_retry(self._notes, target.batch_id)
 
     def _decide(self, delivery: Delivery, target: Target, error: Exception | None) -> Settlement:
         if error is not None and not isinstance(error, Interrupted):
@@ -180,7 +241,10 @@ class Processor:
                 extra={
                     "batch_id": target.log_id,
                     "message_id": delivery.message.id,
-                    "reason": type(error).__name__,
+                    # Ours hold no value by rule; of a foreign error only the type is safe.
+                    "reason": error.reason
+                    if isinstance(error, ScorerError)
+                    else type(error).__name__,
                     "dequeue_count": delivery.message.dequeue_count,
                 },
                 exc_info=error,
@@ -250,6 +314,16 @@ class Processor:
         progress: Progress,
     ) -> None:
         """Score and stage the blocks that are missing, commit the result, summarise it."""
+        log.info(
+            "batch_started",
+            extra={
+                "batch_id": target.log_id,
+                "message_id": delivery.message.id,
+                "bytes": facts.size if facts else None,
+                "rows_done": sum(block.counts.rows for block in progress.done),
+                "traceparent": batch.traceparent,
+            },
+        )
         source = batch.input
         items = source.items if isinstance(source, InlineInput) else None
         table = open_table(source.format, self._scorer, batch.options, self._limits, items)
@@ -304,6 +378,7 @@ class Processor:
         read = read_rows(self._blobs, batch, facts, table, progress.offset, run)
         # One block is read while the last one is scored and the one before it staged.
         blocks = read if small else Prefetch(read)
+        next_look = 0.0
         async with aclosing(blocks):
             async for end, rows in blocks:
                 scored: Scored = await run(table.score, rows, writer.next_row)
@@ -317,7 +392,16 @@ class Processor:
                     await writer.add(scored, end)
                 if self._stopping() and not small:
                     raise Interrupted("asked to stop")
+                if not small and time.monotonic() >= next_look:
+                    next_look = time.monotonic() + CANCELLATION_SECONDS
+                    await self._check_not_cancelled(batch.batch_id)
         return categories
+
+    async def _check_not_cancelled(self, batch_id: str) -> None:
+        """Raise `AlreadyExists` if the batch has an outcome: somebody cancelled it."""
+        with suppress(NotFound):
+            await self._blobs.facts(SCORES, summary_name(batch_id))
+            raise AlreadyExists("the batch has an outcome")
 
     def _check_model(self, scored: Scored) -> None:
         """Rows without an answer are rejected only while the model is otherwise sound."""

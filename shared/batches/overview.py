@@ -58,8 +58,9 @@ class Overview:
     @property
     def oldest_seconds(self) -> float | None:
         """Age of the oldest message that waits."""
-        sent = [message.inserted for message in self.visible]
-        return (self.now - min(sent)).total_seconds() if sent else None
+        # By storage's clock: a message carries the time at which it was seen.
+        ages = [message.received - message.inserted for message in self.visible]
+        return max(ages).total_seconds() if ages else None
 
     @property
     def finished(self) -> datetime | None:

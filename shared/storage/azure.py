@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,6 +25,7 @@ from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
+from shared import metrics
 from shared.batches.message import bare_etag
 from shared.batches.ports import NO_METADATA, BlobFacts, Listed, Message, Staged
 from shared.records.errors import (
@@ -171,14 +173,31 @@ def _translated() -> Iterator[None]:
 
 
 def _answers(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Turn the SDKs' exceptions into ours."""
+    """Turn the SDKs' exceptions into ours, and measure the call."""
 
     @wraps(call)
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _translated():
+        with _measured(call.__name__), _translated():
             return await call(*args, **kwargs)
 
     return wrapped
+
+
+@contextmanager
+def _measured(operation: str) -> Iterator[None]:
+    """Count a call to storage and its time, by how it ended: `ok`, or the name of our error."""
+    started = time.monotonic()
+    outcome = "ok"
+    try:
+        yield
+    except StorageUnavailable as error:
+        outcome = error.why
+        raise
+    except ScorerError as error:
+        outcome = type(error).__name__
+        raise
+    finally:
+        metrics.STORAGE.labels(operation, outcome).observe(time.monotonic() - started)
 
 
 class Storage:
@@ -290,7 +309,7 @@ class StorageQueue:
         return [] if page is None else [_message(entry, answer.date) async for entry in page]
 
     async def renew(self, message: Message, visibility: float) -> Message:
-        with _translated(), _lost_when_gone():
+        with _measured("renew"), _translated(), _lost_when_gone():
             async with asyncio.timeout(RENEWAL_LIMIT):
                 # Without content the service keeps the body.
                 updated = await self._client.update_message(
@@ -302,7 +321,7 @@ class StorageQueue:
         return replace(message, receipt=str(updated.pop_receipt))
 
     async def delete(self, message: Message) -> None:
-        with _translated(), _lost_when_gone():
+        with _measured("delete"), _translated(), _lost_when_gone():
             await self._client.delete_message(message.id, message.receipt)
 
     @_answers
@@ -374,7 +393,7 @@ class StorageBlobs:
     ) -> AsyncIterator[bytes]:
         size: int | None = None
         while size is None or offset < size:
-            with _translated():
+            with _measured("download"), _translated():
                 found = await self._piece(container, name, etag, offset)
             if found is None and size is None:
                 return
@@ -443,7 +462,7 @@ class StorageBlobs:
 
     async def staged(self, container: str, name: str) -> list[Staged]:
         try:
-            with _translated():
+            with _measured("staged"), _translated():
                 client = self._client.get_blob_client(container, name)
                 _, uncommitted = await client.get_block_list("uncommitted")
         except NotFound:

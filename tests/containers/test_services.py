@@ -147,4 +147,4 @@ async def _some_blocks(storage: Storage, batch: str) -> int:
 
 def test_the_worker_shows_its_metrics(worker: DockerContainer) -> None:
     with urllib.request.urlopen(url(worker, "worker") + "/metrics") as answer:
-        assert "inference_rows_total" in answer.read().decode()
+        assert "heart_scorer_rows_total" in answer.read().decode()

@@ -62,8 +62,11 @@ def test_metrics_have_a_port_of_their_own(api: RunningApi) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{api.metrics_port}/metrics") as answer:
         text = answer.read().decode()
 
-    assert "model_info{" in text
-    assert "startup_seconds " in text
+    assert "heart_scorer_model_info{" in text
+    assert "heart_scorer_startup_seconds " in text
+    assert 'heart_scorer_rows_total{outcome="scored",source="api"}' in text
+    assert "_created" not in text
+    assert "heart_scorer_messages_waiting" not in text  # the worker's
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{api.url}/metrics")
 

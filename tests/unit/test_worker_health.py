@@ -105,7 +105,7 @@ def test_the_port_tells_alive_ready_and_metrics() -> None:
     found = (alive, waiting, ready, stalled, elsewhere)
     assert [answer.status_code for answer in found] == [200, 503, 200, 503, 404]
     assert waiting.json() == {"ready": False, "missing": ["queue: receiving: 503"]}
-    assert "messaging_process_duration_seconds" in metrics.text
+    assert "heart_scorer_message_duration_seconds" in metrics.text
 
 
 async def test_a_loop_that_hangs_is_told_of() -> None:
