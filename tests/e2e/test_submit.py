@@ -239,7 +239,7 @@ async def test_another_file_under_a_used_id_is_not_sent(running: Running, good: 
     done = await call_here(running, "submit", str(SAMPLE), "--batch-id", name)
 
     assert done.returncode == 1
-    assert f"batch {name} is another file or has other options" in done.stderr
+    assert f"batch {name} is another input or has other options" in done.stderr
 
 
 async def test_an_outcome_that_does_not_come_exits_5(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -154,7 +154,7 @@ def test_a_running_batch_that_is_cancelled_stops_between_blocks(artifact: Artifa
 
                 await cancel(world.blobs, "ward")
 
-    async def pieces():  # type: ignore[no-untyped-def]
+    async def pieces() -> AsyncIterator[bytes]:
         yield content
 
     async def work() -> None:
