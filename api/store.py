@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api.problems import STORAGE_RETRY_AFTER, Problem, retry_after
 from shared.batches.results import SCORES, UPLOADS
+from shared.records.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from shared.batches.ports import BlobStore, Queue
     from shared.settings import ApiSettings
+
+
+STORAGE_SECONDS = 15
+"""Seconds that storage has for all calls of a request, or for those after a block of an upload."""
+
+
+@asynccontextmanager
+async def storage_time() -> AsyncIterator[asyncio.Timeout]:
+    """Limit the time of the calls to storage inside. Raises `StorageUnavailable`."""
+    limit = asyncio.timeout(STORAGE_SECONDS)
+    try:
+        async with limit:
+            yield limit
+    except TimeoutError as error:
+        raise StorageUnavailable(
+            f"storage does not answer within {STORAGE_SECONDS} s", why="no_answer"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +57,13 @@ async def connect(settings: ApiSettings) -> Connection:
     connection = Connection(storage.queue(settings.queue), storage.blobs(), storage.close)
     if settings.connection_string is not None:
         # For Azurite; on Azure the templates make them.
-        await connection.queue.create()
-        for container in (UPLOADS, SCORES):
-            await connection.blobs.create_container(container)
+        try:
+            await connection.queue.create()
+            for container in (UPLOADS, SCORES):
+                await connection.blobs.create_container(container)
+        except BaseException:  # also when the caller's time is over
+            await connection.close()
+            raise
     return connection
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -12,6 +13,7 @@ from starlette.responses import StreamingResponse
 
 from api.body import cut_off, too_large, too_slow
 from api.problems import RETRY_AFTER, Problem, retry_after
+from api.store import STORAGE_SECONDS, storage_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,34 @@ if TYPE_CHECKING:
 
 BLOCK = 4 << 20
 """Bytes of a block of an upload; each upload holds little more."""
+MIN_RATE = 32 << 10
+"""Bytes per second that a caller must send or take on average, after a first grace: a few slow
+callers would block everyone else."""
+
+
+class Pace:
+    """The time that a caller makes us wait, and the bytes that come of it.
+
+    A pause may last `seconds`; beyond that much waiting in total, the average counts.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waited = 0.0
+        self._size = 0
+
+    @asynccontextmanager
+    async def wait(self) -> AsyncIterator[None]:
+        """Wait for the caller. Raises `TimeoutError` when that takes too long."""
+        earned = self._seconds + self._size / MIN_RATE - self._waited
+        began = time.monotonic()
+        async with asyncio.timeout(min(self._seconds, earned)):
+            yield
+        self._waited += time.monotonic() - began
+
+    def moved(self, size: int) -> None:
+        """Count bytes that were sent or taken."""
+        self._size += size
 
 
 class Capacity:
@@ -47,9 +77,10 @@ async def receive_blocks(request: Request, settings: ApiSettings) -> AsyncIterat
     pending = bytearray()
     size = 0
     pieces = request.stream()
+    pace = Pace(settings.body_seconds)
     while True:
         try:
-            async with asyncio.timeout(settings.body_seconds):
+            async with pace.wait():
                 piece = await anext(pieces, None)
         except TimeoutError as error:
             raise too_slow(settings.body_seconds) from error
@@ -57,6 +88,7 @@ async def receive_blocks(request: Request, settings: ApiSettings) -> AsyncIterat
             raise cut_off() from error
         if piece is None:
             break
+        pace.moved(len(piece))
         size += len(piece)
         if size > settings.upload_bytes:
             raise too_large(settings.upload_bytes)
@@ -87,11 +119,38 @@ class Download(StreamingResponse):
             await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
+        pace = Pace(self._seconds)
+
         async def in_time(message: Message) -> None:
-            async with asyncio.timeout(self._seconds):
+            async with pace.wait():
                 await send(message)
+            pace.moved(len(message.get("body", b"")))
 
         await super().stream_response(in_time)
+
+
+async def in_storage_time(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of a blob, each within storage's time. Raises `StorageUnavailable`."""
+    while True:
+        async with storage_time():
+            piece = await anext(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+async def while_waiting(
+    pieces: AsyncIterator[bytes], limit: asyncio.Timeout
+) -> AsyncIterator[bytes]:
+    """The pieces of a body: storage's time stops while the caller sends, and starts anew after."""
+    loop = asyncio.get_running_loop()
+    while True:
+        limit.reschedule(None)
+        piece = await anext(pieces, None)
+        limit.reschedule(loop.time() + STORAGE_SECONDS)
+        if piece is None:
+            return
+        yield piece
 
 
 async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -20,8 +20,8 @@ from api.openapi import RETRY_AFTER, problems
 from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
 from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked, QueueBody
 from api.scores import first_bytes, is_unchanged, rejected_rows, requested_range
-from api.store import Store
-from api.transfers import Capacity, Download, receive_blocks
+from api.store import Store, storage_time
+from api.transfers import Capacity, Download, in_storage_time, receive_blocks, while_waiting
 from shared.batches.message import BATCH_ID
 from shared.batches.ports import Blobs, Queue
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
@@ -59,6 +59,8 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
     """`/batches` and everything below it."""
     router = APIRouter(prefix="/batches", tags=["Batches"], responses=problems(401, 500, 503))
     capacity = Capacity(settings.transfers)
+    # Requests that wait for storage leave room for those that need none.
+    lookups = Capacity(max(1, settings.requests // 4))
     json_only = [Depends(json_accepted)]
 
     @router.post(
@@ -93,15 +95,16 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         batch_id = _batch_id(idempotency_key)
         check_length(request, settings.upload_bytes)
         with capacity.taken():
-            connection = await store()
-            submitted = await submit(
-                connection.blobs,
-                connection.queue,
-                batch_id,
-                submission,
-                receive_blocks(request, settings),
-                _traceparent(request),
-            )
+            async with storage_time() as limit:
+                connection = await store()
+                submitted = await submit(
+                    connection.blobs,
+                    connection.queue,
+                    batch_id,
+                    submission,
+                    while_waiting(receive_blocks(request, settings), limit),
+                    _traceparent(request),
+                )
         log.info(
             "batch_queued",
             extra={
@@ -131,11 +134,13 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         cursor: Annotated[str | None, Query(description="From the page before")] = None,
     ) -> BatchListBody:
         after = _read_cursor(cursor) if cursor else None
-        connection = await store()
-        page = await read_page(connection.blobs, limit, after, status)
-        body = BatchListBody(batches=[BatchBody.of(batch) for batch in page.batches])
-        if cursor is None and (waiting := await _waiting(connection.queue)) is not None:
-            body.queue = waiting
+        with lookups.taken():
+            async with storage_time():
+                connection = await store()
+                page = await read_page(connection.blobs, limit, after, status)
+                body = BatchListBody(batches=[BatchBody.of(batch) for batch in page.batches])
+                if cursor is None and (waiting := await _waiting(connection.queue)) is not None:
+                    body.queue = waiting
         if page.last is not None:
             body.cursor = _cursor(page.last)
         return body
@@ -148,7 +153,9 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         response_model_exclude_unset=True,
     )
     async def get_batch(batch_id: BatchId, response: Response) -> BatchBody:
-        found = await known((await store()).blobs, batch_id)
+        with lookups.taken():
+            async with storage_time():
+                found = await known((await store()).blobs, batch_id)
         if found.status in ("queued", "running"):
             response.headers.update(retry_after(POLL_SECONDS))
         return BatchBody.of(found)
@@ -171,8 +178,10 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             Literal["rejected"] | None, Query(description="Leave out rows that have a score")
         ] = None,
     ) -> Response:
-        blobs = (await store()).blobs
-        found = await known(blobs, batch_id)
+        with lookups.taken():
+            async with storage_time():
+                blobs = (await store()).blobs
+                found = await known(blobs, batch_id)
         summary = found.summary
         if summary is None:
             headers = retry_after(POLL_SECONDS)
@@ -199,16 +208,16 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             return Response(status_code=304, headers={"ETag": etag})
         status = 200
         if rejected:
-            pieces = rejected_rows(blobs.chunks(*source), is_csv=is_csv)
+            pieces = rejected_rows(in_storage_time(blobs.chunks(*source)), is_csv=is_csv)
         elif (wanted := requested_range(request, etag, size)) is not None:
             start, end = wanted
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
             headers["Content-Length"] = str(end - start)
-            pieces = first_bytes(blobs.chunks(*source, start), end - start)
+            pieces = first_bytes(in_storage_time(blobs.chunks(*source, start)), end - start)
         else:
             headers |= {"Content-Length": str(size), "Accept-Ranges": "bytes"}
-            pieces = blobs.chunks(*source)
+            pieces = in_storage_time(blobs.chunks(*source))
         media_type = "text/csv" if is_csv else "application/x-ndjson"
         if request.state.head:
             return Response(status_code=status, headers=headers, media_type=media_type)

@@ -21,6 +21,7 @@ from shared.records.artifact import Artifact
 from shared.records.counts import Counts
 from shared.records.errors import StorageUnavailable
 from shared.settings import ApiSettings
+from shared.testing import FakeBlobs
 from tests.api_client import FakeStorage, a_client, an_async_client
 from tests.builders import a_csv, a_patient
 
@@ -362,3 +363,71 @@ def test_the_connection_is_closed_at_the_end(artifact: Artifact, storage: FakeSt
         client.get("/batches/b1")
 
     assert storage.closed
+
+
+# Storage that hangs, and callers who are slow
+
+
+class HangingBlobs(FakeBlobs):
+    """Takes calls and never answers them."""
+
+    async def read(self, container: str, name: str) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_storage_that_hangs_is_503_and_leaves_room_for_scores(
+    artifact: Artifact, storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.store.STORAGE_SECONDS", 1)
+    monkeypatch.setattr("api.transfers.STORAGE_SECONDS", 1)
+    storage.blobs = HangingBlobs()
+
+    async with an_async_client(artifact, storage.connect, requests=8) as client:
+        lookups = [asyncio.create_task(client.get("/batches/b1")) for _ in range(8)]
+        upload = asyncio.create_task(client.post("/batches", content=FILE, headers=CSV))
+        await asyncio.sleep(0.2)
+        scored = await client.post("/predict", json=a_patient())
+        answers = [await answer for answer in (*lookups, upload)]
+
+    assert scored.status_code == 200
+    assert {answer.status_code for answer in answers} == {503}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+    codes = [answer.json()["code"] for answer in answers]
+    assert codes.count("storage_unavailable") == 3  # two lookups at once, and the upload
+    assert codes.count("overloaded") == 6
+
+
+async def test_an_upload_that_trickles_is_ended(artifact: Artifact, storage: FakeStorage) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"age,sex\n"
+        while True:
+            await asyncio.sleep(0.1)
+            yield b"5"
+
+    async with an_async_client(artifact, storage.connect, transfers=1, body_seconds=0.5) as client:
+        slow = await client.post("/batches", content=trickle(), headers=CSV)
+        other = await client.post("/batches", content=FILE, headers=CSV)
+
+    assert (slow.status_code, slow.json()["code"]) == (408, "body_too_slow")
+    assert other.status_code == 202
+
+
+async def test_a_download_that_trickles_is_ended() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        while True:
+            yield b"1"
+
+    async def slowly(message: object) -> None:
+        await asyncio.sleep(0.1)
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    download = Download(pieces(), capacity=Capacity(1), seconds=0.5)
+
+    with pytest.raises(TimeoutError):
+        await download({"type": "http", "asgi": {"spec_version": "2.3"}}, never, slowly)
