@@ -13,7 +13,7 @@ export function oneView(model) {
   const result = h("div", { class: "result" });
   const spoken = h("p", { class: "unseen", role: "status" });
   const peek = h("a", { class: "peek", href: "#result", hidden: true, onclick: toResult });
-  const code = codeFor(model);
+  const code = codeFor();
   const form = new RecordForm(model, () => changed());
   let timer;
   let running = new AbortController();
