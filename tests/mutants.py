@@ -243,15 +243,20 @@ def find(function: str) -> tuple[Any, str]:
     return owner, name
 
 
-def pytest_configure() -> None:
-    """Take the safeguard away that the environment names."""
+def take_away() -> None:
+    """Take the safeguard away that the environment names. Raises `LookupError`."""
     for mutant in MUTANTS:
         if mutant.safeguard == os.environ.get(VARIABLE):
-            try:
-                owner, name = find(mutant.function)
-            except LookupError as error:
-                raise pytest.UsageError(str(error)) from error
+            owner, name = find(mutant.function)
             setattr(owner, name, mutant.change(getattr(owner, name)))
+
+
+def pytest_configure() -> None:
+    """Called by pytest; the workers of the fault lab call `take_away` themselves."""
+    try:
+        take_away()
+    except LookupError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def passes(tests: tuple[str, ...], safeguard: str = "") -> bool:

@@ -22,6 +22,7 @@ from shared.records.artifact import load_artifact
 from shared.settings import WorkerSettings, load_settings
 from shared.storage.azure import open_storage
 from tests.faulty import FaultyAccount, Moment
+from tests.mutants import take_away
 from worker.__main__ import run
 
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIGTERM, "hold": None}
@@ -58,6 +59,7 @@ class Fault:
 
 async def main() -> int:
     begun = time.monotonic()
+    take_away()
     settings = load_settings(WorkerSettings)
     configure_logging(settings.log_level)
     artifact = load_artifact(settings.model_dir)
