@@ -31,7 +31,7 @@ from shared.records.errors import BadFile, FieldError
 from shared.records.schema import RECORD_ID, printable
 from shared.records.scoring import Scorer
 from shared.records.shape import NO_OBJECT, rename_keys, why_no_record
-from shared.records.strict_json import BLANK, parse_flat, parse_item, parse_json
+from shared.records.strict_json import BLANK, parse_flat_lines, parse_item, parse_json
 
 ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
@@ -213,15 +213,16 @@ class JsonLinesTable(_JsonTable):
         if block.lines.too_long:
             return [ROW_TOO_LONG]
         lines = decode(block.lines.content, block.start).split("\n")
-        items = [_parse(line) for line in lines if line.strip(BLANK)]
+        lines = [line for line in map(_stripped, lines) if line]
+        items: list[object] = [*(parse_flat_lines(lines) or map(_parse, lines))]
         if block.first and items and not any(isinstance(item, dict) for item in items):
-            raise BadFile(_why_no_lines([line for line in lines if line.strip(BLANK)], items[0]))
+            raise BadFile(_why_no_lines(lines, items[0]))
         return items
 
 
 def _why_no_lines(lines: Sequence[str], first: object) -> str:
     """Why no line of a file is a JSON object, with the fix."""
-    line = lines[0].strip(BLANK)
+    line = lines[0]
     need = "JSON lines need one object on each line"
     if line in ("[", "{") or (line.startswith("{") and len(lines) > 1 and "}" not in line):
         return f"the JSON is spread over several lines, and {need}: name the file .json"
@@ -246,10 +247,11 @@ def _why_no_lines(lines: Sequence[str], first: object) -> str:
     return f"no line is a JSON object{detail}: {need}"
 
 
+def _stripped(line: str) -> str:
+    return line.strip(BLANK)
+
+
 def _parse(line: str) -> object:
-    item = parse_flat(line)
-    if item is not None:
-        return item
     try:
         return parse_json(line)
     except ValueError as error:

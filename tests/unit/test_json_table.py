@@ -305,3 +305,31 @@ def test_no_error_holds_a_value_of_a_record() -> None:
     lines = score_text("jsonl", *map(json.dumps, records), '{"age":"' + secret)
 
     assert all(line["error"] and secret not in str(line["error"]) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"age":54,"sex":1},{"age":55,"sex":1}',
+        '{"age":54,"sex":1,"age":55}',
+        '{"age":54,"sex":1,"note":{"a":1}}',
+        '{"age":54,"sex":1,"note":[1]}',
+        '{"age":54,"sex":1,"patient_id":"12:30"}',
+        '{"age":54,"sex":1',
+        '{"age":54,"sex":NaN}',
+        '{"age":54,"patient_id":"x}',
+        '{"}',
+        '{"a":',
+        '{"a":{}',
+        "{}",
+    ],
+)
+def test_an_odd_line_among_plain_ones_is_read_as_if_it_were_alone(odd: str) -> None:
+    plain = ['{"age":54,"sex":1}', '{"age":66,"sex":0,"cp":3}', '{"}', '{"age":70,"sex":1}']
+
+    among = score_text("jsonl", *plain, odd, *plain)
+    alone = score_text("jsonl", plain[0], odd)
+
+    assert [line["error"] for line in among[4:5]] == [line["error"] for line in alone[1:]]
+    assert [line["row"] for line in among] == list(range(1, 10))
+    assert [line["error"] is None for line in among[5:]] == [True, True, False, True]
