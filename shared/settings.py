@@ -24,6 +24,8 @@ AZURE = {
     "client_id": "AZURE_CLIENT_ID",
 }
 """Settings whose variables Azure's own tools read, too."""
+MAX_BLOCKS = 50_000
+"""Blocks of one blob in Azure Storage."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -61,6 +63,8 @@ class StorageSettings(BaseModel):
     """Address to listen on; 0.0.0.0 in the images."""
     health_port: int = Field(default=9090, ge=0, le=65535)
     """Port of metrics (and, in the worker, of health). 0 lets the system choose."""
+    upload_bytes: int = Field(default=1 << 30, ge=1 << 10, le=100 << 30)
+    """Largest file of POST /batches, as it is sent. A worker's blocks must suffice for it."""
 
     @property
     def poison_queue(self) -> str:
@@ -110,8 +114,6 @@ class ApiSettings(StorageSettings):
     """Most records of one request that is scored at once."""
     requests: int = Field(default=256, ge=1, le=10_000)
     """Requests worked on at once; more are answered 503."""
-    upload_bytes: int = Field(default=1 << 30, ge=1 << 10, le=100 << 30)
-    """Largest file of POST /batches, as it is sent."""
     transfers: int = Field(default=4, ge=1, le=64)
     """Files taken in or handed out at once; each holds a few MiB. More are answered 503."""
     keep_alive_seconds: float = Field(default=300, ge=1, le=3600)
@@ -176,6 +178,16 @@ class WorkerSettings(StorageSettings):
     def _renewals_come_in_time(self) -> WorkerSettings:
         if self.renew_seconds > self.visibility_seconds / 2:
             raise ValueError("SCORER_RENEW_SECONDS must be at most half SCORER_VISIBILITY_SECONDS")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_suffice(self) -> WorkerSettings:
+        least = -(-self.upload_bytes // MAX_BLOCKS)
+        if self.block_bytes < least:
+            raise ValueError(
+                f"SCORER_BLOCK_BYTES must be at least {least}: a file of SCORER_UPLOAD_BYTES would "
+                f"need more than the {MAX_BLOCKS:,} blocks that storage allows"
+            )
         return self
 
 

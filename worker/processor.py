@@ -67,7 +67,7 @@ from worker.policy import (
     Settlement,
     settle,
 )
-from worker.result import ResultWriter
+from worker.result import ResultWriter, check_block_count
 from worker.source import Prefetch, read_rows
 
 log = logging.getLogger(__name__)
@@ -273,6 +273,9 @@ class Processor:
     async def _score(
         self, delivery: Delivery, target: Target, batch: Batch, facts: BlobFacts | None
     ) -> None:
+        if facts is not None:
+            # Unpacked, a file is at least as large; a block holds no more bytes than the limit.
+            check_block_count(facts.size // self._limits.size)
         plan = plan_of(target.identity, batch.input.format, self._artifact.sha256, self._limits)
         message = delivery.message
         if message.dequeue_count == 1:

@@ -12,8 +12,18 @@ from shared.batches.ports import BlobFacts, Blobs
 from shared.batches.results import SCORES
 from shared.files.base import Scored
 from shared.records.counts import Counts
-from shared.records.errors import Interrupted
+from shared.records.errors import BadFile, Interrupted
+from shared.settings import MAX_BLOCKS
 from worker.lease import Lease
+
+
+def check_block_count(count: int) -> None:
+    """Raise `BadFile` for a result of more blocks than storage allows."""
+    if count > MAX_BLOCKS:
+        raise BadFile(
+            f"the file needs more than {MAX_BLOCKS:,} blocks: split it, or raise "
+            "SCORER_BLOCK_BYTES and SCORER_BLOCK_ROWS"
+        )
 
 
 class ResultWriter:
@@ -63,6 +73,7 @@ class ResultWriter:
     async def add(self, scored: Scored, end: int) -> None:
         """Take the next block; the one after it starts at `end` of the input."""
         await self._stage_held()
+        check_block_count(len(self.blocks) + 1)
         block = DataBlock(self._plan, len(self.blocks), end, scored.counts, len(scored.content))
         self.blocks.append(block)
         if self._may_put and len(self.blocks) == 1:

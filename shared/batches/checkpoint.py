@@ -20,6 +20,8 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
 
 from shared.batches.ports import Staged
 from shared.files.base import OUTPUT_FORMAT, Limits
@@ -48,9 +50,23 @@ def _to_number(text: str) -> int:
     return number
 
 
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Versions of the libraries that could change the bytes of a result."""
+    return tuple(version(name) for name in ("onnxruntime", "polars"))
+
+
 def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, limits: Limits) -> str:
     """Ten characters (60 bits of SHA-256) of all that a result's bytes depend on."""
-    parts = [dict(identity), kind, manifest_sha256, limits.rows, limits.size, OUTPUT_FORMAT]
+    parts = [
+        dict(identity),
+        kind,
+        manifest_sha256,
+        limits.rows,
+        limits.size,
+        OUTPUT_FORMAT,
+        _libraries(),
+    ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
     return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)
 

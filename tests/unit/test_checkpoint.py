@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.batches import checkpoint
 from shared.batches.checkpoint import (
     COUNT_BITS,
     COUNTS,
@@ -159,3 +161,20 @@ def test_the_furthest_blocks_are_of_one_plan_and_hold_no_markers() -> None:
 
     assert [(block.plan, block.sequence) for block in found] == [(OTHER, 0), (OTHER, 1)]
     assert furthest_blocks(staged(begun(0))) == []
+
+
+@pytest.mark.parametrize("library", ["onnxruntime", "polars"])
+def test_a_plan_depends_on_the_versions_of_the_libraries(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"onnxruntime": "1", "polars": "1"}
+    monkeypatch.setattr(checkpoint, "version", versions.get)
+    checkpoint._libraries.cache_clear()
+    before = plan_of({}, "csv", "f" * 64, Limits())
+    versions[library] = "2"
+    checkpoint._libraries.cache_clear()
+    after = plan_of({}, "csv", "f" * 64, Limits())
+    monkeypatch.undo()
+    checkpoint._libraries.cache_clear()
+
+    assert before != after

@@ -159,3 +159,15 @@ def test_an_endpoint_on_loopback_may_be_plain_http(
         f"http://{host}:10000/devstoreaccount1",
         f"http://{host}:10001/devstoreaccount1",
     )
+
+
+def test_blocks_too_small_for_the_largest_upload_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SCORER_BLOCK_BYTES", "20000")
+
+    with pytest.raises(StartupError, match="SCORER_BLOCK_BYTES must be at least 21475"):
+        load_settings(WorkerSettings)
+
+    monkeypatch.setenv("SCORER_UPLOAD_BYTES", str(20_000 * 50_000))
+    assert load_settings(WorkerSettings).block_bytes == 20_000

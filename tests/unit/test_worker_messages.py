@@ -266,3 +266,44 @@ def test_ids_that_nobody_chose_cost_no_claim(artifact: Artifact) -> None:
     run_virtually(scene())
 
     assert calls == ["commit", "summary", "delete"]
+
+
+def test_a_file_of_too_many_blocks_is_refused_before_it_is_read(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("worker.result.MAX_BLOCKS", 3)
+
+    async def hook(moment: Moment) -> None:
+        calls.append(moment.call)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", GOOD * 100)
+        await world.emptied(world.worker(hook, limits=Limits(size=1000)))
+
+        assert "more than 3 blocks" in world.summary("b")["reason"]
+
+    run_virtually(scene())
+    assert "chunks" not in calls
+
+
+def test_a_file_of_too_many_short_rows_is_refused_at_the_block_that_is_too_many(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("worker.result.MAX_BLOCKS", 3)
+
+    async def hook(moment: Moment) -> None:
+        if moment.when == "before":
+            calls.append(moment.call)
+
+    async def scene() -> None:
+        world = World(artifact)
+        await world.submit("b", b"age,sex\n" + b"63,1\n" * 10)
+        await world.emptied(world.worker(hook, limits=Limits(rows=1)))
+
+        assert "more than 3 blocks" in world.summary("b")["reason"]
+
+    run_virtually(scene())
+    assert calls.count("stage") <= 3
