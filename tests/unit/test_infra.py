@@ -217,6 +217,72 @@ def test_values_that_do_not_fit_together_stop_the_deployment(bicep: Any, tmp_pat
         assert f"{parameter}: " in done.stdout + done.stderr
 
 
+SHARED = "/subscriptions/00000000-0000-0000-0000-000000000003/resourceGroups/shared/providers"
+NETWORK = f"{SHARED}/Microsoft.Network/virtualNetworks/hospital"
+HOSPITAL = f"""
+using 'containerapps.bicep'
+param apiKeys = 'none'
+param imageTag = 'golden'
+param privateNetwork = true
+param apiAccess = 'network'
+param applicationInsights = true
+param storageDnsZones = false
+param existingWorkspaceId = '{SHARED}/Microsoft.OperationalInsights/workspaces/central'
+param existingAppsSubnetId = '{NETWORK}/subnets/apps'
+param existingEndpointsSubnetId = '{NETWORK}/subnets/ends'
+param registryName = 'hospitalregistry'
+param registryResourceGroup = 'shared'
+param registryUsesAbac = true
+param topicName = 'made-by-defender'
+param allowedAddresses = ['203.0.113.0/24']
+param customDomains = [{{ name: 'scores.example.org', bindingType: 'Disabled' }}]
+"""
+
+
+def test_a_hospital_can_bring_its_network_workspace_registry_topic_and_domain(
+    bicep: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(INFRA, tmp_path / "infra")
+    file = tmp_path / "infra" / "hospital.bicepparam"
+    file.write_text(HOSPITAL)
+
+    done = bicep(
+        *("snapshot", file, "--mode", "overwrite", "--resource-group", "group"),
+        *("--subscription-id", "00000000-0000-0000-0000-000000000001"),
+        *("--deployment-name", "hospital", "--location", "westeurope"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    resources = json.loads(file.with_suffix(".snapshot.json").read_text())["predictedResources"]
+    by_type = {resource["type"]: resource for resource in resources}
+    [api] = [
+        each
+        for each in resources
+        if (each["type"], each["name"]) == ("Microsoft.App/containerApps", "heart-api")
+    ]
+    environment = by_type["Microsoft.App/managedEnvironments"]["properties"]
+    ingress = api["properties"]["configuration"]["ingress"]
+    assert {
+        "Microsoft.OperationalInsights/workspaces",
+        "Microsoft.Network/virtualNetworks",
+        "Microsoft.ContainerRegistry/registries",
+    } & set(by_type) == set()
+    assert by_type["Microsoft.EventGrid/systemTopics"]["name"] == "made-by-defender"
+    assert environment["vnetConfiguration"] == {
+        "infrastructureSubnetId": f"{NETWORK}/subnets/apps",
+        "internal": True,
+    }
+    assert environment["openTelemetryConfiguration"] == {
+        "tracesConfiguration": {"destinations": ["appInsights"]}
+    }
+    assert ingress["customDomains"] == [{"name": "scores.example.org", "bindingType": "Disabled"}]
+    assert [rule["ipAddressRange"] for rule in ingress["ipSecurityRestrictions"]] == [
+        "203.0.113.0/24"
+    ]
+    pulls = [each for each in resources if "hospitalregistry" in each["id"]]
+    assert "b93aa761-3e63-49ed-ac28-beffa264f7ac" in pulls[0]["properties"]["roleDefinitionId"]
+
+
 # --- names -----------------------------------------------------------------------------------
 
 
