@@ -177,3 +177,37 @@ def test_a_worker_outlives_an_identity_endpoint_that_fails(
 
     assert not ready_without_identity
     assert "Traceback" not in log.read_text()
+
+
+def test_the_api_takes_batches_again_when_its_identity_is_back(
+    cloud: Cloud, artifact_dir: Path, tmp_path: Path
+) -> None:
+    async def refuse() -> int:
+        return 400
+
+    cloud.identity_answers = refuse
+
+    def post(url: str) -> int:
+        request = urllib.request.Request(
+            f"{url}/batches",
+            data=SAMPLE.read_bytes(),
+            headers={"Content-Type": "text/csv"},
+            method="POST",
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            problem = json.load(error)
+            assert "Traceback" not in json.dumps(problem)
+            return error.code
+
+    with running_api(artifact_dir, tmp_path / "api.log", **cloud.environment("api")) as api:
+        without_identity = post(api.url)
+        calls = list(cloud.calls)
+        cloud.identity_answers = None
+        with_identity = post(api.url)
+
+    assert (without_identity, with_identity) == (503, 202)
+    assert calls == []
+    assert not_permitted(cloud) == []
