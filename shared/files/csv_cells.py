@@ -90,8 +90,9 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
 
     Returns them with the ragged ones, whose cells were cut or filled up.
     """
-    content, ends = lines.content, lines.ends
     width = len(header.columns)
+    lines = _without_blank_lines(lines, ord(header.separator), width)
+    content, ends = lines.content, lines.ends
     odd = (
         _odd(content, ends, ord(header.separator), width)
         if not every
@@ -100,7 +101,6 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
     if not odd.any():
         return lines, {}
 
-    blank = _blank_bytes(ord(header.separator), width)
     parts: list[bytes] = []
     lengths: list[Places] = []
     ragged: dict[int, Ragged] = {}
@@ -116,8 +116,6 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
         if place == len(ends):
             break
         line = content[int(ends[place - 1]) if place else 0 : int(ends[place])]
-        if not line.strip(blank):
-            continue
         cells = split_cells(_without_end(line).decode(), header.separator)
         if len(cells) != width:
             ragged[kept] = Ragged(len(cells), not cells[-1].strip())
@@ -133,10 +131,9 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
 def _odd(
     content: bytes, ends: Places, separator: int, width: int
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Lines that are blank, ragged, or that Polars may read otherwise than the standard says."""
+    """Lines that are ragged, or that Polars may read otherwise than the standard says."""
     bytes_ = np.frombuffer(content, np.uint8)
     odd = np.zeros(len(ends), np.bool_)
-    odd[_blank_lines(bytes_, content, ends, separator, width)] = True
     mark = content.startswith(codecs.BOM_UTF8)
     if not mark and QUOTE not in content and _are_regular(bytes_, ends, separator, width):
         return odd
@@ -160,23 +157,24 @@ def _blank_bytes(separator: int, width: int) -> bytes:
     return b" \t\r\n" + (bytes([separator, QUOTE]) if width > 1 else b"")
 
 
-def _blank_lines(
-    bytes_: NDArray[np.uint8], content: bytes, ends: Places, separator: int, width: int
-) -> list[int]:
-    """Lines without content, like the empty rows of a sheet: `,,,`."""
+def _without_blank_lines(lines: Lines, separator: int, width: int) -> Lines:
+    """The lines that have content; the others are like the empty rows of a sheet: `,,,`."""
+    content, ends = lines.content, lines.ends
     if len(ends) == 0:
-        return []
-    blank = _blank_bytes(separator, width)
+        return lines
+    bytes_ = np.frombuffer(content, np.uint8)
     is_blank = np.zeros(256, np.bool_)
-    is_blank[list(blank)] = True
+    is_blank[list(_blank_bytes(separator, width))] = True
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     # Most lines have content at their start or in their middle.
-    suspects = is_blank[bytes_[starts]] & is_blank[bytes_[(starts + ends) // 2]]
-    return [
-        line
-        for line in np.flatnonzero(suspects).tolist()
-        if not content[starts[line] : ends[line]].strip(blank)
-    ]
+    if not (is_blank[bytes_[starts]] & is_blank[bytes_[(starts + ends) // 2]]).any():
+        return lines
+    has_content = np.logical_or.reduceat(~is_blank[bytes_[: ends[-1]]], starts)
+    if has_content.all():
+        return lines
+    lengths = ends - starts
+    kept = bytes_[: ends[-1]][np.repeat(has_content, lengths)]
+    return Lines(kept.tobytes(), np.cumsum(lengths[has_content]))
 
 
 def _are_regular(bytes_: NDArray[np.uint8], ends: Places, separator: int, width: int) -> bool:
