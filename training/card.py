@@ -13,6 +13,7 @@ from shared.records.artifact import Manifest
 from shared.records.schema import FieldSpec
 from training import plots
 from training.blocks import Block, Picture, Section, Table
+from training.evaluation import SHUFFLES
 from training.recipe import Recipe
 
 
@@ -79,6 +80,15 @@ def _predictor(field: FieldSpec) -> tuple[str, ...]:
     )
 
 
+def _thinning(found: dict[str, Any]) -> list[Block]:
+    if found["evaluated"] == found["rows"]:
+        return []
+    return [
+        f"The figures are those of a random sample of {found['evaluated']} of the {found['rows']} "
+        "rows; the model is fitted to all of them."
+    ]
+
+
 def _sample(found: dict[str, Any]) -> str:
     share = found["positive"] / found["rows"]
     return (
@@ -111,6 +121,7 @@ def _performance(found: dict[str, Any], curves: dict[str, Any]) -> list[Block]:
         for name, title in NAMES.items()
     )
     return [
+        *_thinning(found),
         f"Cross-validated: ten stratified folds, repeated {_times(found['repeats'])}; means over "
         "the repeats. Intervals are over patients (95 %, bootstrap). The apparent figures, on "
         "the training rows themselves, are shown for the optimism only.",
@@ -198,13 +209,14 @@ def _subgroups(found: dict[str, Any]) -> list[Block]:
 
 def _importance(found: dict[str, Any]) -> list[Block]:
     rises: dict[str, float] = found["importance"]
+    spread: dict[str, float] = found["importance_spread"]
     ranked = sorted(rises.items(), key=lambda item: -item[1])
     return [
         "How much the Brier score rises for unseen patients when one field's values are shuffled "
-        "among them.",
+        f"among them: mean and standard deviation of {SHUFFLES} shuffles.",
         Table(
-            ("field", "rise of the Brier score"),
-            tuple((name, f"{rise:.4f}") for name, rise in ranked),
+            ("field", "rise of the Brier score", "sd"),
+            tuple((name, f"{rise:.4f}", f"{spread[name]:.4f}") for name, rise in ranked),
         ),
         Picture(plots.importance_plot(rises), "Importance"),
     ]
@@ -216,6 +228,7 @@ def _origin(manifest: Manifest) -> Table:
         ("runtime", manifest.runtime),
         *((f"SHA-256 of {name}", digest) for name, digest in sorted(manifest.files.items())),
         ("SHA-256 of the data", manifest.data_sha256),
+        ("repeats of the cross-validation", str(manifest.figures["repeats"])),
         *((name, number) for name, number in sorted(manifest.libraries.items())),
     ]
     for line in comparisons(manifest.figures):

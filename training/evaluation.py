@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from training.checks import new_estimator
 from training.errors import TrainingError
@@ -37,8 +37,13 @@ Ints = NDArray[np.int64]
 Progress = Callable[[str], None]
 
 FOLDS = 10
-SHUFFLES = 5
+SHUFFLES = 50
 """Shuffles of each field for its importance."""
+EVALUATED = 10_000
+"""Rows that are cross-validated; of more rows a sample of this size. Comparing every pair of
+outcomes, for the intervals, takes memory that grows with the square."""
+SHOW_FOLDS_FROM = 2_000
+"""Rows from which each fold reports its progress."""
 ALL_SETS_FROM = 5
 """Repeats from which every field set is evaluated, if the recipe asks for it."""
 BENEFITS = tuple(round(0.05 * step, 2) for step in range(1, 17))
@@ -74,8 +79,9 @@ class Evaluation:
 
 def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) -> Evaluation:
     """Cross-validate. Raises `TrainingError` when known data give other figures than expected."""
-    withheld, shuffled = _withheld(recipe, data), _shuffled(recipe, data)
-    predicted = out_of_fold(recipe, data, repeats, withheld | shuffled, progress)
+    everything, data = data, _thinned(data, progress)
+    withheld, shuffles = _withheld(recipe, data), _Shuffles(data.rows, SHUFFLES)
+    predicted = out_of_fold(recipe, data, repeats, withheld, progress, shuffles)
     sets = {title: figures(data.outcome, predicted[title], recipe.threshold) for title in withheld}
     title, main = next(iter(sets.items()))
     if data.demonstration:
@@ -83,9 +89,10 @@ def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) ->
     unseen, outcome = predicted[title], data.outcome
     found = {
         "repeats": repeats,
-        "rows": len(outcome),
-        "complete": int((~np.isnan(data.rows).any(axis=1)).sum()),
-        "positive": int(outcome.sum()),
+        "rows": len(everything.outcome),
+        "evaluated": len(outcome),
+        "complete": int((~np.isnan(everything.rows).any(axis=1)).sum()),
+        "positive": int(everything.outcome.sum()),
         "cross_validated": main,
         "intervals": intervals(outcome, unseen, recipe.threshold),
         "field_sets": sets,
@@ -95,7 +102,7 @@ def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) ->
             name: bands(outcome, predicted[name], recipe.bands) for name in withheld if recipe.bands
         },
         "similar": _similar(recipe, data, predicted),
-        "importance": _importance(outcome, unseen, predicted, shuffled),
+        **_importance(recipe, float(((unseen - outcome) ** 2).mean()), shuffles, repeats),
         "net_benefit": [net_benefit(outcome, unseen, t) for t in BENEFITS],
     }
     if recipe.every_field_set and repeats >= ALL_SETS_FROM:
@@ -108,35 +115,75 @@ def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) ->
     return Evaluation(rounded(found), rounded(plots))
 
 
+def _thinned(data: Dataset, progress: Progress) -> Dataset:
+    """The data, or a random sample with the same share of the outcome where they are large."""
+    if len(data.outcome) <= EVALUATED:
+        return data
+    progress(f"cross-validating a random sample of {EVALUATED} of {len(data.outcome)} rows")
+    sample, _ = train_test_split(
+        np.arange(len(data.outcome)), train_size=EVALUATED, stratify=data.outcome, random_state=0
+    )
+    sample = np.sort(sample)
+    return replace(data, rows=data.rows[sample], outcome=data.outcome[sample])
+
+
+class _Shuffles:
+    """Rows with one field's values shuffled among all patients, and their squared errors."""
+
+    def __init__(self, rows: Floats, count: int) -> None:
+        rng = np.random.default_rng(0)
+        self.all_rows = rows
+        self.orders = [
+            [rng.permutation(len(rows)).astype(np.uint32) for _ in range(count)]
+            for _ in range(rows.shape[1])
+        ]
+        self.errors = np.zeros((rows.shape[1], count))
+        """Sums over patients and repeats, [fields, shuffles]."""
+
+    def blocks(self, test: Ints) -> Iterator[Floats]:
+        """For each field in turn: the rows `test` once for each shuffle, [shuffles * test, ...]."""
+        for field, orders in enumerate(self.orders):
+            block = np.tile(self.all_rows[test], (len(orders), 1))
+            block[:, field] = np.concatenate([self.all_rows[one[test], field] for one in orders])
+            yield block
+
+
 def out_of_fold(
     recipe: Recipe,
     data: Dataset,
     repeats: int,
     asked: Mapping[str, Floats],
     progress: Progress = lambda _: None,
+    shuffles: _Shuffles | None = None,
 ) -> dict[str, Floats]:
     """Predictions [repeats, n] for each version of the rows, [n, fields used].
 
     The estimator that scores a patient was fitted without that patient, on unchanged data.
+    `shuffles` gets the errors of its rows.
     """
     found = {name: np.full((repeats, len(data.outcome)), np.nan) for name in asked}
     for repeat in range(repeats):
         progress(f"cross-validation, repeat {repeat + 1} of {repeats}")
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat)
-        for train, test in folds.split(data.rows, data.outcome):
+        for number, (train, test) in enumerate(folds.split(data.rows, data.outcome), 1):
+            if len(data.outcome) >= SHOW_FOLDS_FROM:
+                progress(f"fold {number} of {FOLDS}")
             questions = np.concatenate([rows[test] for rows in asked.values()])
-            estimator = _fit(recipe, data.rows[train], data.outcome[train], questions)
+            estimator = new_estimator(recipe)
+            if recipe.fit:
+                shuffled = shuffles.blocks(test) if shuffles else ()
+                every = np.concatenate([questions, *shuffled])
+                recipe.fit(estimator, data.rows[train], data.outcome[train], every)
+            else:
+                estimator.fit(data.rows[train], data.outcome[train])
             answers = estimator.predict_proba(questions)[:, 1].reshape(len(asked), len(test))
             for name, answer in zip(asked, answers, strict=True):
                 found[name][repeat, test] = answer
+            if shuffles:
+                for field, block in enumerate(shuffles.blocks(test)):
+                    answers = estimator.predict_proba(block)[:, 1].reshape(-1, len(test))
+                    shuffles.errors[field] += ((answers - data.outcome[test]) ** 2).sum(axis=1)
     return found
-
-
-def _fit(recipe: Recipe, rows: Floats, outcome: Ints, questions: Floats) -> Any:
-    estimator = new_estimator(recipe)
-    if recipe.fit:
-        return recipe.fit(estimator, rows, outcome, questions)
-    return estimator.fit(rows, outcome)
 
 
 def _withheld(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
@@ -166,28 +213,16 @@ def _field_sets(recipe: Recipe) -> Mapping[str, tuple[str, ...]]:
     return recipe.field_sets or {"all fields": recipe.table.used_names}
 
 
-def _shuffled(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
-    """The rows with one field's values shuffled among the patients, `SHUFFLES` times each."""
-    rng = np.random.default_rng(0)
-    found = {}
-    for place, name in enumerate(recipe.table.used_names):
-        for number in range(SHUFFLES):
-            rows = data.rows.copy()
-            rows[:, place] = rng.permutation(rows[:, place])
-            found[f"{name} shuffled {number}"] = rows
-    return found
-
-
 def _importance(
-    outcome: Ints, unseen: Floats, predicted: Mapping[str, Floats], shuffled: Mapping[str, Floats]
-) -> dict[str, float]:
-    """Rise of the Brier score when a field's values are shuffled, by field."""
-    base = ((unseen - outcome) ** 2).mean()
-    rises: dict[str, list[float]] = {}
-    for title in shuffled:
-        rise = ((predicted[title] - outcome) ** 2).mean() - base
-        rises.setdefault(title.split()[0], []).append(float(rise))
-    return {name: float(np.mean(each)) for name, each in rises.items()}
+    recipe: Recipe, base: float, shuffles: _Shuffles, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Rise of the Brier score when a field's values are shuffled, by field: mean and sd."""
+    rises = shuffles.errors / (repeats * len(shuffles.all_rows)) - base
+    names = recipe.table.used_names
+    return {
+        "importance": dict(zip(names, rises.mean(axis=1).tolist(), strict=True)),
+        "importance_spread": dict(zip(names, rises.std(axis=1).tolist(), strict=True)),
+    }
 
 
 def _thresholds(recipe: Recipe) -> list[float]:
