@@ -27,6 +27,7 @@ VARIABLE = "MUTANT"
 UNIT = ("tests/unit/test_worker_messages.py", "tests/unit/test_worker_lease.py")
 VIRTUAL = ("tests/faults/test_overlap.py", "tests/faults/test_stops.py", "-m", "not slow")
 CONTRACT = ("tests/contract/test_blobs.py", "tests/contract/test_storage_errors.py")
+FOREIGN = ("tests/unit/test_foreign_files.py",)
 OUTAGES = ("tests/faults/test_outages.py",)
 
 Function = Callable[..., Any]
@@ -225,6 +226,12 @@ MUTANTS = [
         "worker.outcomes:same_identity",
         always(True),
         VIRTUAL,
+    ),
+    Mutant(
+        "a batch in another coding is not committed",
+        "worker.outcomes:check_coding",
+        always(None),
+        FOREIGN,
     ),
 ]
 

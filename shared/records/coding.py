@@ -17,8 +17,8 @@ from shared.records.counts import Counts
 from shared.records.errors import AnotherCoding
 from shared.records.schema import FieldSpec, FieldTable
 
-PROOF = 0.01
-"""Share of rows in another coding from which the whole batch is taken for it."""
+PROOF = 100
+"""If one of so many rows proves another coding, the whole batch is taken for it."""
 FEWEST_ROWS = 50
 """Fewer rows say too little about a distribution."""
 REFERENCE_ROWS = 100
@@ -30,7 +30,7 @@ Categories = Mapping[str, Sequence[int]]
 
 def check_coding(counts: Counts, table: FieldTable) -> None:
     """Raise `AnotherCoding` if so many rows prove another coding that no row can be trusted."""
-    if counts.other_coding and counts.other_coding >= PROOF * counts.rows:
+    if counts.other_coding and counts.other_coding * PROOF >= counts.rows:
         raise AnotherCoding(
             f"another coding: {_proof(counts, table)}. The other rows would be scored wrongly, "
             "so none was scored. Recode all rows and send them again; if the other codes are "

@@ -669,6 +669,47 @@ def test_ignored_columns_and_absent_fields_are_told_together(
     assert "--rename id=patient_id" in found.warnings[1]
 
 
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"data":[{"age":54,"sex":1}]}', "send the array itself"),
+        ('{"body":{"age":54,"sex":1}}', "send the record itself"),
+        ('{"$content-type":"text/csv","$content":"YWdl"}', "send the file itself"),
+        (json.dumps('{"age":54,"sex":1}'), "send the inner JSON itself"),
+        ('{"age":54,"sex":1,"cp":4}', "another coding: 1 of 1 rows"),
+    ],
+)
+def test_a_message_without_a_record_fails_and_is_kept(
+    body: str, words: str, trained: Artifact
+) -> None:
+    async def scene() -> None:
+        world = World(trained)
+        message_id = await world.queue.send(body)
+        await world.emptied()
+
+        assert world.summary(message_id)["status"] == "failed"
+        assert words in world.summary(message_id)["reason"]
+        [copy] = world.poisoned()
+        assert copy["body"] == body
+
+    run_virtually(scene())
+
+
+def test_a_record_from_a_function_is_scored(trained: Artifact) -> None:
+    async def scene() -> None:
+        world = World(trained)
+        body = {"$AzureWebJobsParentId": "1", "age": 54, "sex": 1}
+        message_id = await world.queue.send(json.dumps(body))
+        await world.emptied()
+
+        assert world.summary(message_id)["rows"]["scored"] == 1
+
+    run_virtually(scene())
+
+
 # Renaming
 
 
