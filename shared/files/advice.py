@@ -1,4 +1,4 @@
-"""What a sender is told of names and of a whole file, in one place for all who say it."""
+"""Texts about names and whole files, for the summary, the API and the command line alike."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A table reads one file. It is fed bytes as they come and hands out blocks; where a block ends
 depends on the file's content and the plan's limits alone, never on how the bytes arrived, so a
 block made again after a crash is the same bytes. `csv_table` and `json_table` do the work;
-`columns` checks and scores what stands in columns.
+`columns` checks and scores columns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OUTPUT_FORMAT = 3
 """Rises with any change of the bytes that a block gives, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20
-"""A longer row is rejected; it stands in a block of its own."""
+"""A longer row is rejected; it is a block of its own."""
 ROW_TOO_LONG = FieldError("too_long", limit=f"{ROW_BYTES} bytes")
 
 MAX_BLOCK_ROWS = 32_767
@@ -120,7 +120,7 @@ class Table(Protocol):
         ...
 
     def jump(self, offset: int) -> None:
-        """Go on from a block's `end`: what is fed next stands there."""
+        """Go on from a block's `end`: what is fed next begins there."""
         ...
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
@@ -171,7 +171,7 @@ def strip_bom(head: _Bytes) -> _Bytes:
 
 
 def decode(content: bytes | bytearray, offset: int) -> str:
-    """UTF-8 to text. Raises `BadFile` that names the place."""
+    """UTF-8 to text. Raises `BadFile` that names the byte."""
     nul = content.find(0)
     if nul >= 0:
         raise BadFile(

@@ -80,8 +80,8 @@ def _parse(
 
 
 def _are_finite(frame: pl.DataFrame) -> bool:
-    # Texts that Polars takes for an infinity or a NaN may be none of ours. Either makes the sum
-    # one, too; where large numbers do, the slow way gives the same.
+    # Texts that Polars takes for an infinity or a NaN may be words or faults for us. Either makes
+    # the sum one, too; where large numbers do, the slow way gives the same.
     return all(math.isfinite(cells.sum()) for cells in frame if cells.dtype == pl.Float64)
 
 

@@ -179,15 +179,15 @@ def _header(
     places: dict[str, int] = {}
     others: list[str] = []
     record_id: int | None = None
-    for place, column in enumerate(renamed):
+    for index, column in enumerate(renamed):
         lower = column.lower()
         name = by_lower.get(lower)
         if name in places or (lower == RECORD_ID and record_id is not None):
             raise BadFile(f"column `{lower}` appears twice: keep one")
         if name is not None:
-            places[name] = place
+            places[name] = index
         elif lower == RECORD_ID:
-            record_id = place
+            record_id = index
         else:
             others.append(column)
 

@@ -178,23 +178,23 @@ class CsvTable:
     ) -> Values:
         """Values of all fields.
 
-        Faulty rows join `found`, and all of these `rejected` unless they stand there already.
+        Faulty rows join `found`, and all of these `rejected` unless they are there already.
         """
         table = self._scorer.table
         values = np.empty((len(table.fields), frame.height))
-        for place, field in enumerate(table.fields):
+        for index, field in enumerate(table.fields):
             if field.name not in header.places:
-                values[place] = np.nan
+                values[index] = np.nan
             else:
                 cells = frame[f"c{header.places[field.name]}"]
                 read: Callable[[Any], float] = field.read
                 if cells.dtype == pl.Float64:
-                    values[place] = cells.to_numpy()
+                    values[index] = cells.to_numpy()
                 else:
                     self._has_words = True
                     read = partial(field.read_text, decimal_comma=header.decimal_comma)
-                    values[place] = _numbers(cells, read, decimal_comma=header.decimal_comma)
-                rows = np.flatnonzero(faults(values[place], field))
+                    values[index] = _numbers(cells, read, decimal_comma=header.decimal_comma)
+                rows = np.flatnonzero(faults(values[index], field))
                 for row, rejections in _explain(cells, rows, read, field):
                     found.setdefault(row, []).extend(rejections)
         for row, rejections in found.items():

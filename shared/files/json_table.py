@@ -66,20 +66,20 @@ class _JsonTable:
         self._limits = limits
 
     def _items(self, block: Block) -> Sequence[object]:
-        """Parsed records; a `FieldError` stands where there is none."""
+        """Parsed records; a `FieldError` is where there is none."""
         raise NotImplementedError
 
     def read(self, block: Block) -> Rows:
-        items = self._items(block)
+        given = items = self._items(block)
         table = self._scorer.table
         if self._rename:
-            items = [rename_keys(item, self._rename) for item in items]
+            items = [rename_keys(item, self._rename) for item in given]
         records = read_records(items, table)
         rejected = [items[index] for index in records.rejected]
         check_keys(rejected, table)
         if block.first and items:
             self._check_first(items, rejected)
-        return Rows(block.first, records, items)
+        return Rows(block.first, records, given)
 
     def _check_first(self, items: Sequence[object], rejected: Sequence[object]) -> None:
         """Raise `BadFile` if the file's first records show that it holds something else."""
@@ -191,7 +191,7 @@ class JsonLinesTable(_JsonTable):
         yield from self._lines().finish()
 
     def _open(self, *, whole: bool) -> bytes:
-        """Begin when something stands there; return it."""
+        """Begin when there is content; return it."""
         if self._splitter is not None:
             return b""
         blank = not strip_bom(self._head[:ROW_BYTES]).strip()
@@ -299,7 +299,7 @@ class JsonArrayTable(_JsonTable):
 
     def _read_all(self) -> Iterator[tuple[object, int]]:
         if self._parsed is not None:
-            return ((item, place) for place, item in enumerate(self._parsed, 1))
+            return ((item, position) for position, item in enumerate(self._parsed, 1))
         del self._content[: len(self._content) - len(strip_bom(self._content))]
         text = decode(self._content, 0)
         self._content.clear()
@@ -315,33 +315,33 @@ class JsonArrayTable(_JsonTable):
 
 
 def _array_items(text: str) -> Iterator[tuple[object, int]]:
-    """Items of a JSON array with the place after each. Raises `BadFile` with the item's number."""
-    place = _skip_blank(text, 0)
-    if place == len(text):
+    """Items of a JSON array, and the position after each. Raises `BadFile` that names the item."""
+    position = _skip_blank(text, 0)
+    if position == len(text):
         raise BadFile("the file is empty: an array of JSON objects is needed")
-    if text[place] in '{"':
-        item, place = _item(text, place, 1)
-        yield item, place
-    elif text[place] == "[":
+    if text[position] in '{"':
+        item, position = _item(text, position, 1)
+        yield item, position
+    elif text[position] == "[":
         number = 0
-        place = _skip_blank(text, place + 1)
-        while not text.startswith("]", place):
+        position = _skip_blank(text, position + 1)
+        while not text.startswith("]", position):
             if number:
-                if not text.startswith(",", place):
+                if not text.startswith(",", position):
                     raise BadFile(
                         f"not a JSON array: a comma or ] is missing after record {number}"
                     )
-                place = _skip_blank(text, place + 1)
+                position = _skip_blank(text, position + 1)
             number += 1
-            item, place = _item(text, place, number)
-            yield item, place
-            place = _skip_blank(text, place)
-        place += 1
+            item, position = _item(text, position, number)
+            yield item, position
+            position = _skip_blank(text, position)
+        position += 1
     else:
         raise BadFile(
             "the file is not JSON: an array of objects is needed (if it is CSV, name it .csv)"
         )
-    if _skip_blank(text, place) < len(text):
+    if _skip_blank(text, position) < len(text):
         raise BadFile(
             "there is more after the JSON: send one array, or name the file .jsonl "
             "if it has one object on each line"
@@ -357,7 +357,7 @@ def _item(text: str, start: int, number: int) -> tuple[object, int]:
     return ROW_TOO_LONG if end - start > ROW_BYTES else item, end
 
 
-def _skip_blank(text: str, place: int) -> int:
-    while place < len(text) and text[place] in BLANK:
-        place += 1
-    return place
+def _skip_blank(text: str, position: int) -> int:
+    while position < len(text) and text[position] in BLANK:
+        position += 1
+    return position

@@ -1,6 +1,6 @@
 """Cuts a stream of bytes into blocks of whole lines, wherever the stream's own pieces end.
 
-In CSV a line may hold line ends between quotes. Where quotes stand as the standard has them (around
+In CSV a line may hold line ends between quotes. Where quotes are as the standard has them (around
 a whole cell, doubled inside), their parity tells inside from outside, and numpy finds all line ends
 at once; elsewhere a small state machine reads as Python's `csv` does.
 """
@@ -153,7 +153,7 @@ class LineSplitter:
 
 
 def line_ends(content: bytes, separator: int | None) -> Places:
-    """Places after each line end that stands outside quotes; content starts a line."""
+    """Offsets after each line end outside quotes; content starts a line."""
     bytes_ = np.frombuffer(content, np.uint8)
     newlines = places(bytes_, NEWLINE)
     if separator is None or QUOTE not in content:

@@ -50,8 +50,8 @@ def coding_warnings(counts: Counts, table: FieldTable) -> list[str]:
 
 def _proof(counts: Counts, table: FieldTable) -> str:
     fields: dict[str, list[str]] = {}
-    for place, (field, coding) in enumerate(table.coding_marks):
-        if counts.marks >> place & 1:
+    for index, (field, coding) in enumerate(table.coding_marks):
+        if counts.marks >> index & 1:
             fields.setdefault(coding, []).append(field)
     signs = "; ".join(
         f"{', '.join(names)} (as in {coding}"
@@ -67,8 +67,8 @@ def _proof(counts: Counts, table: FieldTable) -> str:
 def count_categories(values: NDArray[np.float64], table: FieldTable) -> dict[str, list[int]]:
     """Count the choices in checked values, [fields of the table, rows]; NaN is missing."""
     return {
-        field.name: [int((values[place] == choice.code).sum()) for choice in field.choices]
-        for place, field in enumerate(table.fields)
+        field.name: [int((values[index] == choice.code).sum()) for choice in field.choices]
+        for index, field in enumerate(table.fields)
         if field.used and field.kind == "category"
     }
 

@@ -75,14 +75,14 @@ def score_columns(
     scored = np.ones(count, np.bool_)
     scored[list(rejected)] = False
     matrix = np.empty((count - len(rejected), len(scorer.table.used)), scorer.dtype)
-    for column, place in enumerate(scorer.table.used):
+    for column, index in enumerate(scorer.table.used):
         # A rejected value may be none that float32 holds.
-        matrix[:, column] = values[place, scored] if rejected else values[place]
+        matrix[:, column] = values[index, scored] if rejected else values[index]
     probabilities = np.full(count, np.nan, np.float32)
     probabilities[scored] = scorer.probabilities_each(matrix)
-    for place in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
-        rejected[place] = (FieldError("model_error"),)
-        scored[place] = False
+    for index in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
+        rejected[index] = (FieldError("model_error"),)
+        scored[index] = False
 
     counts = Counts(count)
     for rejections in rejected.values():
@@ -93,7 +93,7 @@ def score_columns(
         probabilities,
         scorer.predictions(probabilities),
         warnings,
-        {place: "; ".join(map(str, rejections)) for place, rejections in rejected.items()},
+        {index: "; ".join(map(str, rejections)) for index, rejections in rejected.items()},
         counts,
         count_categories(values[:, scored], scorer.table)
         if counting and count >= FEWEST_ROWS
@@ -106,10 +106,10 @@ def _warnings(values: Values, scored: Mask, table: FieldTable) -> dict[int, str]
         each = {row: table.warnings(values[:, row].tolist()) for row in np.flatnonzero(scored)}
         return {int(row): "; ".join(texts) for row, texts in each.items() if texts}
     found: dict[int, str] = {}
-    for place in table.used:
-        low, high = table.fields[place].training
-        text = table.fields[place].warning_text
-        outside = (values[place] < low) | (values[place] > high)
+    for index in table.used:
+        low, high = table.fields[index].training
+        text = table.fields[index].warning_text
+        outside = (values[index] < low) | (values[index] > high)
         for row in np.flatnonzero(outside & scored).tolist():
             found[row] = f"{found[row]}; {text}" if row in found else text
     return found

@@ -38,6 +38,7 @@ from shared.records.errors import StorageUnavailable
 from shared.records.schema import FieldTable
 from shared.testing import run_virtually
 from tests.api_client import FakeStorage, a_client
+from tests.builders import score_file
 from tests.faulty import Hook, Moment
 from tests.world import World, nothing
 from training.heart.dataset import DATA, read_heart
@@ -754,6 +755,21 @@ def test_a_column_may_be_renamed_to_something_else(trained: Artifact, tmp_path: 
 
     assert (found.status, found.rejected) == ("succeeded", 0)
     assert found.ignored == ["tumour marker"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", b"age,Gender\n54,1\n"), ("a.jsonl", b'{"age":54,"Gender":1}\n')],
+)
+def test_repeated_input_keeps_its_own_names(name: str, content: bytes) -> None:
+    file_format, _ = format_of(name)
+    assert file_format is not None
+    options = Options(include_input=True, rename={"Gender": "sex"})
+
+    output = score_file(file_format, content, options=options).content
+
+    assert b"input_Gender" in output
+    assert b"input_sex" not in output
 
 
 def test_every_name_in_these_tests_tells_its_format() -> None:
