@@ -16,6 +16,8 @@ param keyVaultName = readEnvironmentVariable('KEY_VAULT')
 param privateNetwork = true
 param apiAccess = 'network'
 param addressSpace = '10.100.0.0/22'
+// Private addresses only. Add the hospital's own ranges if they are public ones.
+param allowedAddresses = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16']
 // Written here so that what-if can show the names of the DNS zones. Other clouds have another.
 #disable-next-line no-hardcoded-env-urls
 param storageDomain = 'core.windows.net'
