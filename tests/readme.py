@@ -1,4 +1,4 @@
-"""Writes the README's table of settings from the settings classes: `python -m tests.readme`."""
+"""Write the table of docs/settings.md from the settings classes: `python -m tests.readme`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shared import settings
 from shared.settings import ApiSettings, StorageSettings, WorkerSettings, variable_of
 
 README = Path(__file__).parents[1] / "README.md"
+SETTINGS = README.parent / "docs/settings.md"
 HEAD = "| variable | default | range | for |\n| --- | --- | --- | --- |\n"
 
 
@@ -86,11 +87,9 @@ def _limit(metadata: Iterable[Any], name: str) -> Any:
 
 
 def write() -> None:
-    """Put the table where it stands in the README."""
-    text = README.read_text()
-    start = text.index(HEAD)
-    end = text.index("\n\n", start)
-    README.write_text(text[:start] + settings_table().rstrip("\n") + text[end:])
+    """Replace the table of the page, which ends it."""
+    text = SETTINGS.read_text()
+    SETTINGS.write_text(text[: text.index(HEAD)] + settings_table())
 
 
 if __name__ == "__main__":
