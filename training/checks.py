@@ -14,6 +14,7 @@ import numpy as np
 
 from shared.records.schema import MISSING, NUMBER, FieldSpec, FieldTable
 from training.errors import TrainingError
+from training.framed import Framed
 from training.recipe import Dataset, Floats, Recipe
 
 FEWEST = 10
@@ -79,6 +80,11 @@ def new_estimator(recipe: Recipe) -> Any:
         )
     if not callable(make):
         raise TrainingError(f"{recipe.name}: estimator must be a function that makes an estimator")
+    if recipe.frame and recipe.runtime != "sklearn":
+        raise TrainingError(
+            f"{recipe.name}: a recipe with frame=True is served by scikit-learn: set "
+            "runtime='sklearn'"
+        )
     with errors_as_sentences(f"{recipe.name}: estimator"):
         estimator = make()
     if not hasattr(estimator, "fit"):
@@ -90,7 +96,7 @@ def new_estimator(recipe: Recipe) -> Any:
             f"{recipe.name}: {_final(estimator)} has no predict_proba: wrap it in "
             "CalibratedClassifierCV, or set the option that gives probabilities"
         )
-    return estimator
+    return Framed(estimator, recipe.table) if recipe.frame else estimator
 
 
 def _final(estimator: Any) -> str:

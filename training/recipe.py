@@ -64,6 +64,9 @@ class Recipe:
     """Values are served as float32. Training fails if that changes a training row's probability by
     more than this, compared with the estimator on the data as they are."""
     runtime: Literal["onnx", "sklearn"] = "onnx"
+    frame: bool = False
+    """Pass the estimator a DataFrame: the fields' columns as names, words instead of codes. Needs
+    `runtime="sklearn"`."""
     convert: Callable[[Any, FieldTable], bytes] | None = None
     """The fitted estimator as ONNX; without it skl2onnx converts."""
     explain: Callable[[Any, FieldTable], bytes] | None = None

@@ -23,6 +23,7 @@ from training.errors import TrainingError
 from training.evaluation import Evaluation, Progress, evaluate, rounded
 from training.export import estimator_files, libraries, sha256, write_artifact
 from training.figures import figures
+from training.framed import unframed
 from training.graph import stock_graph
 from training.parity import check_explanation, check_parity, check_rounding, parity_rows
 from training.recipe import Dataset, Recipe
@@ -82,7 +83,7 @@ def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> 
         served = as_served(dataset)
         progress("fitting")
         estimator = new_estimator(recipe).fit(served.rows, served.outcome)
-        recipe = with_own_threshold(recipe, estimator)
+        recipe = with_own_threshold(recipe, unframed(estimator))
         evaluation = evaluate(recipe, served, repeats, progress)
         return artifact_of(recipe, dataset, estimator, evaluation, progress)
 
@@ -102,7 +103,7 @@ def artifact_of(
     """
     progress("exporting and comparing with scikit-learn")
     data = as_served(original)
-    files = _model_files(recipe, estimator)
+    files = _model_files(recipe, unframed(estimator))
     manifest = _manifest(recipe, data, files)
     model = _served(manifest, files)
     rows = parity_rows(recipe.table, data.rows)
@@ -120,7 +121,7 @@ def artifact_of(
         check_explanation(model, rows)
     golden = _golden(manifest, model)
     manifest = manifest.model_copy(update={"golden": golden, "figures": found})
-    card = sections(recipe, manifest, evaluation.plots, estimator)
+    card = sections(recipe, manifest, evaluation.plots, unframed(estimator))
     files["model_card.html"] = page(manifest, card).encode()
     hashes = {name: sha256(content) for name, content in files.items()}
     return Trained(manifest.model_copy(update={"files": hashes}), files, markdown(manifest, card))
@@ -153,6 +154,7 @@ def _manifest(recipe: Recipe, data: Dataset, files: dict[str, bytes]) -> Manifes
         files=hashes,
         data_sha256=data.sha256,
         threshold=recipe.threshold,
+        frame=recipe.frame,
         rounding_limit=recipe.rounding_limit,
         fields=with_reference(recipe.table, data.rows),
         libraries=libraries(),

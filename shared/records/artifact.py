@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.records.errors import RecordRejected, StartupError
 from shared.records.estimator import estimator_file, load_estimator
+from shared.records.frames import frame_of
 from shared.records.schema import FieldTable
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Manifest(BaseModel):
     rounding_limit: float = Field(default=1e-4, ge=0)
     """Largest change of a probability that rounding the data to float32 may cause."""
     fields: FieldTable
+    frame: bool = False
+    """The estimator takes a DataFrame with words instead of codes."""
     figures: dict[str, Any] = {}
     libraries: dict[str, str] = {}
     golden: tuple[Golden, ...] = Field(min_length=1)
@@ -260,10 +263,14 @@ class SklearnModel:
 
     def __init__(self, estimator: Any, manifest: Manifest) -> None:
         self._estimator = estimator
+        self._table = manifest.fields if manifest.frame else None
         self.version = manifest.version
 
     def probabilities(self, rows: Matrix) -> Vector:
         # Estimators are fitted on float64 arrays. In float32 some compute otherwise: a histogram
         # tree compares with thresholds that float32 cannot hold.
-        found: np.ndarray[Any, Any] = self._estimator.predict_proba(rows.astype("float64"))[:, 1]
+        values: Any = rows.astype("float64")
+        if self._table is not None:
+            values = frame_of(self._table, values)
+        found: np.ndarray[Any, Any] = self._estimator.predict_proba(values)[:, 1]
         return found.astype("float32")

@@ -39,6 +39,8 @@ RECORD_ID = "patient_id"
 RECORD_ID_LENGTH = 128
 """Characters that a record's own id may have."""
 
+NAMED_CHOICES = 10
+"""Choices of one field that a message names."""
 NAMED_UNKNOWN = 10
 """Unknown keys of one record that are named; a record may have thousands."""
 
@@ -112,6 +114,8 @@ class FieldSpec(_Frozen):
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
     title: str
+    column: str = ""
+    """Name of the column in a DataFrame, if it is not `name`; may hold any characters."""
     kind: Literal["number", "category"]
     unit: str = ""
     choices: tuple[Choice, ...] = ()
@@ -180,9 +184,12 @@ class FieldSpec(_Frozen):
         if self.kind == "number":
             low, high = self.accept
             return f"{low:g} to {high:g} {self.unit}".rstrip()
-        return ", ".join(
-            f"{c.code} ({c.word})" if c.word is not None else f"{c.code}" for c in self.choices
-        )
+        shown = [
+            f"{c.code} ({c.word})" if c.word is not None else f"{c.code}"
+            for c in self.choices[:NAMED_CHOICES]
+        ]
+        more = len(self.choices) - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more else "")
 
     def read(self, value: object) -> float:
         """Read one JSON value. NaN means missing. Raises `RecordRejected`."""
