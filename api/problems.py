@@ -54,6 +54,8 @@ Code = Literal[
     "precondition_failed",
     "range_not_satisfiable",
     "no_scores",
+    "already_finished",
+    "not_cancellable",
     "body_too_slow",
     "not_finished",
     "body_too_large",
@@ -102,6 +104,14 @@ KINDS: dict[Code, Kind] = {
     "body_too_slow": Kind(408, "The body came too slowly", "Send it again over a better line."),
     "not_finished": Kind(
         409, "The batch is not finished", "Ask again after the number of seconds in Retry-After."
+    ),
+    "already_finished": Kind(
+        409, "The batch is finished", "GET /batches/{batch_id} has its outcome."
+    ),
+    "not_cancellable": Kind(
+        409,
+        "The batch cannot be cancelled",
+        "Only batches that were sent through the API or the command line can be.",
     ),
     "no_scores": Kind(
         409, "The batch has no scores", "`detail` says why; GET /batches/{batch_id} has more."

@@ -22,13 +22,14 @@ from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked, 
 from api.scores import first_bytes, is_unchanged, rejected_rows, requested_range
 from api.store import Store, storage_time
 from api.transfers import Capacity, Download, in_storage_time, receive_blocks, while_waiting
+from shared.batches.cancellation import cancel
 from shared.batches.message import BATCH_ID
 from shared.batches.ports import Blobs, Queue
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
 from shared.files.formats import Format
 from shared.files.options import Options, parse_rename
-from shared.records.errors import StorageError
+from shared.records.errors import NotFound, StorageError
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
 
@@ -42,8 +43,9 @@ MEDIA_TYPES: dict[str, Format] = {
     "application/x-ndjson": "jsonl",
     "application/jsonl": "jsonl",
 }
-# A structured-field string, or the same bare.
-IDEMPOTENCY_KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21\x23-\x7e]{1,255}')
+# A string of structured fields (RFC 8941) with its parameters, or a bare word.
+QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;[ -~]*)?')
+BARE_KEY = re.compile(r"[!#-~]{1,255}")
 
 # A message whose batch id belongs to another input ends as `{batch id}~{message id}`.
 BatchId = Annotated[str, Path(pattern=BATCH_ID.removesuffix("$") + "(~[A-Za-z0-9-]{1,64})?$")]
@@ -160,6 +162,29 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             response.headers.update(retry_after(POLL_SECONDS))
         return BatchBody.of(found)
 
+    @router.delete(
+        "/{batch_id}",
+        summary="Cancel a batch",
+        description=(
+            "Ends a batch that waits or runs; a worker that has it stops between two blocks. "
+            "Repeating it changes nothing."
+        ),
+        dependencies=json_only,
+        responses=problems(404, 406, 409),
+        response_model_exclude_unset=True,
+    )
+    async def cancel_batch(batch_id: BatchId) -> BatchBody:
+        with lookups.taken():
+            async with storage_time():
+                blobs = (await store()).blobs
+                found = await known(blobs, batch_id)
+                if found.summary is None:
+                    await _cancel(blobs, batch_id)
+                    found = await known(blobs, batch_id)
+        if found.status != "cancelled":
+            raise Problem("already_finished", f"the batch {found.status}")
+        return BatchBody.of(found)
+
     @router.get(
         "/{batch_id}/scores",
         summary="The scores of a batch that succeeded",
@@ -241,6 +266,13 @@ async def known(blobs: Blobs, batch_id: str) -> BatchStatus:
     return found
 
 
+async def _cancel(blobs: Blobs, batch_id: str) -> None:
+    try:
+        await cancel(blobs, batch_id)
+    except NotFound as error:
+        raise Problem("not_cancellable") from error
+
+
 def _cursor(last: ListedBatch) -> str:
     text = f"{last.time.isoformat()} {last.batch_id}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
@@ -308,8 +340,10 @@ def _batch_id(key: str | None) -> str:
     """The same for each use of an Idempotency-Key, else a new one. Raises `Problem`."""
     if key is None:
         return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(6)}"
-    if not IDEMPOTENCY_KEY.fullmatch(key):
-        limit = "1 to 255 printable ASCII characters without spaces and quotes"
+    quoted = QUOTED_KEY.fullmatch(key.strip())
+    plain = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else key
+    if not (quoted and 1 <= len(plain) <= 255) and not BARE_KEY.fullmatch(key):
+        limit = "1 to 255 printable ASCII characters, in quotes if there are spaces"
         entry = ErrorEntry(
             pointer="",
             code="bad_parameter",
@@ -318,7 +352,7 @@ def _batch_id(key: str | None) -> str:
             limit=limit,
         )
         raise Problem("bad_parameter", errors=[entry])
-    return "key-" + hashlib.sha256(key.strip('"').encode()).hexdigest()[:32]
+    return "key-" + hashlib.sha256(plain.encode()).hexdigest()[:32]
 
 
 def _traceparent(request: Request) -> str | None:

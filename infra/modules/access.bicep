@@ -50,7 +50,7 @@ var queueGrants = [
 
 var appContainerGrants = [
   { to: 'api', role: roles.blobContributor, container: 'uploads' }
-  { to: 'api', role: roles.blobReader, container: 'scores' }
+  { to: 'api', role: roles.blobContributor, container: 'scores' } // cancels batches
   { to: 'worker', role: roles.blobReader, container: 'incoming' }
   { to: 'worker', role: roles.blobReader, container: 'uploads' }
   { to: 'worker', role: roles.blobContributor, container: 'scores' }

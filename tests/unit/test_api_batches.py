@@ -125,6 +125,44 @@ def test_deliveries_of_a_running_batch_are_counted(
     assert client.get(f"/batches/{batch_id}").json()["deliveries"] == 3
 
 
+# Cancelling
+
+
+def test_a_batch_is_cancelled_once_and_for_all(client: TestClient) -> None:
+    batch_id = client.post("/batches", content=FILE, headers=CSV).json()["batch_id"]
+
+    answers = [client.delete(f"/batches/{batch_id}") for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json()["status"] == "cancelled"
+    assert client.get(f"/batches/{batch_id}").json()["status"] == "cancelled"
+    assert client.get(f"/batches/{batch_id}/scores").json()["code"] == "no_scores"
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+def test_a_finished_batch_is_not_cancelled(
+    client: TestClient, storage: FakeStorage, status: str
+) -> None:
+    storage.finish("b1", status=status, reason="no column age")
+
+    answer = client.delete("/batches/b1")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "already_finished")
+    assert client.get("/batches/b1").json()["status"] == status
+
+
+def test_only_batches_that_are_known_and_were_sent_here_are_cancelled(
+    client: TestClient, storage: FakeStorage
+) -> None:
+    block = DataBlock("p" * 10, 0, 10, Counts(rows=5))
+    asyncio.run(storage.blobs.stage("scores", "others/scores.csv", block.name, b"x"))
+
+    unknown, others = client.delete("/batches/unknown"), client.delete("/batches/others")
+
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert (others.status_code, others.json()["code"]) == (409, "not_cancellable")
+
+
 # The list
 
 

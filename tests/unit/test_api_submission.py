@@ -175,11 +175,14 @@ def test_a_wrong_parameter_is_named(client: TestClient) -> None:
 # Idempotency
 
 
-@pytest.mark.parametrize("key", ["abc-1", '"abc-1"'])
+@pytest.mark.parametrize(
+    "key", ["abc-1", '"abc-1"', ' "abc-1" ', '"abc-1";v=1', '"abc-1" ; a="b c";d', '"a\\"bc"']
+)
 def test_the_same_key_and_content_are_the_same_batch(
     client: TestClient, storage: FakeStorage, key: str
 ) -> None:
-    first = client.post("/batches", content=FILE, headers=CSV | {"Idempotency-Key": "abc-1"})
+    bare = "abc-1" if "abc-1" in key else 'a\\"bc'
+    first = client.post("/batches", content=FILE, headers=CSV | {"Idempotency-Key": f'"{bare}"'})
     again = client.post("/batches", content=FILE, headers=CSV | {"Idempotency-Key": key})
 
     assert first.status_code == again.status_code == 202

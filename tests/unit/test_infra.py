@@ -35,7 +35,7 @@ CONTAINERS = {"incoming", "uploads", "scores", "dead-letters"}
 GRANTS = {
     ("api", "queue sender", "patient-batches"),
     ("api", "blob contributor", "uploads"),
-    ("api", "blob reader", "scores"),
+    ("api", "blob contributor", "scores"),
     ("worker", "queue contributor", "patient-batches"),
     ("worker", "queue sender", "patient-batches-poison"),
     ("worker", "blob reader", "incoming"),
