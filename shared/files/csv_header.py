@@ -26,6 +26,7 @@ LOST_LINE_ENDS = (
 
 # Blank lines, comments, and the hint `sep=;` that Excel reads.
 _SKIPPED_LINES = re.compile(rb"(?:[ \t\r]*\n|#[^\n]*\n)*")
+_JSON = re.compile(rb'\[\s*[\[{"0-9]|\{\s*["}]')
 _SEPARATOR_LINE = re.compile(rb"\"?sep=([,;\t|])\"?[ \t]*\r?\n", re.IGNORECASE)
 
 
@@ -79,7 +80,7 @@ def find_header(
     start, separators = _skip(seen, bom)
     if whole and start >= len(head):
         raise BadFile("the file is empty: a header line with column names is needed")
-    if seen[start : start + 1] in (b"{", b"["):
+    if _JSON.match(seen, start):
         raise BadFile(
             "the file is JSON: name it .json, or .jsonl if it has one object on each line"
         )

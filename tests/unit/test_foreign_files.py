@@ -539,6 +539,11 @@ REFUSED: dict[str, tuple[str, bytes | str, list[str]]] = {
         "male,asymptomatic\nfemale,flat\n",
         ["header line missing"],
     ),
+    "names in brackets": (
+        "a.csv",
+        "[age],[sex],[chol]\n54,1,250\n",
+        ["no column `age`, `sex`", "'[age]=age'", "'[chol]=chol'"],
+    ),
     "JSON as CSV": ("a.csv", '[{"age":1301,"sex":1}]', ["name it .json"]),
     "a web page": ("a.csv", "<html><body>Sign in</body></html>", ["web page"]),
     "CSV as JSON": ("a.json", "age,sex\n54,1\n", ["name it .csv"]),
