@@ -227,7 +227,7 @@ def _deploy(blobs: int, queues: int, certificate: Path) -> None:
     )
     trust: dict[str, Any] = {"connection_verify": str(certificate)}
     with BlobServiceClient.from_connection_string(text, **trust) as blob_service:
-        for container in ("incoming", "uploads", "scores", "dead-letters"):
+        for container in ("incoming", "uploads", "scores", "workers", "dead-letters"):
             blob_service.create_container(container)
     with QueueServiceClient.from_connection_string(text, **trust) as queue_service:
         for queue in ("patient-batches", "patient-batches-poison"):

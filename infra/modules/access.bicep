@@ -45,6 +45,8 @@ var queueGrants = [
   { to: 'api', role: roles.queueSender, queue: queueName }
   { to: 'worker', role: workerQueueRole, queue: queueName }
   { to: 'worker', role: roles.queueSender, queue: poisonQueueName }
+  // Its metrics tell how many messages are there.
+  { to: 'worker', role: roles.queueReader, queue: poisonQueueName }
   { to: 'platform', role: roles.queueReader, queue: queueName }
 ]
 
@@ -54,6 +56,7 @@ var appContainerGrants = [
   { to: 'worker', role: roles.blobReader, container: 'incoming' }
   { to: 'worker', role: roles.blobReader, container: 'uploads' }
   { to: 'worker', role: roles.blobContributor, container: 'scores' }
+  { to: 'worker', role: roles.blobContributor, container: 'workers' }
 ]
 
 var topicContainerGrants = hasTopic ? [{ to: 'topic', role: roles.blobContributor, container: 'dead-letters' }] : []

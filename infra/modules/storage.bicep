@@ -32,8 +32,9 @@ param blobAudit bool
 param workspaceId string
 
 // incoming: files dropped here are scored; uploads: what the API and the command line upload;
-// scores: results; dead-letters: events that Event Grid could not deliver.
-var containerNames = ['incoming', 'uploads', 'scores', 'dead-letters']
+// scores: results; workers: who works, and what is retried; dead-letters: events that Event Grid
+// could not deliver.
+var containerNames = ['incoming', 'uploads', 'scores', 'workers', 'dead-letters']
 
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   // checkov:skip=CKV_AZURE_35: denied with privateNetwork; else people and the apps come by the public endpoint, with roles

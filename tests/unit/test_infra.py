@@ -41,6 +41,8 @@ GRANTS = {
     ("worker", "blob reader", "incoming"),
     ("worker", "blob reader", "uploads"),
     ("worker", "blob contributor", "scores"),
+    ("worker", "blob contributor", "workers"),
+    ("worker", "queue reader", "patient-batches-poison"),
     ("platform", "queue reader", "patient-batches"),
     ("platform", "pull images", "registry"),
     ("topic", "queue sender", "account"),
