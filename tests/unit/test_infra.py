@@ -199,6 +199,7 @@ def test_the_snapshots_are_what_the_parameter_files_deploy(path_with_bicep: str)
     )
 
 
+@pytest.mark.slow
 def test_values_that_do_not_fit_together_stop_the_deployment(bicep: Any, tmp_path: Path) -> None:
     shutil.copytree(INFRA, tmp_path / "infra")
     file = tmp_path / "infra" / "mistakes.bicepparam"
@@ -241,6 +242,7 @@ param customDomains = [{{ name: 'scores.example.org', bindingType: 'Disabled' }}
 """
 
 
+@pytest.mark.slow
 def test_a_hospital_can_bring_its_network_workspace_registry_topic_and_domain(
     bicep: Any, tmp_path: Path
 ) -> None:
