@@ -112,7 +112,7 @@ function downloads(id, state, sent) {
       },
       title,
     );
-  const answer = () => call(`${path(id)}/scores`, { headers: { Accept: "*/*" } });
+  const answer = (query = "") => call(`${path(id)}/scores${query}`, { headers: { Accept: "*/*" } });
   const excel = button("For Excel", "quiet", async () => {
     const parts = await converted(await answer(), new ForExcel(sent));
     save(parts, `${id}-scores-excel.csv`, "text/csv");
@@ -131,7 +131,7 @@ function downloads(id, state, sent) {
       excel,
       state.rows.rejected > 0 &&
         button("Only the rejected rows", "quiet", async () =>
-          saveRejected(id, await answer(), sent),
+          saveRejected(id, await answer("?only=rejected"), sent),
         ),
     ),
     trouble,

@@ -408,6 +408,25 @@ def test_a_batch_that_no_worker_takes_says_so(
         assert barriers(page) == []
 
 
+def test_a_batch_is_cancelled(
+    browser: Browser, artifact_dir: Path, connection_string: str, tmp_path: Path
+) -> None:
+    queue = "page-to-cancel"
+    env = {"AZURE_STORAGE_CONNECTION_STRING": connection_string, "SCORER_QUEUE": queue}
+    with (
+        running_api(artifact_dir, tmp_path / "log", **env) as api,
+        page_of(browser, api.url) as page,
+    ):
+        page.goto("/")
+        choose(page, SAMPLE)
+        page.get_by_role("button", name="Score 13 rows").click()
+
+        page.get_by_role("button", name="Cancel this batch").click()
+
+        expect(page.get_by_text("This batch was cancelled")).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel this batch")).to_be_hidden()
+
+
 @pytest.mark.parametrize("options", [PHONE, NARROW, {"color_scheme": "dark"}, {}])
 def test_every_view_fits_and_has_no_barrier(
     browser: Browser, running: Running, options: dict[str, object]
