@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NoModel:
-    """Stands where a model would: the check is about records, not about scores."""
+    """Placeholder for a model: the check looks at records, not at scores."""
 
     version = "none"
 

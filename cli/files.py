@@ -1,4 +1,4 @@
-"""Files as the worker reads and writes them, for the verbs that do so on this machine."""
+"""Read and write files on this machine as the worker does, for the commands that need it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECE = 2 << 20
 
 
 def format_or_exit(name: str) -> tuple[Format, bool]:
-    """Format by a file's name, and whether it is gzip; exit 3 when it is none of ours."""
+    """Format by a file's name, and whether it is gzip; exit 3 for an unknown format."""
     from shared.files.formats import format_of
 
     kind, packed = format_of(name)

@@ -91,7 +91,7 @@ async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
 
     def complain(_: object, context: dict[str, Any]) -> None:
-        # An interrupted call may leave a task behind (aiohttp reads .netrc in a thread).
+        # An interrupted call may leave a task running (aiohttp reads .netrc in a thread).
         if task is None or not task.cancelling():
             loop.default_exception_handler(context)
 

@@ -1,4 +1,4 @@
-"""What both doors stand on: the field table, the one scoring path, tables, messages, storage."""
+"""The model module that the API and the worker share: records, files, batches, storage."""
 
 import os
 

@@ -48,7 +48,7 @@ class StorageSettings(BaseModel):
     client_id: str | None = None
     """Client id of the user-assigned identity, where several are attached."""
     queue: str = Field(default="patient-batches", pattern=r"^[a-z0-9](-?[a-z0-9]){2,55}$")
-    """Queue of batches; its poison queue has `-poison` behind the name."""
+    """Queue of batches; its poison queue has the same name with `-poison` added."""
     model_dir: Path = Path("artifact")
     """Directory of the artifact."""
     model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
@@ -98,7 +98,7 @@ class StorageSettings(BaseModel):
 
 
 class ApiSettings(StorageSettings):
-    """Settings of the HTTP door."""
+    """Settings of the API."""
 
     port: int = Field(default=8000, ge=0, le=65535)
     """Port of the API. 0 lets the system choose."""
@@ -157,7 +157,7 @@ class ApiSettings(StorageSettings):
 
 
 class WorkerSettings(StorageSettings):
-    """Settings of the queue door."""
+    """Settings of the worker."""
 
     slots: int = Field(default=4, ge=1, le=32)
     """Messages worked on at once by one worker."""

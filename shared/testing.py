@@ -277,7 +277,7 @@ class FakeBlobs:
 
 
 class VirtualClock(FakeClock):
-    """The running loop's time, which `run_virtually` lets jump; stands still when it is over."""
+    """The running loop's time, which `run_virtually` lets jump; it stops when the loop ends."""
 
     def __call__(self) -> float:
         with suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""Adapters that let a test stand at each call a worker makes, before and after it took effect."""
+"""Adapters that run a hook of the test before and after each call of a worker."""
 
 from __future__ import annotations
 

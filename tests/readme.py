@@ -44,7 +44,7 @@ def variables(kind: type[StorageSettings]) -> set[str]:
 
 
 def _docstrings() -> dict[tuple[str, str], str]:
-    """What stands below each setting: read here, since it costs every start 40 ms there."""
+    """Docstrings of the settings, read from the source, since it costs every start 40 ms there."""
     module = ast.parse(inspect.getsource(settings))
     found: dict[tuple[str, str], str] = {}
     for kind in (node for node in module.body if isinstance(node, ast.ClassDef)):

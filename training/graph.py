@@ -57,7 +57,7 @@ CLOSE = 1e-5
 """Largest difference of a step, relative to its values."""
 
 Rows = Any
-"""Whatever passes from one scikit-learn step to the next: an array, dense or sparse."""
+"""The data between two scikit-learn steps: an array, dense or sparse."""
 Output = Literal["transform", "probability", "decision"]
 
 

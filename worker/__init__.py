@@ -1,1 +1,1 @@
-"""The queue door: takes batches from the queue and writes scores to blobs."""
+"""The worker: takes batches from the queue and writes scores to blobs."""

@@ -1,6 +1,6 @@
 """Outcomes of batches: the summary, the poison copy, and results that others committed.
 
-Every write is create-only: whatever dies or repeats, the first write wins, and the others look and
+Every write is create-only: the first write wins, and the others look and
 adopt it. The summary is written last and is the outcome; the poison copy comes after it.
 """
 

@@ -46,7 +46,7 @@ class Column(NamedTuple):
 def matrix_of(
     table: FieldTable, tensors: Sequence[InputTensor], tail: bytes, most_rows: int
 ) -> Matrix:
-    """Rows [n, fields used] of tensors, whose binary parts stand in `tail`. Raises `Problem`."""
+    """Rows [n, fields used] from tensors; `tail` holds their binary parts. Raises `Problem`."""
     names = table.used_names
     arrays: list[NDArray[np.float64]] = []
     for place, tensor in enumerate(tensors):
@@ -94,7 +94,7 @@ def _one_a_field(
             raise malformed(f"{pointer}/name", "the name must be one of " + ", ".join(names))
         column = names.index(tensor.name)
         if columns[column] is not None:
-            raise malformed(f"{pointer}/name", "the same field stands more than once")
+            raise malformed(f"{pointer}/name", "the same field appears more than once")
         if tensor.shape not in ([count], [count, 1]):
             raise malformed(
                 f"{pointer}/shape", "all tensors must have the shape [rows] or [rows, 1]"

@@ -1,4 +1,4 @@
-"""What a queue message says: which batch, where its input is, or that it is none of ours.
+"""Read a queue message: which batch it names and where its input is, or why it is ignored.
 
 Text is UTF-8, plain or base64. Four forms are read: our envelope, bare JSON, bare CSV, and Event
 Grid's `BlobCreated` in both of its schemas. Container and blob are taken by name and compared with
@@ -57,7 +57,7 @@ class BlobInput:
     container: str
     blob: str
     etag: str | None
-    """The version that is meant, without quotes; None: the one that stands there."""
+    """The version that is meant, without quotes; None: the current one."""
     format: Format
     gzip: bool
 
@@ -95,7 +95,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """An event that is none of ours; there is no batch."""
+    """An event to ignore; there is no batch."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""The seams: what the two doors need of a queue, of blobs and of a model, and no more.
+"""Protocols of what the API and the worker need from queues and blobs.
 
 Adapters and fakes share no base class; the type checker compares both with these protocols.
 """

@@ -1,7 +1,7 @@
 """Presence of workers, and messages that wait to be retried: small blobs that workers overwrite.
 
 Nothing that is promised rests on them: they tell people what a queue does not show. A worker that
-was killed leaves its record behind: when the record was not renewed for a while, it is gone.
+was killed cannot delete its record: when the record was not renewed for a while, it is gone.
 """
 
 from __future__ import annotations

@@ -84,6 +84,6 @@ def read_commit(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     text = metadata.get(COMMIT, "")
     try:
         found = json.loads(text if text.startswith("{") else base64.b64decode(text, validate=True))
-    except ValueError:  # whatever somebody else put there
+    except ValueError:  # another program wrote it
         return None
     return found if isinstance(found, dict) and found.keys() >= COMMITTED else None

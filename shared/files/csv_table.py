@@ -345,7 +345,7 @@ def _quoted(output: pl.DataFrame) -> pl.DataFrame:
 
 
 def _header_line(names: Iterable[str]) -> bytes:
-    """The output is comma-separated, whatever separator the input has."""
+    """The output is always comma-separated."""
     names = (re.sub(SPLIT_FORMULA, r"\1'\2", name) for name in names)
     cells = (
         '"' + name.replace('"', '""') + '"' if re.search(NEEDS_QUOTES, name) else name

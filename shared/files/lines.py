@@ -173,7 +173,7 @@ def line_ends(content: bytes, separator: int | None) -> Places:
 
 
 def places(content: NDArray[np.uint8], byte: int) -> Places:
-    """Where this byte stands. Looked for in pieces that a core's cache holds."""
+    """Offsets of this byte, searched in pieces that fit a core's cache."""
     pieces = range(0, len(content), CACHED)
     found = [np.flatnonzero(content[start : start + CACHED] == byte) + start for start in pieces]
     return np.concatenate(found) if found else np.empty(0, np.int64)

@@ -2,7 +2,7 @@
 
 An artifact is a directory: `manifest.json`, `model.onnx` (or, for runtime `sklearn`, only
 the estimator) and, where the model explains its answers, `explain.onnx`. ONNX Runtime has its home
-here. Whatever does not hold raises `StartupError` with one line that says what to do; only that the
+here. A check that fails raises `StartupError` with one line that says what to do; only that the
 explanation loads shows when it is asked for.
 """
 
@@ -56,7 +56,7 @@ class Manifest(BaseModel):
     title: str = ""
     """What the probability is of, for people."""
     notice: str = ""
-    """What must stand wherever a score is shown."""
+    """Text to show with every score."""
     noun: str = "record"
     """Names one row for people: patient, customer, part."""
     nouns: str = "records"
@@ -186,7 +186,7 @@ def check_golden(manifest: Manifest, model: Model) -> None:
     rows = np.array([[r.values[i] for i in table.used] for r in records], np.float32)
     try:
         found = model.probabilities(rows)
-    except Exception as error:  # whatever the runtime raises, the model is not fit to serve
+    except Exception as error:  # any error of the runtime means that the model cannot serve
         raise StartupError(f"the model fails on its golden records: {type(error).__name__}") from (
             error
         )
@@ -253,7 +253,7 @@ def _session(content: bytes) -> InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # The arena keeps the largest block's memory for ever; without it memory stays flat.
+    # The arena never gives back the largest block's memory; without it memory stays flat.
     options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

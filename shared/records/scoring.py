@@ -1,4 +1,4 @@
-"""The one scoring path. Every door ends here with a float32 matrix.
+"""The one scoring path. Every caller passes a float32 matrix.
 
 The same record gives the same bits alone or among a million others: rows are scored in float32 by
 one graph, and no row's result depends on its neighbours.

@@ -1,4 +1,4 @@
-"""The tutorial's model behind BentoML: `bentoml serve tests.benchmarks.peer_bentoml:Heart`.
+"""The tutorial's model served by BentoML: `bentoml serve tests.benchmarks.peer_bentoml:Heart`.
 
 Runs in the environment of the peers, without the product. MODEL names the joblib file.
 """

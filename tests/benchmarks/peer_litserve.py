@@ -1,4 +1,4 @@
-"""The tutorial's model behind LitServe: `python -m tests.benchmarks.peer_litserve MODEL PORT`.
+"""The tutorial's model served by LitServe: `python -m tests.benchmarks.peer_litserve MODEL PORT`.
 
 Runs in the environment of the peers, without the product.
 """

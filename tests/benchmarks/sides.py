@@ -137,7 +137,7 @@ class Bench:
 
     @contextmanager
     def peer(self, name: str) -> Iterator[Target]:
-        """The tutorial's model behind another server, set up as its documents show it."""
+        """The tutorial's model on another server, set up as its documents show it."""
         port, model = free_port(), str(self.peers_model)
         scripts = PEERS / "bin"
         path, body = "/predict", json.dumps(RECORD)

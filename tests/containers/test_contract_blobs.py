@@ -8,7 +8,7 @@ import pytest
 
 from shared.batches.ports import Blobs
 from tests.conftest import open_azurite
-from tests.contract.test_blobs import *  # noqa: F403  # each test of it, as it stands
+from tests.contract.test_blobs import *  # noqa: F403  # every test of it, unchanged
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

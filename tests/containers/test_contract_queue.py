@@ -10,7 +10,7 @@ import pytest
 
 from shared.batches.ports import Queue
 from tests.conftest import open_azurite
-from tests.contract.test_queue import *  # noqa: F403  # each test of it, as it stands
+from tests.contract.test_queue import *  # noqa: F403  # every test of it, unchanged
 from tests.contract.test_queue import Wait
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]

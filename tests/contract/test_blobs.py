@@ -192,7 +192,7 @@ async def test_a_commit_of_no_blocks_is_an_empty_blob_and_drops_what_was_staged(
     assert await blobs.staged("scores", name) == []
 
 
-async def test_what_is_staged_behind_a_commit_is_no_part_of_the_blob(
+async def test_what_is_staged_after_a_commit_is_no_part_of_the_blob(
     blobs: Blobs, name: str
 ) -> None:
     await blobs.stage("scores", name, block(0), b"first")
@@ -210,7 +210,7 @@ async def test_a_container_that_is_not_there_is_named(blobs: Blobs, name: str) -
         await blobs.stage("no-such-container", name, block(0), b"x")
 
 
-async def test_nothing_is_read_behind_a_blobs_end(blobs: Blobs, name: str) -> None:
+async def test_nothing_is_read_after_a_blobs_end(blobs: Blobs, name: str) -> None:
     await blobs.create("scores", name, b"first", "text/csv")
 
     assert await content(blobs, name, 5) == b""

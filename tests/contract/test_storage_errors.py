@@ -1,4 +1,4 @@
-"""What storage's refusals mean to us, over a server that answers whatever the test says."""
+"""Translation of storage's refusals, against a server that answers as the test says."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_an_archived_blob_is_unreadable() -> None:
         (409, "BlobImmutableDueToPolicy"),
     ],
 )
-async def test_every_way_to_say_that_a_blob_stands(status: int, code: str) -> None:
+async def test_every_way_to_say_that_a_blob_exists(status: int, code: str) -> None:
     async with refusing(status, code) as (storage, _):
         with pytest.raises(AlreadyExists):
             await storage.blobs().create("scores", "s", b"x", "text/csv")
@@ -277,7 +277,7 @@ class Download:
         assert request.transport is not None
         first, last = map(int, request.headers["x-ms-range"].removeprefix("bytes=").split("-"))
         piece, size = CONTENT[first : last + 1], len(CONTENT)
-        if wrong == "behind the end":
+        if wrong == "after the end":
             return web.Response(status=416, headers={"x-ms-error-code": "InvalidRange"})
         if wrong == "no answer":
             request.transport.abort()
@@ -336,7 +336,7 @@ async def test_a_download_that_does_not_begin_is_tried_as_often_as_any_call() ->
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("", "behind the end"),
+        ("", "after the end"),
         ("", "another size"),
         ("another range",),
         ("", "another range"),

@@ -1,4 +1,4 @@
-"""Other models behind the same two doors: nothing but the artifact's directory changes."""
+"""Other models in the same two apps: nothing but the artifact's directory changes."""
 
 from __future__ import annotations
 

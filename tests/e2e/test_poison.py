@@ -1,6 +1,6 @@
 """`heart-scorer poison` over real storage: what it prints, how it exits, and that it loses nothing.
 
-A queue of its own without a worker stands still; one test follows a replay to its end.
+A queue of its own without a worker does not change; one test follows a replay to its end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.e2e.client import outcome
 from tests.e2e.command import COMMAND, Done, call_here, environment, on_terminal
 
 SECRET = "61,female,417"
-"""What stands in the messages, and may not be printed unasked."""
+"""Content of the messages, which may not be printed unasked."""
 
 
 class Poison:
@@ -116,11 +116,11 @@ async def test_a_dry_run_changes_nothing(poison: Poison) -> None:
     assert await poison.sent() == []
 
 
-@pytest.mark.parametrize("verb", ["replay", "drop"])
-async def test_nothing_is_done_where_nobody_can_be_asked(verb: str, poison: Poison) -> None:
+@pytest.mark.parametrize("command", ["replay", "drop"])
+async def test_nothing_is_done_where_nobody_can_be_asked(command: str, poison: Poison) -> None:
     await poison.add("one")
 
-    done = await poison.call(verb, "--all")
+    done = await poison.call(command, "--all")
 
     assert done.returncode == 2
     assert "one  gave up" in done.stderr
@@ -128,16 +128,16 @@ async def test_nothing_is_done_where_nobody_can_be_asked(verb: str, poison: Pois
     assert await poison.left() == {"one"}
 
 
-@pytest.mark.parametrize("verb", ["replay", "drop"])
+@pytest.mark.parametrize("command", ["replay", "drop"])
 @pytest.mark.parametrize("words", [(), ("one", "--all"), ("--reason", "gave up")])
 async def test_all_entries_are_touched_only_if_that_is_said(
-    verb: str, words: tuple[str, ...], poison: Poison
+    command: str, words: tuple[str, ...], poison: Poison
 ) -> None:
     await poison.add("one")
 
-    done = await poison.call(verb, *words, "--yes")
+    done = await poison.call(command, *words, "--yes")
 
-    assert (done.returncode, done.stderr) == (2, f"name the batches to {verb}, or say --all\n")
+    assert (done.returncode, done.stderr) == (2, f"name the batches to {command}, or say --all\n")
     assert await poison.left() == {"one"}
 
 

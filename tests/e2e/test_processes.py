@@ -75,9 +75,9 @@ assert table.score(table.read(blocks[0]), 1).counts.rows == 1
     assert loaded & HEAVY == set()
 
 
-@pytest.mark.parametrize("door", ["api", "worker"])
+@pytest.mark.parametrize("app", ["api", "worker"])
 def test_a_changed_model_stops_the_process_with_one_line(
-    door: str, artifact_dir: Path, tmp_path: Path
+    app: str, artifact_dir: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "artifact"
     shutil.copytree(artifact_dir, copy)
@@ -85,7 +85,7 @@ def test_a_changed_model_stops_the_process_with_one_line(
         model.write(b"x")
 
     done = subprocess.run(
-        [sys.executable, "-m", door],
+        [sys.executable, "-m", app],
         capture_output=True,
         text=True,
         check=False,
@@ -98,10 +98,10 @@ def test_a_changed_model_stops_the_process_with_one_line(
     assert "model.onnx has SHA-256" in line
 
 
-@pytest.mark.parametrize("door", ["api", "worker"])
-def test_wrong_settings_are_named_and_stop_the_process(door: str) -> None:
+@pytest.mark.parametrize("app", ["api", "worker"])
+def test_wrong_settings_are_named_and_stop_the_process(app: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", door],
+        [sys.executable, "-m", app],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""The same record gives the same bits through every door."""
+"""The same record gives the same bits from the API and the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold after every fault, whatever it was: the worker's promise, as one check."""
+"""The worker's promise as one check, to be made after every fault."""
 
 from __future__ import annotations
 
@@ -134,14 +134,16 @@ async def check_promise(
     lease: float,
     names: Callable[[], Sequence[str]] | None = None,
 ) -> None:
-    """Every batch has its one outcome, every row stands once, nothing is lost in the queue.
+    """Every batch has its one outcome, every row appears once, nothing is lost in the queue.
 
     `batches`: all whose messages went to this queue. `lease`: seconds after which a message that a
     dead worker held must have been settled. `names`: lists all blobs of the container, where the
     storage at hand can.
     """
     for batch in batches:
-        await watch.look(batch.batch_id)  # what is seen now must stand when the queue is empty
+        await watch.look(
+            batch.batch_id
+        )  # what is seen now must be the same when the queue is empty
     await check_queue(queue, lease, sum(isinstance(batch, GivenBack) for batch in batches))
     for batch in batches:
         match batch:
@@ -199,7 +201,7 @@ async def _check_succeeded(watch: Watch, blobs: Blobs, batch: Sent) -> None:
         text = io.TextIOWrapper(found, encoding="utf-8", newline="")
         last = 0
         for last, number in enumerate(row_numbers(text, batch.suffix), 1):
-            assert number == last, f"{batch.batch_id}: row {number} stands in place {last}"
+            assert number == last, f"{batch.batch_id}: row {number} is in place {last}"
     assert last == rows["total"]
     assert same, f"{batch.batch_id}: bytes differ from an undisturbed run"
     # What was staged and not committed is no output.

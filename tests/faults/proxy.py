@@ -45,7 +45,7 @@ def call_of(method: str, path: str, query: dict[str, str]) -> Call:
 
 
 class Proxy:
-    """Stands before blobs and queues, and decides request by request."""
+    """Sits before blobs and queues and decides request by request."""
 
     def __init__(self) -> None:
         self.decide: Decide = lambda call, number: None

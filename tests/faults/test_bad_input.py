@@ -40,7 +40,7 @@ def event(blob: str, etag: str, kind: str = "BlobCreated") -> str:
     )
 
 
-async def test_whatever_is_sent_gets_an_outcome_and_the_worker_goes_on(
+async def test_every_message_gets_an_outcome_and_the_worker_goes_on(
     lab: Lab, batch: Sent, artifact: Artifact
 ) -> None:
     mark = uuid.uuid4().hex[:8]

@@ -1,4 +1,4 @@
-"""One batch id belongs to one input: the first that claims it, whatever happens to it."""
+"""One batch id belongs to one input: the first that claims it, also if it fails."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ async def test_random_kills_over_a_large_file(lab: Lab, artifact: Artifact) -> N
 
     logs: list[Path] = []
     with ExitStack() as stack:
-        # Two at a time: while a message is hidden behind a dead worker, the next one starts.
+        # Two at a time: while a dead worker hides a message, the next one starts.
         alive: list[Worker] = []
         for number in range(kills + 1):
             # Five deaths in a row without a block of progress would be given up, and rightly.

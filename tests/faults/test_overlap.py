@@ -119,7 +119,7 @@ ONE_BLOCK = Limits()
     ("call", "limits"),
     [*((call, LIMITS) for call in STEPS), ("commit", ONE_BLOCK), ("summary", ONE_BLOCK)],
 )
-def test_a_worker_that_hangs_for_ever_is_overtaken(
+def test_a_worker_that_never_returns_is_overtaken(
     artifact: Artifact, five_blocks: Sent, call: Call, limits: Limits, when: str
 ) -> None:
     hung = asyncio.Event()
@@ -144,7 +144,7 @@ def test_a_worker_that_hangs_for_ever_is_overtaken(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", ["summary", "poison", "delete"])
-def test_a_failure_whose_worker_hangs_for_ever_still_leaves_its_poison_copy(
+def test_a_failure_whose_worker_never_returns_still_leaves_its_poison_copy(
     artifact: Artifact, call: Call, when: str
 ) -> None:
     hung = asyncio.Event()
@@ -220,9 +220,7 @@ def test_one_envelope_sent_three_times_is_one_batch(artifact: Artifact, five_blo
     run_virtually(scene())
 
 
-def test_a_commit_that_stands_is_adopted_by_who_would_have_failed(
-    artifact: Artifact, five_blocks: Sent
-) -> None:
+def test_a_failing_twin_adopts_the_commit_it_finds(artifact: Artifact, five_blocks: Sent) -> None:
     hung = asyncio.Event()
 
     async def hook(moment: Moment) -> None:
@@ -295,7 +293,7 @@ def test_a_batch_id_used_for_another_input_is_refused_under_a_name_of_its_own(
     run_virtually(scene())
 
 
-def test_an_envelope_without_a_version_means_the_one_that_stands_there(
+def test_an_envelope_without_a_version_means_the_current_one(
     artifact: Artifact, five_blocks: Sent
 ) -> None:
     async def scene() -> None:

@@ -91,7 +91,7 @@ async def test_a_file_that_kills_the_interpreter_ends_in_poison_and_its_neighbou
         with lab.worker(KILLER="\n1602,p-1602,") as worker:
             deaths += await died_first(lab, worker, killer.batch_id)
 
-    # The first delivery leaves no mark, the next five do. On a machine that stands still for longer
+    # The first delivery leaves no mark, the next five do. On a machine that freezes for longer
     # than the visibility, one of the five may lose its message instead of its life.
     assert 1 < deaths <= 6
     fifth_block = batch.content.index(b"p-1601,")

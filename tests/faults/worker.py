@@ -1,7 +1,7 @@
 """A worker that dies or freezes where the test says: `python -m tests.faults.worker`.
 
 The product has no such hooks: its parts are built here as `worker.__main__` builds them, over
-adapters that stand between it and storage. `FAULT` names the place, such as `after:stage:2:kill`;
+adapters between it and storage. `FAULT` names the place, such as `after:stage:2:kill`;
 `KILLER` a text that kills the process when a block to be staged holds it; `FORMAT` another version
 of the output's format. Each block that is staged is printed.
 """

@@ -93,7 +93,7 @@ def test_one_tensor_a_field_may_leave_fields_out(client: TestClient) -> None:
     assert answer.json()["outputs"][0]["data"][0] == alone["probability"]
 
 
-def test_a_column_may_stand_upright(client: TestClient) -> None:
+def test_a_column_vector_is_accepted(client: TestClient) -> None:
     flat = named(age=[54, 60], sex=[1, 0])
     upright = named(age=[54, 60], sex=[1, 0])
     for tensor in upright["inputs"]:
@@ -143,7 +143,7 @@ def test_no_rows_are_no_error(client: TestClient) -> None:
         ("INT64", "<i8"),
     ],
 )
-def test_tensors_may_stand_in_binary_behind_the_json(
+def test_tensors_may_follow_the_json_in_binary(
     client: TestClient, datatype: str, kind: str
 ) -> None:
     columns = [np.array([AGE, 60], kind).tobytes(), np.array([SEX, 0], kind).tobytes()]
@@ -177,7 +177,7 @@ def test_tensors_may_stand_in_binary_behind_the_json(
     assert [float(str(p)) for p in found] == plain
 
 
-def test_a_binary_and_a_json_output_may_stand_side_by_side(client: TestClient) -> None:
+def test_a_binary_and_a_json_output_may_be_mixed(client: TestClient) -> None:
     body = named(age=[54], sex=[1]) | {
         "outputs": [
             {"name": "probability", "parameters": {"binary_data": True}},

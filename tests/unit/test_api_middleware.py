@@ -34,7 +34,7 @@ def client(artifact: Artifact) -> TestClient:
 # Request ids
 
 
-def test_the_callers_request_id_comes_back_and_stands_in_the_log(
+def test_the_callers_request_id_comes_back_and_is_in_the_log(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "api")
@@ -209,7 +209,7 @@ def test_a_packed_body_is_measured_unpacked(artifact: Artifact, how: str) -> Non
     assert (answer.status_code, "unpacked" in answer.json()["detail"]) == (413, True)
 
 
-def test_a_packed_body_with_something_behind_its_end_is_refused(client: TestClient) -> None:
+def test_a_packed_body_with_data_after_its_end_is_refused(client: TestClient) -> None:
     content = gzip.compress(b"{}") + b"more"
 
     answer = client.post("/predict", content=content, headers=JSON | {"Content-Encoding": "gzip"})

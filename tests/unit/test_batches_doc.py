@@ -54,11 +54,11 @@ def test_every_example_message_is_a_batch(_kind: str, text: str) -> None:
         assert batch.input.blob.endswith("patients.csv")
 
 
-def test_every_code_has_its_mend_and_no_other_is_named() -> None:
+def test_every_code_has_its_fix_and_no_other_is_named() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section("Why a row has no score"), re.MULTILINE)
 
     assert [code for code, _ in rows] == list(CODES)
-    assert all(mend.endswith(".") for _, mend in rows)
+    assert all(fix.endswith(".") for _, fix in rows)
 
 
 def test_every_column_of_the_result_is_named() -> None:

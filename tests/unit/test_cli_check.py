@@ -107,7 +107,7 @@ def test_reasons_name_row_field_and_limit_and_never_the_value(tmp_path: Path) ->
         assert value not in text + said
 
 
-def test_a_row_with_two_faults_stands_under_both(tmp_path: Path) -> None:
+def test_a_row_with_two_faults_counts_under_both(tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_bytes(json_lines(a_patient(age=300, chol="x")))
 

@@ -128,7 +128,7 @@ def test_a_file_of_one_column_may_have_blank_lines_and_empty_cells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "mend"),
+    ("content", "fix"),
     [
         (b"", "the file is empty: a header line with column names is needed"),
         (b"\xef\xbb\xbf\r\n \n", "the file is empty"),
@@ -165,8 +165,8 @@ def test_a_file_of_one_column_may_have_blank_lines_and_empty_cells() -> None:
         (b"lorem ipsum, dolor\n" * 270, "no column `age`, `sex`"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_with_the_mend(content: bytes, mend: str) -> None:
-    assert mend in refused(content)
+def test_a_file_that_cannot_be_read_is_refused_with_the_fix(content: bytes, fix: str) -> None:
+    assert fix in refused(content)
 
 
 def test_an_unclosed_quote_is_refused_however_long_the_file_goes_on() -> None:
@@ -351,7 +351,7 @@ def test_rows_that_begin_like_a_packed_file_are_rows(begin: str) -> None:
 # What comes out
 
 
-def test_rows_keep_their_order_and_number_whatever_the_block() -> None:
+def test_rows_keep_their_order_and_number_in_blocks_of_any_size() -> None:
     records = [a_patient(patient_id=f"P{n}", age=18 + n % 100) for n in range(1000)]
     content = a_csv(*records)
 

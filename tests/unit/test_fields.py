@@ -69,7 +69,7 @@ def test_a_decimal_comma_is_read_only_where_asked_for() -> None:
         CHOL.read_text("250,5")
 
 
-def test_words_stand_beside_codes_in_any_case() -> None:
+def test_words_are_accepted_like_codes_in_any_case() -> None:
     assert (
         SEX.read("Female") == SEX.read_text(" FEMALE ") == SEX.read(0) == SEX.read_text("0.0") == 0
     )

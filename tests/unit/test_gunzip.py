@@ -37,7 +37,7 @@ def test_several_members_are_one_file(step: int | None) -> None:
     assert unpack(PACKED + gzip.compress(b"") + gzip.compress(b"55,0\n"), step) == TEXT + b"55,0\n"
 
 
-def test_zeros_behind_the_end_are_padding() -> None:
+def test_zeros_after_the_end_are_padding() -> None:
     assert unpack(PACKED + b"\0" * 512, 100) == TEXT
 
 
@@ -51,7 +51,7 @@ def test_a_file_that_was_cut_off_is_refused(step: int | None) -> None:
 
 
 @pytest.mark.parametrize("step", [1, None])
-def test_what_stands_behind_the_end_is_refused(step: int | None) -> None:
+def test_data_after_the_end_is_refused(step: int | None) -> None:
     with pytest.raises(BadFile, match="damaged, or followed by something else"):
         unpack(PACKED + b"54,1\n", step)
 

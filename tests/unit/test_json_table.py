@@ -213,7 +213,7 @@ def test_an_array_over_the_limit_is_refused_while_it_comes(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_rows_keep_their_order_and_number_whatever_the_block(kind: Format) -> None:
+def test_rows_keep_their_order_and_number_in_blocks_of_any_size(kind: Format) -> None:
     records = [json.dumps(a_patient(patient_id=f"P{n}", age=18 + n % 100)) for n in range(500)]
     text = "[" + ",\n".join(records) + "]" if kind == "json" else "\n".join(records)
 

@@ -143,7 +143,7 @@ def test_a_traceparent_is_taken_only_if_it_is_well_formed() -> None:
     assert batch(envelope(csv="x", traceparent=f"{good}\n")).traceparent is None
 
 
-def test_equal_records_have_equal_hashes_whatever_else_the_envelope_says() -> None:
+def test_equal_records_have_equal_hashes_in_any_envelope() -> None:
     first = inline(envelope(records=[a_patient()], traceparent="00-1"))
     second = inline(envelope(records=[a_patient()], traceparent="00-2"))
     other = inline(envelope(records=[a_patient(age=55)]))
@@ -191,7 +191,7 @@ def test_a_bad_envelope_is_refused_with_the_place(body: dict[str, object], reaso
     assert reason in refused(body).reason
 
 
-def test_keys_that_stand_twice_in_an_envelope_are_refused() -> None:
+def test_duplicate_keys_in_an_envelope_are_refused() -> None:
     twice = '{"schema":"heart-scorer/1","batch_id":"b-1","csv":"x","csv":"y"}'
     inside = (
         '{"schema":"heart-scorer/1","input":{"container":"uploads","blob":"a.csv","blob":"b.csv"}}'
@@ -239,7 +239,7 @@ def test_bare_json_is_a_record_or_an_array_of_records() -> None:
     assert batch(f"\ufeff \n{json.dumps(a_patient())}\n").batch_id == ID
 
 
-def test_a_key_that_stands_twice_in_a_bare_record_rejects_the_record() -> None:
+def test_a_duplicate_key_in_a_bare_record_rejects_the_record() -> None:
     found = inline('{"age":54,"sex":1,"sex":0}')
 
     [line] = score_file("json", b"", items=found.items).lines

@@ -1,4 +1,4 @@
-"""README and docs say what is so: settings, targets, verbs, options, files, links, error texts."""
+"""README and docs match the code: settings, targets, commands, options, files, links, texts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_setting_that_is_named_exists(page: Path) -> None:
 
 
 @a_page
-def test_every_verb_and_option_that_is_named_exists(page: Path) -> None:
+def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
     calls = re.findall(
         r"(?:^|`|\$ |bin/)heart-scorer ([a-z][^`\n|>&]*)", page.read_text(), re.MULTILINE
     )
@@ -160,7 +160,7 @@ def test_the_page_of_the_command_line_names_every_command_and_exit_code() -> Non
     poison = group.commands["poison"]  # type: ignore[attr-defined]  # a click group
 
     assert re.findall(r"^\| `([a-z]+)", page, re.MULTILINE) == list(group.commands)  # type: ignore[attr-defined]
-    assert all(f"`{verb}`" in page or f"`poison {verb}`" in page for verb in poison.commands)
+    assert all(f"`{name}`" in page or f"`poison {name}`" in page for name in poison.commands)
     assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == [str(int(code)) for code in Exit]
 
 

@@ -88,7 +88,7 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not settings.has_storage
 
 
-def test_what_was_given_stands_in_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_traceback_holds_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=secret-one")
     monkeypatch.setenv("SCORER_API_KEYS", "secret-two-ä")
 

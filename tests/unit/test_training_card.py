@@ -43,7 +43,7 @@ def html() -> str:
 
 
 class Tags(HTMLParser):
-    """Counts elements left open and collects whatever a browser would fetch."""
+    """Counts elements left open and collects what a browser would fetch."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

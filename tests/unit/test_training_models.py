@@ -101,7 +101,7 @@ sys.stdout.buffer.write(content)
 
 
 def test_a_stock_model_twice_gives_the_same_bytes() -> None:
-    # Two orders of whatever Python keeps in sets.
+    # Two orders of the elements of sets.
     first, second = (
         subprocess.run(
             [sys.executable, "-c", CONVERT],
@@ -467,7 +467,7 @@ def test_the_served_model_is_the_one_that_was_fitted_to_the_values_as_served() -
 
 
 class Served:
-    """An estimator behind float32 values, as a server has it."""
+    """An estimator that gets float32 values, as on a server."""
 
     version = "1"
 

@@ -111,7 +111,7 @@ def test_the_port_tells_alive_ready_and_metrics() -> None:
 async def test_a_loop_that_hangs_is_told_of() -> None:
     server = HealthServer("127.0.0.1", 0, lambda: time.monotonic() - STALLED - 1, list)
 
-    # Nothing is awaited: the loop stands still meanwhile.
+    # Nothing is awaited: the loop is blocked meanwhile.
     assert httpx2.get(f"http://127.0.0.1:{server.port}/livez").status_code == 503
 
 
