@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def cancel(batch: Annotated[str, typer.Argument(help="The batch.")]) -> None:
-    """Cancel a batch that waits or runs; exit 1 if it has an outcome already.
+    """Cancel a batch that waits or runs.
+
+    Exit 1 if it has an outcome already.
 
     \b
     Example:

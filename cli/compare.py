@@ -25,7 +25,7 @@ def compare(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Records of both.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Score a file with two models; show what moves and who crosses the threshold.
+    """Score a file with two models and show what moves.
 
     \b
     Example:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 def queue(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List waiting messages: age, deliveries, next visible, and what they name.
+    """List the messages that wait for a worker.
 
-    A look changes nothing: messages are peeked at, at most 32 of them. Those that are being
-    retried cannot be peeked at; they are listed by the notes of the workers.
+    Shows age, deliveries, when each is visible next, and what it names. Messages are peeked at, 32
+    at most, which changes nothing. Those that are tried again later cannot be peeked at: workers
+    leave a note of each.
 
     \b
     Examples:

@@ -48,7 +48,7 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show how the service is doing and its latest batches, or one batch.
+    """Show the service and its latest batches, or one batch.
 
     \b
     Examples:
