@@ -324,7 +324,7 @@ async def progress(configured: StorageSettings, storage: Storage) -> Finding:
 
 def batches(service: Overview) -> Finding:
     """The finding about waiting messages."""
-    seen = f"{len(service.here)} workers seen"
+    seen = "1 worker seen" if len(service.here) == 1 else f"{len(service.here)} workers seen"
     if service.oldest_seconds is None:
         return Finding("batches", True, f"none waits, {seen}")
     oldest = duration(service.oldest_seconds)

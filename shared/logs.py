@@ -44,7 +44,7 @@ def as_text(facts: Mapping[str, object]) -> str:
     time, level = str(shown.pop("time", "")), str(shown.pop("level", ""))
     shown.pop("logger", None)
     event = str(shown.pop("event", ""))
-    values = " ".join(f"{name}={_value(value)}" for name, value in shown.items())
+    values = " ".join(f"{k}={_value(v)}" for k, v in shown.items() if v is not None)
     return f"{time[11:19]} {level.upper():<7} {event:<20} {values}".rstrip()
 
 

@@ -67,7 +67,8 @@ def test_a_terminal_gets_text() -> None:
     stream = Terminal()
     configure_logging("info", stream)
 
-    logging.getLogger("worker").info("batch_started", extra={"batch_id": "ward-7", "rows": 13})
+    facts = {"batch_id": "ward-7", "rows": 13, "traceparent": None}
+    logging.getLogger("worker").info("batch_started", extra=facts)
 
     assert "INFO    batch_started        batch_id=ward-7 rows=13\n" in stream.getvalue()
     assert "{" not in stream.getvalue()
