@@ -55,6 +55,8 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        openapi_tags=openapi.TAGS,
     )
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
     app.add_middleware(RequestMiddleware, keys=settings.keys, capacity=settings.requests)

@@ -14,6 +14,13 @@ from api.middleware import PAGES, PROBES
 from api.problems import JSON, KINDS, PROBLEM, ProblemDetails
 from shared.records.artifact import Golden, Manifest
 
+TAGS = [
+    {"name": "Scores", "description": "Scores while the caller waits."},
+    {"name": "Batches", "description": "Files that the worker scores."},
+    {"name": "Model", "description": "The model that scores."},
+    {"name": "Operation", "description": "Probes."},
+    {"name": "Open Inference Protocol V2", "description": "Tensors, for clients of other servers."},
+]
 RETRIES = frozenset({409, 503})
 """Statuses that come with Retry-After."""
 RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
@@ -48,6 +55,10 @@ def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]] =
             version=app.version,
             description=app.description,
             routes=app.routes,
+            tags=app.openapi_tags,
+            license_info=app.license_info,
+            # Relative to the document, so that they hold behind a proxy, too.
+            servers=[{"url": "."}],
         )
         for path, operations in document["paths"].items():
             for operation in operations.values():

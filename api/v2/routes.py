@@ -38,6 +38,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     scored = metrics.ROWS.labels("v2", "scored")
     limits = BodyLimits(settings.body_bytes, settings.body_seconds)
 
+    @router.get("/", include_in_schema=False)
     @router.get("", summary="The server", responses=problems(401, 503))
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(version=manifest.version)

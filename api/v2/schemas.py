@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-Datatype = Literal["BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64"]
+Datatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+]
 Output = Literal["probability", "prediction"]
 Size = Annotated[StrictInt, Field(ge=0)]
 
 
 class _Lenient(BaseModel):
-    """Clients may add what they like; what we read is checked."""
+    """Clients may add members; those that we read are checked. `null` means absent."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_null(cls, members: Any) -> Any:
+        if not isinstance(members, dict):
+            return members
+        return {name: value for name, value in members.items() if value is not None}
 
 
 class InputParameters(_Lenient):

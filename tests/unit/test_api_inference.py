@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from api.v2.tensors import KINDS
+from shared.metrics import api_registry
 from shared.records.artifact import Artifact
 from shared.records.scoring import Scorer
 from tests.api_client import a_client, errors_of
@@ -137,6 +137,10 @@ def test_no_rows_are_no_error(client: TestClient) -> None:
         ("FP32", "<f4"),
         ("FP64", "<f8"),
         ("UINT8", "u1"),
+        ("UINT16", "<u2"),
+        ("UINT32", "<u4"),
+        ("UINT64", "<u8"),
+        ("FP16", "<f2"),
         ("INT8", "i1"),
         ("INT16", "<i2"),
         ("INT32", "<i4"),
@@ -221,11 +225,11 @@ def test_values_are_held_to_the_limits_of_records(client: TestClient) -> None:
 def test_refused_rows_are_counted_once_by_each_code(client: TestClient) -> None:
     def counted() -> list[float]:
         return [
-            REGISTRY.get_sample_value(name, labels) or 0
+            api_registry().get_sample_value(name, labels) or 0
             for name, labels in (
-                ("inference_rows_total", {"source": "v2", "outcome": "rejected"}),
-                ("inference_rejections_total", {"code": "out_of_range"}),
-                ("inference_rejections_total", {"code": "unknown_value"}),
+                ("heart_scorer_rows_total", {"source": "v2", "outcome": "rejected"}),
+                ("heart_scorer_rejections_total", {"code": "out_of_range"}),
+                ("heart_scorer_rejections_total", {"code": "unknown_value"}),
             )
         ]
 
@@ -361,3 +365,26 @@ def test_what_is_not_there_is_404_with_an_error_that_clients_read(
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/json"
     assert isinstance(answer.json()["error"], str)
+
+
+def test_null_members_are_absent(client: TestClient) -> None:
+    body = named(age=[54], sex=[1])
+    expected = infer(client, body).json()["outputs"]
+    for tensor in body["inputs"]:
+        tensor["parameters"] = None
+    body |= {"id": None, "parameters": None, "outputs": None}
+
+    answer = infer(client, body)
+
+    assert answer.json()["outputs"] == expected
+    assert answer.json()["id"] == answer.headers["x-request-id"]
+
+
+def test_an_empty_id_is_replaced(client: TestClient) -> None:
+    answer = infer(client, named(age=[54], sex=[1]) | {"id": ""})
+
+    assert answer.json()["id"] == answer.headers["x-request-id"]
+
+
+def test_the_server_is_described_with_and_without_a_slash(client: TestClient) -> None:
+    assert client.get("/v2/").json() == client.get("/v2").json()

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.middleware import PAGES, PROBES
+from shared.metrics import api_registry
 from shared.records.artifact import Artifact
 from shared.records.errors import StartupError
 from shared.settings import ApiSettings, load_settings
@@ -288,12 +288,12 @@ async def test_a_request_over_the_limit_is_answered_at_once_and_probes_still_are
 def change() -> Iterator[Any]:
     """How far a metric has risen since the test began."""
     before: dict[tuple[str, str], float] = {}
-    for metric in REGISTRY.collect():
+    for metric in api_registry().collect():
         for sample in metric.samples:
             before[sample.name, str(sorted(sample.labels.items()))] = sample.value
 
     def risen(name: str, **labels: str) -> float:
-        now = REGISTRY.get_sample_value(name, labels) or 0
+        now = api_registry().get_sample_value(name, labels) or 0
         return now - before.get((name, str(sorted(labels.items()))), 0)
 
     return risen  # type: ignore[return-value]
@@ -304,11 +304,11 @@ def test_rows_rejections_and_probabilities_are_counted(client: TestClient, chang
     client.post("/predict", json=a_patient(age=5, sex=9))
     client.post("/predict/many", json=[a_patient(), a_patient(age=5)])
 
-    assert change("inference_rows_total", source="api", outcome="scored") == 2
-    assert change("inference_rows_total", source="api", outcome="rejected") == 2
-    assert change("inference_rejections_total", code="out_of_range") == 2
-    assert change("inference_rejections_total", code="unknown_value") == 1
-    assert change("inference_probability_count") == 2
+    assert change("heart_scorer_rows_total", source="api", outcome="scored") == 2
+    assert change("heart_scorer_rows_total", source="api", outcome="rejected") == 2
+    assert change("heart_scorer_rejections_total", code="out_of_range") == 2
+    assert change("heart_scorer_rejections_total", code="unknown_value") == 1
+    assert change("heart_scorer_probability_count") == 2
 
 
 def test_requests_are_measured_by_route_and_never_by_path(client: TestClient, change: Any) -> None:
