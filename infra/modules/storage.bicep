@@ -82,7 +82,7 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
             definition: {
               filters: {
                 blobTypes: ['blockBlob', 'appendBlob']
-                prefixMatch: ['incoming/', 'uploads/', 'scores/', 'dead-letters/']
+                prefixMatch: ['incoming/', 'uploads/', 'scores/', 'workers/', 'dead-letters/']
               }
               actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: retentionDays } } }
             }
