@@ -373,3 +373,23 @@ async def test_a_block_that_arrives_damaged_is_refused_and_that_may_pass(
             await storage.blobs().stage(
                 "scores", f"{uuid.uuid4()}/scores.csv", "0" * 64, b"what was sent"
             )
+
+
+async def test_the_age_of_a_message_is_by_the_services_clock() -> None:
+    """This machine's clock may be wrong by any amount."""
+    received = "Thu, 01 Jan 2026 10:00:30 GMT"
+    body = (
+        "<QueueMessagesList><QueueMessage><MessageId>1</MessageId>"
+        "<InsertionTime>Thu, 01 Jan 2026 10:00:00 GMT</InsertionTime>"
+        "<ExpirationTime>Thu, 08 Jan 2026 10:00:00 GMT</ExpirationTime>"
+        "<PopReceipt>r</PopReceipt><TimeNextVisible>Thu, 01 Jan 2026 10:01:30 GMT</TimeNextVisible>"
+        "<DequeueCount>1</DequeueCount><MessageText>text</MessageText>"
+        "</QueueMessage></QueueMessagesList>"
+    )
+
+    headers = {"Date": received, "Content-Type": "application/xml"}
+    async with refusing(200, headers=headers, body=body) as (storage, _):
+        [message] = await storage.queue("q").receive(1, 60)
+
+    assert (message.received - message.inserted).total_seconds() == 30
+    assert message.body == "text"

@@ -94,7 +94,7 @@ async def test_random_kills_over_a_large_file(lab: Lab, artifact: Artifact) -> N
         logs.append(last.log)
         await lab.kept(batch)
 
-    staged = [line for log in logs for line in log.read_text().splitlines() if "staging d" in line]
+    staged = [line for log in logs for line in log.read_text().splitlines() if "staging e" in line]
     print(f"{len(staged)} blocks staged, {len(set(staged))} needed, {kills} kills")
     assert len(set(staged)) == blocks
     assert len(staged) - blocks <= kills + 1  # the work repeated is at most one block a kill
