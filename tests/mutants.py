@@ -61,6 +61,7 @@ def believe_every_answer(_: Function) -> Function:
 
 
 def summarise_first(commit: Function) -> Function:
+    from shared.batches.message import UnreadableMessage
     from shared.batches.results import read_commit
     from worker.delivery import Delivery, target_of_unread
     from worker.outcomes import Outcomes
@@ -69,7 +70,9 @@ def summarise_first(commit: Function) -> Function:
         written = read_commit(metadata)
         assert written is not None
         delivery = Delivery(self._lease.message, self._lease)
-        target = target_of_unread(delivery.message, self._name.partition("/")[0])
+        target = target_of_unread(
+            delivery.message, UnreadableMessage("", self._name.partition("/")[0])
+        )
         outcomes: Any = Outcomes(None, None, self._blobs)  # type: ignore[arg-type]  # not needed
         await outcomes.conclude(delivery, target, self._name, "", written)
         return await commit(self, media_type, metadata)
