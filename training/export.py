@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import joblib
 import skops.io
 
 from shared.records.artifact import MANIFEST, Manifest
-from shared.records.estimator import JOBLIB, SKOPS, load_estimator
+from shared.records.estimator import JOBLIB, PACKAGES, SKOPS, load_estimator
 from training.errors import TrainingError
 
 LIBRARIES = (
@@ -36,7 +39,7 @@ def estimator_files(estimator: Any, *, served: bool) -> dict[str, bytes]:
     """
     try:
         content = skops_bytes(estimator)
-        load_estimator(SKOPS, content, libraries(), allow_pickle=False)
+        load_estimator(SKOPS, content, libraries(estimator), allow_pickle=False)
     except Exception:  # skops and the classes that it meets may raise anything
         content = pickled(estimator)
         if served:
@@ -115,9 +118,22 @@ def pickled(estimator: Any) -> bytes:
     return buffer.getvalue()
 
 
-def libraries() -> dict[str, str]:
-    """Versions of the libraries that made the artifact."""
-    return {name: version(name) for name in LIBRARIES}
+def libraries(estimator: Any) -> dict[str, str]:
+    """Versions of the libraries that made the artifact and of those that the estimator is of."""
+    return {name: version(name) for name in (*LIBRARIES, *_libraries_of(estimator))}
+
+
+def _libraries_of(estimator: Any) -> Iterator[str]:
+    try:
+        types = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
+    except Exception:  # skops and the classes that it meets may raise anything
+        types = [type(estimator).__module__]
+    packages = {name.partition(".")[0] for name in types}
+    for library, package in PACKAGES.items():
+        if package in packages and library not in LIBRARIES and find_spec(package):
+            with suppress(PackageNotFoundError):  # one package has two distributions
+                version(library)
+                yield library
 
 
 def sha256(content: bytes) -> str:

@@ -104,7 +104,7 @@ def artifact_of(
     progress("exporting and comparing with scikit-learn")
     data = as_served(original)
     files = _model_files(recipe, unframed(estimator))
-    manifest = _manifest(recipe, data, files)
+    manifest = _manifest(recipe, data, files, libraries(unframed(estimator)))
     model = _served(manifest, files)
     rows = parity_rows(recipe.table, data.rows)
     fitted = estimator.predict_proba(data.rows)[None, :, 1]
@@ -138,7 +138,9 @@ def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
     return files
 
 
-def _manifest(recipe: Recipe, data: Dataset, files: dict[str, bytes]) -> Manifest:
+def _manifest(
+    recipe: Recipe, data: Dataset, files: dict[str, bytes], versions: dict[str, str]
+) -> Manifest:
     """The manifest, still without figures and golden answers."""
     hashes = {name: sha256(content) for name, content in files.items()}
     served = hashes.get("model.onnx") or hashes[estimator_file(hashes)]
@@ -157,7 +159,7 @@ def _manifest(recipe: Recipe, data: Dataset, files: dict[str, bytes]) -> Manifes
         frame=recipe.frame,
         rounding_limit=recipe.rounding_limit,
         fields=with_reference(recipe.table, data.rows),
-        libraries=libraries(),
+        libraries=versions,
         golden=tuple(
             Golden(record=dict(record), probability=0)
             for record in recipe.golden or _first_records(recipe, data)

@@ -21,10 +21,13 @@ PACKAGES = {
     "numpy": "numpy",
     "scipy": "scipy",
     "xgboost": "xgboost",
+    "xgboost-cpu": "xgboost",
     "lightgbm": "lightgbm",
     "catboost": "catboost",
 }
 """Distributions whose types are trusted if the manifest names them, with their packages."""
+SAFE = frozenset({"collections.OrderedDict"})
+"""Types of the standard library that only hold data."""
 OWN_PACKAGE = "training"
 """The demonstration's estimator is a class of this product."""
 
@@ -96,6 +99,8 @@ def _skops(content: bytes, libraries: Mapping[str, str]) -> Any:
 
 def _is_trusted(name: str, libraries: Mapping[str, str]) -> bool:
     package = name.partition(".")[0]
-    return package == OWN_PACKAGE or any(
-        package == PACKAGES[library] for library in PACKAGES.keys() & libraries.keys()
+    return (
+        name in SAFE
+        or package == OWN_PACKAGE
+        or any(package == PACKAGES[library] for library in PACKAGES.keys() & libraries.keys())
     )

@@ -72,7 +72,10 @@ def quiet(_: str) -> None:
     """Say nothing."""
 
 
-@pytest.mark.parametrize("name", ["heart_boosting", "heart_histogram", "breast_cancer"])
+@pytest.mark.parametrize(
+    "name",
+    ["heart_boosting", "heart_histogram", "breast_cancer", "heart_lightgbm", "heart_xgboost"],
+)
 def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_path: Path) -> None:
     path = EXAMPLES / f"{name}.py"
     recipe = read_model_file(path)
@@ -88,6 +91,9 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     assert manifest.figures["cross_validated"]["auc"] > 0.87
     served = "model.skops" if recipe.runtime == "sklearn" else "model.onnx"
     assert {served, "model_card.html"} <= manifest.files.keys()
+    library = name.removeprefix("heart_")
+    if library in ("lightgbm", "xgboost"):
+        assert any(known.startswith(library) for known in manifest.libraries)
 
 
 CONVERT = """
