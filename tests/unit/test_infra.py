@@ -30,7 +30,7 @@ SCALING = (ROOT / "docs" / "scaling.md").read_text()
 
 EVERY = [(name, resource) for name, resources in DEPLOYMENTS.items() for resource in resources]
 APPS = ("api", "worker")
-CONTAINERS = {"incoming", "uploads", "scores", "dead-letters"}
+CONTAINERS = {"incoming", "uploads", "scores", "workers", "dead-letters"}
 
 GRANTS = {
     ("api", "queue sender", "patient-batches"),
