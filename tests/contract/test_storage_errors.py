@@ -368,6 +368,8 @@ async def test_a_block_that_arrives_damaged_is_refused_and_that_may_pass(
             code = answer.headers["x-ms-error-code"]
             return web.Response(status=answer.status, headers={"x-ms-error-code": code})
 
+    async with open_azurite(connection_string) as azure:
+        await azure.blobs().create_container("scores")
     async with serving(damage) as storage:
         with pytest.raises(StorageUnavailable, match="Md5Mismatch"):
             await storage.blobs().stage(
