@@ -27,7 +27,8 @@ from pydantic import (
     model_validator,
 )
 
-from shared.files.formats import SEPARATORS, SUFFIXES, Format, format_of
+from shared.files.base import SEPARATORS
+from shared.files.formats import SUFFIXES, Format, format_of
 from shared.files.options import Options, check_rename
 from shared.records.errors import BadMessage
 from shared.records.schema import printable

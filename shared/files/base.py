@@ -22,6 +22,8 @@ from shared.records.errors import BadFile, FieldError
 
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
+SEPARATORS = ",;\t|"
+"""Of the cells of a CSV file."""
 OUTPUT_FORMAT = 3
 """Rises with any change of the bytes that a block gives, so that versions are never mixed."""
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.files.advice import PLAIN_ID, column_notes, misnamed
-from shared.files.base import ROW_BYTES, decode, strip_bom
-from shared.files.formats import SEPARATORS
+from shared.files.base import ROW_BYTES, SEPARATORS, decode, strip_bom
 from shared.files.lines import LineScanner, split_cells
 from shared.records.errors import BadFile
 from shared.records.names import looks_like_a_name, words_of

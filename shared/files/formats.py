@@ -19,8 +19,6 @@ SUFFIXES: dict[str, Format] = {
     ".ndjson": "jsonl",
 }
 
-SEPARATORS = ",;\t|"
-
 
 def open_table(
     kind: Format,

@@ -16,13 +16,13 @@ from shared.files.base import (
     NO_LINES,
     ROW_BYTES,
     ROW_TOO_LONG,
+    SEPARATORS,
     Block,
     Limits,
     Scored,
     decode,
     strip_bom,
 )
-from shared.files.formats import SEPARATORS
 from shared.files.json_columns import Records, read_records
 from shared.files.lines import LineSplitter
 from shared.files.options import Options
