@@ -33,9 +33,16 @@ def create_app(artifact_dir: str) -> FastAPI:
 
 
 def main(artifact_dir: str, port: str) -> None:
-    """Serve with uvicorn as it comes."""
-    app = create_app(artifact_dir)
-    uvicorn.run(app, host="127.0.0.1", port=int(port), access_log=False, log_level="warning")
+    """Serve with uvicorn as it comes, without extras that other packages have installed."""
+    uvicorn.run(
+        create_app(artifact_dir),
+        host="127.0.0.1",
+        port=int(port),
+        http="h11",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+    )
 
 
 if __name__ == "__main__":

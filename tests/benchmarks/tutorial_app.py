@@ -59,9 +59,16 @@ def train(data: str, model_file: str, peers_file: str) -> None:
 
 
 def main(model_file: str, port: str) -> None:
-    """Serve with uvicorn as it comes."""
-    app = create_app(model_file)
-    uvicorn.run(app, host="127.0.0.1", port=int(port), access_log=False, log_level="warning")
+    """Serve with uvicorn as it comes, without extras that other packages have installed."""
+    uvicorn.run(
+        create_app(model_file),
+        host="127.0.0.1",
+        port=int(port),
+        http="h11",
+        ws="none",
+        access_log=False,
+        log_level="warning",
+    )
 
 
 if __name__ == "__main__":

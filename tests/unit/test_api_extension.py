@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +16,14 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
+from starlette.websockets import WebSocketDisconnect
 
 from api.app import create_app
 from shared.records.artifact import Artifact
 from shared.settings import ApiSettings
 from tests.builders import a_patient
+
+ROOT = Path(__file__).parents[2]
 
 
 class Ward(BaseModel):
@@ -168,3 +174,26 @@ def test_the_factory_reads_the_environment(
 
     assert client.get("/model").status_code == 401
     assert client.get("/model", headers={"X-API-Key": "a-key"}).status_code == 200
+
+
+def test_fastapi_dev_gets_an_app_with_the_settings_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, artifact_dir: Path
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    entrypoint = project["tool"]["fastapi"]["entrypoint"]
+    monkeypatch.setenv("SCORER_MODEL_DIR", str(artifact_dir))
+    monkeypatch.setenv("SCORER_API_KEYS", "a-key")
+    monkeypatch.delitem(sys.modules, entrypoint.partition(":")[0], raising=False)
+
+    app = pkgutil.resolve_name(entrypoint)
+
+    assert isinstance(app, FastAPI)
+    client = TestClient(app)
+    assert client.get("/livez").status_code == 200
+    assert client.get("/model").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/nowhere"])
+def test_a_websocket_is_refused(client: TestClient, path: str) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+        pass
