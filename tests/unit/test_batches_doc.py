@@ -1,4 +1,4 @@
-"""The page for those who send batches: its examples work, and no code is left out."""
+"""The pages for senders of batches: the examples work, and no code is left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from shared.files.formats import SUFFIXES, Format
 from shared.records.errors import CODES
 from tests.builders import score_file
 
-PAGE = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "batches.md").read_text(encoding="utf-8")
+MESSAGES = (DOCS / "messages.md").read_text(encoding="utf-8")
 CONTAINERS = {"incoming", "uploads"}
 
 
@@ -23,16 +25,16 @@ def section(title: str) -> str:
     return found[1]
 
 
-def examples(title: str) -> list[tuple[str, str]]:
-    return re.findall(r"^```(\w+)\n(.*?)^```", section(title), re.DOTALL | re.MULTILINE)
+def examples(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def test_there_is_an_example_of_every_form() -> None:
-    assert {kind for kind, _ in examples("Files")} == set(SUFFIXES.values())
-    assert len(examples("Messages")) == 6
+    assert {kind for kind, _ in examples(section("Files"))} == set(SUFFIXES.values())
+    assert len(examples(MESSAGES)) == 6
 
 
-@pytest.mark.parametrize(("kind", "text"), examples("Files"))
+@pytest.mark.parametrize(("kind", "text"), examples(section("Files")))
 def test_every_row_of_an_example_file_is_scored(kind: Format, text: str) -> None:
     counts = score_file(kind, text.encode()).counts
 
@@ -40,7 +42,7 @@ def test_every_row_of_an_example_file_is_scored(kind: Format, text: str) -> None
     assert counts.rejected == 0
 
 
-@pytest.mark.parametrize(("_kind", "text"), examples("Messages"))
+@pytest.mark.parametrize(("_kind", "text"), examples(MESSAGES))
 def test_every_example_message_is_a_batch(_kind: str, text: str) -> None:
     batch = parse_message(text, "message-id", CONTAINERS)
 
