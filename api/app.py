@@ -55,6 +55,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        contact={"name": "The operator of this service"},
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=openapi.TAGS,
     )

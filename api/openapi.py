@@ -56,6 +56,7 @@ def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]] =
             description=app.description,
             routes=app.routes,
             tags=app.openapi_tags,
+            contact=app.contact,
             license_info=app.license_info,
             # Relative to the document, so that they hold behind a proxy, too.
             servers=[{"url": "."}],

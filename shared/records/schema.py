@@ -60,6 +60,10 @@ RECORD_ID_ALIASES = (
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "-", ".", "\\n", "?"})
 """Texts that mean "not known", in lower case. Zero never does."""
+MISSING_PATTERN = "^({})$".format(
+    "|".join(re.sub(r"([.?\\])", r"\\\1", text.upper()) for text in sorted(MISSING))
+)
+"""The same for JSON Schema, in upper case. An enum would give generated clients two equal names."""
 
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "y", "t"), ("false", "no", "n", "f")
 """Words that every boolean field accepts for 1 and 0."""
@@ -269,17 +273,20 @@ class FieldSpec(_Frozen):
     def json_schema(self) -> dict[str, Any]:
         """The field as JSON Schema, for OpenAPI."""
         if self.kind == "number":
-            schema: dict[str, Any] = {
-                "type": "number",
-                "minimum": self.accept[0],
-                "maximum": self.accept[1],
-            }
+            low, high = self.accept
+            options: list[dict[str, Any]] = [{"type": "number", "minimum": low, "maximum": high}]
         else:
-            values: list[object] = [choice.code for choice in self.choices]
-            values += [choice.word for choice in self.choices if choice.word is not None]
-            if self.boolean:
-                values += [False, True]
-            schema = {"enum": values}
+            # One enum for each type: generators of clients refuse mixed ones.
+            codes = [choice.code for choice in self.choices]
+            words = [choice.word for choice in self.choices if choice.word is not None]
+            options = [{"type": "integer", "enum": codes}]
+            if words:
+                options.append({"type": "string", "enum": words})
+        if self.boolean:
+            options.append({"type": "boolean"})
+        if not self.required:
+            options += [{"type": "null"}, {"type": "string", "pattern": MISSING_PATTERN}]
+        schema = options[0] if len(options) == 1 else {"anyOf": options}
         meanings = ", ".join(f"{c.code} {c.title}" for c in self.choices if c.title)
         low, high = self.training
         parts = [
@@ -291,11 +298,7 @@ class FieldSpec(_Frozen):
         described = {"title": self.title, "description": "; ".join(p for p in parts if p)}
         if self.unit:
             described["x-unit"] = self.unit
-        if self.required:
-            return schema | described
-        # The texts that mean "not known" are accepted like null.
-        missing = sorted("NaN" if text == "nan" else text.upper() for text in MISSING)
-        return {"anyOf": [schema, {"type": "null"}, {"enum": missing}]} | described
+        return schema | described
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import openapi_spec_validator
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +29,34 @@ def client(artifact: Artifact) -> TestClient:
 def document(client: TestClient) -> dict[str, Any]:
     found: dict[str, Any] = client.get("/openapi.json").json()
     return found
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    openapi_spec_validator.validate(document)
+
+    for member in ("title", "description", "version", "contact", "license"):
+        assert document["info"][member]
+    names = {tag["name"] for tag in document["tags"] if tag["description"]}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert operation["operationId"].isidentifier()
+            assert names.issuperset(operation["tags"])
+
+
+def test_every_enum_has_one_type(document: dict[str, Any]) -> None:
+    found = [schema for schema in objects(document) if "enum" in schema or "const" in schema]
+
+    assert found
+    assert [schema for schema in found if not isinstance(schema.get("type"), str)] == []
+
+
+def objects(node: Any) -> Iterator[dict[str, Any]]:
+    """All objects of a JSON document."""
+    if isinstance(node, dict):
+        yield node
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in inner:
+        yield from objects(child)
 
 
 def test_every_field_is_documented_with_unit_range_and_words(

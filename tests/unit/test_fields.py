@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from pydantic import ValidationError
 
 from shared.records.errors import CODES, FieldError, RecordRejected
-from shared.records.schema import Choice, FieldSpec, FieldTable, Hint, printable, read_id
+from shared.records.schema import (
+    MISSING,
+    Choice,
+    FieldSpec,
+    FieldTable,
+    Hint,
+    printable,
+    read_id,
+)
 from tests.builders import a_patient
 from training.heart.fields import TABLE
 
@@ -197,8 +206,20 @@ def test_every_code_has_a_sentence_without_holes() -> None:
 
 def test_the_json_schema_of_a_field_says_what_is_accepted() -> None:
     assert AGE.json_schema["minimum"] == 18
-    assert SEX.json_schema["enum"] == [0, 1, "female", "male"]
-    assert FBS.json_schema["anyOf"][0]["enum"] == [0, 1, "no", "yes", False, True]
+    assert SEX.json_schema["anyOf"] == [
+        {"type": "integer", "enum": [0, 1]},
+        {"type": "string", "enum": ["female", "male"]},
+    ]
+    *known, null, missing = FBS.json_schema["anyOf"]
+    assert known == [
+        {"type": "integer", "enum": [0, 1]},
+        {"type": "string", "enum": ["no", "yes"]},
+        {"type": "boolean"},
+    ]
+    assert null == {"type": "null"}
+    for text in MISSING:
+        assert re.search(missing["pattern"], text.upper()), text
+    assert not re.search(missing["pattern"], "0")
 
 
 def test_a_table_that_does_not_hold_together_is_refused() -> None:
