@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -173,8 +174,11 @@ class Bench:
                 ]
                 env = {}
         log = self.folder / f"{name}.log"
-        with process(command, log, env):
+        with process(command, log, env) as child:
             yield Target(f"http://127.0.0.1:{port}{path}", body, log)
+        # LitServe leaves processes of its own running when it is asked to end.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
     def _mlserver(self, port: int) -> tuple[list[str], Mapping[str, str]]:
         folder = self.folder / "mlserver"
