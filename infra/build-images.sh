@@ -10,12 +10,15 @@ in_azure() { az "$@" --subscription "${AZURE_SUBSCRIPTION_ID:?}" --only-show-err
 digest() { openssl dgst -sha256 -r | cut -c 1-12; }
 
 # The tag names the code: its commit, or the content of the files where no commit is the same.
-# shellcheck disable=SC2086  # the names hold no spaces
+# The names hold no spaces.
+# shellcheck disable=SC2086
 content=$(find $sources -type f ! -name "*.pyc" -exec openssl dgst -sha256 -r {} + | LC_ALL=C sort | digest)
+# shellcheck disable=SC2086
+changed() { [ -n "${ARTIFACT:-}" ] || [ -n "$(git status --porcelain -- $sources)" ]; }
 if ! commit=$(git rev-parse --verify --quiet --short=12 HEAD 2>/dev/null); then
   tag=files-$content
   echo "Deploying the files of this folder, which have no commit, as $tag."
-elif [ -n "${ARTIFACT:-}" ] || [ -n "$(git status --porcelain -- $sources)" ]; then
+elif changed; then
   tag=$commit-$content
   echo "Deploying commit $commit with uncommitted edits or a model of your own, as $tag."
 else

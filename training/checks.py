@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.records.schema import MISSING, NUMBER, FieldSpec, FieldTable
+from shared.records.schema import FieldSpec
 from training.errors import TrainingError
 from training.framed import Framed
 from training.recipe import Dataset, Floats, Recipe
@@ -65,7 +63,6 @@ def load(recipe: Recipe, path: Path | None) -> Dataset:
         data = recipe.load(path)
     if not isinstance(data, Dataset):
         raise TrainingError(f"{recipe.name}: load must return a Dataset, not {type(data).__name__}")
-    check_table(recipe.table)
     check_data(recipe, data)
     return data
 
@@ -102,34 +99,6 @@ def new_estimator(recipe: Recipe) -> Any:
 def _final(estimator: Any) -> str:
     steps = getattr(estimator, "steps", None)
     return type(steps[-1][1] if steps else estimator).__name__
-
-
-def check_table(table: FieldTable) -> None:
-    """Refuse choices that two readers would read differently. Raises `TrainingError`."""
-    faults = [fault for field in table.fields for fault in _choice_faults(field)]
-    if faults:
-        raise TrainingError("field table: " + "; ".join(faults))
-
-
-def _choice_faults(field: FieldSpec) -> Iterator[str]:
-    codes = Counter(float(choice.code) for choice in field.choices)
-    words = Counter(_folded(choice.word) for choice in field.choices if choice.word is not None)
-    for code, count in codes.items():
-        if count > 1:
-            yield f"{field.name} has the code {code:g} {count} times"
-    for word, count in words.items():
-        if count > 1:
-            yield f"{field.name} has the word {word!r} {count} times"
-    for choice in field.choices:
-        word = (choice.word or "").strip().lower()
-        if choice.word is not None and word in MISSING:
-            yield f"{field.name}: the word {choice.word!r} means missing"
-        if NUMBER.fullmatch(word):
-            yield f"{field.name}: the word {choice.word!r} looks like a number"
-
-
-def _folded(word: str) -> str:
-    return re.sub(r"[\s_-]+", "", word).lower()
 
 
 def check_data(recipe: Recipe, data: Dataset) -> None:

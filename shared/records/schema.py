@@ -152,7 +152,10 @@ class FieldSpec(_Frozen):
         return self
 
     def _check_words(self) -> None:
-        """Refuse words that could be taken for something else."""
+        """Refuse codes and words that two readers would read differently."""
+        codes = [choice.code for choice in self.choices]
+        if len(set(codes)) != len(codes):
+            raise ValueError(f"{self.name}: two choices have the same code")
         seen: dict[str, int] = {}
         for choice in self.choices:
             for word in choice.accepted_words:
