@@ -32,7 +32,7 @@ SCORE_FILES = tuple(f"/scores.{kind}" for kind in FORMATS)
 EXAMINED = 200
 """Batches that are read for one page of the list: each takes a call to storage or more."""
 
-ANOTHERS: dict[str, Any] = {
+ANOTHER_INPUT: dict[str, Any] = {
     "status": "failed",
     "reason": "batch_id already used: another sender's input has it",
     "rows": {"total": 0, "scored": 0, "rejected": 0, "with_warnings": 0},
@@ -93,7 +93,7 @@ async def read_status(blobs: Blobs, batch_id: str) -> BatchStatus | None:
     if summary is not None:
         if await _is_anothers(blobs, batch_id, summary):
             return BatchStatus(
-                batch_id, "failed", BatchProgress(), ANOTHERS | {"batch_id": batch_id}
+                batch_id, "failed", BatchProgress(), ANOTHER_INPUT | {"batch_id": batch_id}
             )
         rows = summary["rows"]
         progress = BatchProgress(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 
 UNREADABLE = math.inf
-"""Sentinel for unparseable text; every field rejects it."""
+"""Sentinel for unparsable text; every field rejects it."""
 
 FEW = 8
 """So many rows are looked at one by one sooner than by columns."""
