@@ -51,6 +51,10 @@ STOCK_OPSETS = {"": 18, "ai.onnx.ml": 5}
 STOCK_IR_VERSION = 10
 CONVERTER_OPSETS = {"": 18, "ai.onnx.ml": 3}
 """For skl2onnx, whose operators are the same in both versions of ai.onnx.ml."""
+XGBOOST_OPSET = 15
+"""For onnxmltools, which converts XGBoost."""
+CONVERTED_TREES = "TreeEnsembleClassifier"
+"""The operator of XGBoost's converter; version 5 of ai.onnx.ml deprecates it."""
 SAMPLE = 2000
 """Rows that each step is compared on, at least."""
 CLOSE = 1e-5
@@ -75,6 +79,11 @@ def stock_graph(estimator: Any, table: FieldTable) -> bytes:
     graph.nodes.append(
         helper.make_node("Cast", [flat], ["probability"], "probability", to=TensorProto.FLOAT)
     )
+    if {"TreeEnsemble", CONVERTED_TREES} <= graph.operators:
+        raise TrainingError(
+            "XGBoost together with trees of scikit-learn does not convert to ONNX: their operators "
+            f"need different versions of ai.onnx.ml; use one of the two, or {ADVICE}"
+        )
     return graph.serialised(width)
 
 
@@ -101,6 +110,10 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 
+    @property
+    def operators(self) -> set[str]:
+        return {node.op_type for node in self.nodes}
+
     def serialised(self, width: int) -> bytes:
         graph = helper.make_graph(
             self.nodes,
@@ -109,9 +122,10 @@ class _Graph:
             [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n"])],
             self.constants,
         )
+        opsets = CONVERTER_OPSETS if CONVERTED_TREES in self.operators else STOCK_OPSETS
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid(*one) for one in STOCK_OPSETS.items()],
+            opset_imports=[helper.make_opsetid(*one) for one in opsets.items()],
             ir_version=STOCK_IR_VERSION,
             producer_name="heart-scorer",
         )
@@ -182,6 +196,8 @@ class _Writer:
                 return graph.add("Sigmoid", self.decision(estimator, x, rows, path))
             case LogisticRegression() | LogisticRegressionCV() | LinearDiscriminantAnalysis():
                 return graph.add("Sigmoid", self.decision(estimator, x, rows, path))
+            case _ if type(estimator).__module__.startswith("xgboost."):
+                return self._xgboost(estimator, x, rows, path)
             case _:
                 return self._converted(estimator, x, rows, path, "probability")
 
@@ -393,6 +409,30 @@ class _Writer:
                 return self._merged(model, x, output)
             reason = "skl2onnx converts it wrongly"
         raise _refusal(path, step, reason)
+
+    def _xgboost(self, step: Any, x: str, rows: Rows, path: str) -> str:
+        """The probability by XGBoost, which computes in float32, converted by onnxmltools."""
+        try:
+            from onnxmltools import convert_xgboost
+            from onnxmltools.convert.common.data_types import FloatTensorType
+        except ImportError as error:
+            raise _refusal(path, step, "it needs the package onnxmltools") from error
+        if step.booster not in (None, "gbtree"):
+            raise _refusal(path, step, "only the booster gbtree converts")
+        values = _dense(rows).astype(np.float32)
+        expected = _answers(step, values, "probability")
+        try:
+            model = convert_xgboost(
+                step,
+                initial_types=[("x", FloatTensorType([None, values.shape[1]]))],
+                target_opset=XGBOOST_OPSET,
+            )
+            found = _run(model, values)[:, 1:]
+        except Exception as error:  # the libraries' errors have no common root
+            raise _refusal(path, step, _first_line(error)) from error
+        if not np.allclose(found, expected, rtol=CLOSE, atol=CLOSE):
+            raise _refusal(path, step, "onnxmltools converts it wrongly")
+        return self._merged(model, x, "probability")
 
     def _merged(self, model: onnx.ModelProto, x: str, output: Output) -> str:
         """Copy a converted step into the graph, under names of its own."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lightgbm import LGBMClassifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -47,6 +48,7 @@ from sklearn.preprocessing import (
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from xgboost import XGBClassifier
 
 from shared.records.artifact import Golden, Manifest, OnnxModel, SklearnModel, load_artifact
 from shared.records.estimator import SKOPS, load_estimator
@@ -72,10 +74,8 @@ def quiet(_: str) -> None:
     """Say nothing."""
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["heart_boosting", "heart_histogram", "breast_cancer", "heart_lightgbm", "heart_xgboost"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("[a-z]*.py")))
 def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_path: Path) -> None:
     path = EXAMPLES / f"{name}.py"
     recipe = read_model_file(path)
@@ -92,7 +92,7 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     served = "model.skops" if recipe.runtime == "sklearn" else "model.onnx"
     assert {served, "model_card.html"} <= manifest.files.keys()
     library = name.removeprefix("heart_")
-    if library in ("lightgbm", "xgboost"):
+    if library in ("catboost", "lightgbm", "xgboost"):
         assert any(known.startswith(library) for known in manifest.libraries)
 
 
@@ -141,6 +141,10 @@ def boosting() -> Any:
     return GradientBoostingClassifier(n_estimators=20, random_state=0)
 
 
+def xgboost(**options: Any) -> Any:
+    return XGBClassifier(**{"n_estimators": 20, "n_jobs": 1, "random_state": 0} | options)
+
+
 def prepared(final: Any) -> Any:
     """Impute, scale and one-hot encode, then `final`."""
     codes = [TABLE.used_names.index(name) for name in ("cp", "slope", "thal")]
@@ -163,6 +167,9 @@ def prepared(final: Any) -> Any:
 LINE_AND_FOREST = [("line", LogisticRegression(max_iter=2000)), ("forest", forest())]
 
 CONVERTS: dict[str, Callable[[], Any]] = {
+    "XGBoost": xgboost,
+    "XGBoost in a pipeline": lambda: prepared(xgboost()),
+    "calibrated XGBoost": lambda: CalibratedClassifierCV(xgboost()),
     "line": lambda: prepared(LogisticRegression(max_iter=2000)),
     "forest": lambda: prepared(forest()),
     "large forest": lambda: prepared(forest(n_estimators=500, max_depth=4)),
@@ -241,6 +248,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: HistGradientBoostingClassifier(max_iter=10),
         r"step HistGradientBoostingClassifier .*no public form of its trees",
     ),
+    "LGBMClassifier": (
+        lambda: LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1),
+        r"step LGBMClassifier .*shape calculator",
+    ),
+    "XGBClassifier": (
+        lambda: xgboost(booster="dart"),
+        r"step XGBClassifier .*only the booster gbtree converts",
+    ),
     "KNNImputer": (
         lambda: make_pipeline(KNNImputer(), LogisticRegression(max_iter=2000)),
         r"step knnimputer \(KNNImputer\) .*converts it wrongly",
@@ -278,6 +293,24 @@ def test_a_step_that_does_not_convert_is_refused_with_its_reason(name: str, hear
 
     assert "set runtime='sklearn'" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_xgboost_together_with_trees_of_scikit_learn_is_refused(heart: Dataset) -> None:
+    both = VotingClassifier([("one", xgboost()), ("other", forest())], voting="soft")
+    fitted = both.fit(np.nan_to_num(heart.rows), heart.outcome)
+
+    with pytest.raises(TrainingError, match="use one of the two, or set runtime='sklearn'"):
+        stock_graph(fitted, TABLE)
+
+
+def test_xgboost_without_its_converter_is_refused(
+    heart: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxmltools", None)
+    fitted = xgboost().fit(heart.rows, heart.outcome)
+
+    with pytest.raises(TrainingError, match=r"step XGBClassifier .*needs the package onnxmltools"):
+        stock_graph(fitted, TABLE)
 
 
 def test_the_page_lists_the_steps_that_do_not_convert() -> None:

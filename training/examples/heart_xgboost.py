@@ -1,7 +1,8 @@
 """XGBoost on the heart fields, served by the scikit-learn runtime.
 
 It handles missing values, so nothing is imputed. Install `requirements/xgboost.txt`; build images
-with `EXTRA=xgboost`.
+with `EXTRA=xgboost`. Without `runtime="sklearn"` it is converted to ONNX, and the servers need no
+XGBoost.
 
     python -m training --model training/examples/heart_xgboost.py --output artifact
 """
