@@ -1,9 +1,10 @@
-"""Models of one's own: the examples, and the conversions that go wrong without a word."""
+"""Your own models: the examples, and conversions that could fail silently."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import re
 import subprocess
 import sys
@@ -432,10 +433,15 @@ def test_a_recipe_without_prose_or_groups_still_has_a_card() -> None:
 
 
 def test_the_model_file_of_the_page_trains_and_is_served(tmp_path: Path) -> None:
-    page = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    page = (EXAMPLES.parents[1] / "docs/own-model.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     path = tmp_path / "skid.py"
     path.write_text(code)
+    chance = random.Random(0)
+    drives = [(chance.uniform(20, 180), chance.choice((0, 1))) for _ in range(500)]
+    skids = [int(speed + 40 * wet + chance.gauss(0, 40) > 140) for speed, wet in drives]
+    lines = [f"{speed},{wet},{skid}" for (speed, wet), skid in zip(drives, skids, strict=True)]
+    (tmp_path / "skids.csv").write_text("\n".join(["speed,wet,skid", *lines]))
 
     manifest = train(read_model_file(path), tmp_path / "model", progress=quiet)
 
