@@ -24,11 +24,13 @@ from api.v2.schemas import (
 )
 from api.v2.tensors import HEADER_LENGTH, OUTPUTS, read_request, respond
 from shared import metrics
-from shared.records.artifact import Artifact, Manifest
+from shared.records.artifact import ONNX, Artifact, Manifest
+from shared.records.estimator import JOBLIB, SKOPS
 from shared.records.scoring import Scorer
 from shared.settings import ApiSettings
 
-PLATFORMS = {"onnx": "onnxruntime_onnx", "sklearn": "sklearn_joblib"}
+PLATFORMS = {ONNX: "onnxruntime_onnx", SKOPS: "sklearn_skops", JOBLIB: "sklearn_joblib"}
+"""By the file that computes the scores."""
 
 
 def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRouter:
@@ -145,7 +147,7 @@ def _metadata(manifest: Manifest) -> ModelMetadata:
     return ModelMetadata(
         name=manifest.name,
         versions=[manifest.version],
-        platform=PLATFORMS[manifest.runtime],
+        platform=PLATFORMS[manifest.served_file],
         inputs=[fields],
         outputs=[
             TensorMetadata(name=name, datatype=datatype, shape=[-1])

@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from shared.records.scoring import Matrix, Model, Vector
 
 MANIFEST = "manifest.json"
+ONNX = "model.onnx"
 EXPLANATION = "explain.onnx"
 CACHED_ROWS = 1024
 """Rows that the model is given at once: what it computes on the way stays in the core's cache."""
@@ -77,10 +79,14 @@ class Manifest(BaseModel):
     golden: tuple[Golden, ...] = Field(min_length=1)
 
     @property
+    def served_file(self) -> str:
+        """The name of the file that computes the scores."""
+        return ONNX if self.runtime == "onnx" else estimator_file(self.files)
+
+    @property
     def served_sha256(self) -> str:
         """SHA-256 of the file that computes the scores; equal models have the same."""
-        name = "model.onnx" if self.runtime == "onnx" else estimator_file(self.files)
-        return self.files.get(name, "")
+        return self.files.get(self.served_file, "")
 
 
 class Artifact:
@@ -137,8 +143,7 @@ def load_artifact(
         sklearn_model = read_estimator(directory, manifest, allow_pickle=allowed)
         check_golden(manifest, sklearn_model)
         return Artifact(manifest, sha256, sklearn_model)
-    name = "model.onnx"
-    content = _read(directory / name, manifest)
+    content = _read(directory / ONNX, manifest)
     explains = EXPLANATION in manifest.files
     explanation = _read(directory / EXPLANATION, manifest) if explains else None
     try:
@@ -146,13 +151,15 @@ def load_artifact(
     except ImportError as error:
         raise StartupError(f"runtime {manifest.runtime} needs {error.name}: install it") from error
     except Exception as error:  # the libraries' own errors have no common root
-        raise StartupError(f"{directory / name} does not load: {type(error).__name__}") from error
+        raise StartupError(f"{directory / ONNX} does not load: {type(error).__name__}") from error
     check_golden(manifest, model)
     return Artifact(manifest, sha256, model)
 
 
 def read_estimator(directory: Path, manifest: Manifest, *, allow_pickle: bool) -> SklearnModel:
     """Load the estimator of an artifact after checking its hash. Raises `StartupError`."""
+    if manifest.frame and find_spec("pandas") is None:
+        raise StartupError("an estimator of DataFrames needs the package pandas: install it")
     name = estimator_file(manifest.files)
     content = _read(directory / name, manifest)
     estimator = load_estimator(name, content, manifest.libraries, allow_pickle=allow_pickle)

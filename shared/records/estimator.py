@@ -59,7 +59,8 @@ def load_estimator(
     except StartupError:
         raise
     except ImportError as error:
-        raise StartupError(f"{name} needs the package {error.name}: install it") from error
+        package = (error.name or str(error)).partition(".")[0]
+        raise StartupError(f"{name} needs the package {package}: install it") from error
     except Exception as error:  # the libraries' errors have no common root
         raise StartupError(f"{name} does not load: {type(error).__name__}") from error
 

@@ -348,6 +348,23 @@ def test_metadata_says_what_clients_look_for(client: TestClient, artifact: Artif
 
 
 @pytest.mark.parametrize(
+    ("runtime", "file", "platform"),
+    [
+        ("onnx", "model.onnx", "onnxruntime_onnx"),
+        ("sklearn", "model.skops", "sklearn_skops"),
+        ("sklearn", "model.joblib", "sklearn_joblib"),
+    ],
+)
+def test_the_platform_names_the_file_that_is_served(
+    artifact: Artifact, runtime: str, file: str, platform: str
+) -> None:
+    manifest = artifact.manifest.model_copy(update={"runtime": runtime, "files": {file: "0"}})
+    client = a_client(Artifact(manifest, artifact.sha256, artifact.model))
+
+    assert client.get("/v2/models/heart-cleveland").json()["platform"] == platform
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/v2/models/other",

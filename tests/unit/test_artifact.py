@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import joblib
 import numpy as np
 import pytest
 import skops.io
+from xgboost import XGBClassifier
 
 from shared.records.artifact import MANIFEST, OnnxModel, load_artifact
 from shared.records.errors import StartupError
@@ -163,6 +165,24 @@ def test_skops_loads_no_types_but_those_of_scikit_learn_and_the_libraries_of_the
 
     with pytest.raises(StartupError, match="holds types of other packages"):
         load_estimator("model.skops", content, libraries, allow_pickle=True)
+
+
+@pytest.mark.parametrize("name", ["model.skops", "model.joblib"])
+def test_an_estimator_of_a_library_that_is_not_installed_is_refused_with_its_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = XGBClassifier(n_estimators=1, n_jobs=1).fit([[0], [1]], [0, 1])
+    content = skops.io.dumps(estimator)
+    if name == "model.joblib":
+        buffer = io.BytesIO()
+        joblib.dump(estimator, buffer)
+        content = buffer.getvalue()
+    for module in [module for module in sys.modules if module.partition(".")[0] == "xgboost"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+
+    with pytest.raises(StartupError, match=f"^{name} needs the package xgboost: install it$"):
+        load_estimator(name, content, {"xgboost-cpu": version("xgboost-cpu")}, allow_pickle=True)
 
 
 def test_an_estimator_of_another_version_of_scikit_learn_is_refused_with_both_versions(

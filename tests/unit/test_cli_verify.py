@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from cli.verify import compare_rows, read_oracle
 from shared.records.artifact import read_manifest
 from shared.records.errors import StartupError
 from tests.builders import a_csv, a_patient, json_lines
+from tests.unit import test_training_frames
+from training.train import train
 
 SAMPLE = ROOT / "samples/patients.csv"
 
@@ -102,6 +105,60 @@ def test_an_artifact_without_its_estimator_is_refused(artifact_dir: Path, tmp_pa
 
     assert code == 2
     assert said.startswith(f"no model.skops in {other}")
+
+
+@pytest.fixture(scope="module")
+def of_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of an estimator of DataFrames."""
+    directory = tmp_path_factory.mktemp("frames") / "model"
+    train(test_training_frames.MODEL, directory, progress=lambda _: None)
+    return directory
+
+
+@pytest.mark.slow
+def test_an_estimator_of_dataframes_is_compared_with_what_it_serves(
+    of_frames: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "drives.csv"
+    file.write_text("speed,road\n100,dry\n100,other\n155.3,wet\n90,\n999,dry\n")
+
+    code, text, said = call("verify", file, "--model-dir", of_frames)
+
+    assert (code, said) == (0, "")
+    assert text.startswith("5 rows, 0 differ, largest difference ")
+
+
+@pytest.mark.slow
+def test_an_estimator_of_dataframes_needs_pandas(
+    of_frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "drives.csv"
+    file.write_text("speed,road\n100,dry\n")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    code, out, said = call("verify", file, "--model-dir", of_frames)
+
+    assert (code, out) == (2, "")
+    assert said == "an estimator of DataFrames needs the package pandas: install it\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "sentence"),
+    [
+        ("skops", "model.skops needs the package skops: install it\n"),
+        ("onnxruntime", "runtime onnx needs onnxruntime: install it\n"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    package: str, sentence: str, artifact_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+    code, out, said = call("verify", SAMPLE, "--model-dir", artifact_dir)
+
+    assert (code, out, said) == (2, "", sentence)
 
 
 def test_a_model_that_computes_the_same_is_the_same_model(
