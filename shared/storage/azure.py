@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from urllib.request import getproxies
 from xml.etree import ElementTree
 
 from azure.core import MatchConditions
@@ -243,7 +244,11 @@ async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
 
 def connect(settings: StorageSettings) -> Storage:
     """Like `open_storage`, for callers that close it themselves."""
-    options = _OPTIONS | {"raw_response_hook": _Answer()}
+    options = _OPTIONS | {
+        "raw_response_hook": _Answer(),
+        # Otherwise aiohttp looks for a proxy and a .netrc in two threads for each request.
+        "use_env_settings": bool(getproxies()),
+    }
     if settings.connection_string is not None:
         text = settings.connection_string.get_secret_value()
         try:

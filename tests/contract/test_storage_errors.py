@@ -79,15 +79,25 @@ async def serving(
     answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
 ) -> AsyncIterator[Storage]:
     """Storage that answers everything so."""
+    async with (
+        listening(answer) as port,
+        open_azurite(connection_string(port, port)) as storage,
+    ):
+        yield storage
+
+
+@asynccontextmanager
+async def listening(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[int]:
+    """The port of a server that answers everything so."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
     try:
-        async with open_azurite(connection_string(port, port)) as storage:
-            yield storage
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
@@ -351,6 +361,7 @@ async def test_a_download_is_whole_or_may_pass(wrong: tuple[str, ...]) -> None:
 
 
 @pytest.mark.azurite
+@pytest.mark.usefixtures("storage")
 async def test_a_block_that_arrives_damaged_is_refused_and_that_may_pass(
     connection_string: str,
 ) -> None:
@@ -395,3 +406,23 @@ async def test_the_age_of_a_message_is_by_the_services_clock() -> None:
 
     assert (message.received - message.inserted).total_seconds() == 30
     assert message.body == "text"
+
+
+async def test_calls_go_through_the_proxy_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hosts: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        hosts.append(request.host)
+        return web.Response(status=404, headers={"x-ms-error-code": "BlobNotFound"})
+
+    async with listening(answer) as port:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("no_proxy", "")
+        elsewhere = connection_string(1, 1).replace("127.0.0.1", "storage.invalid")
+        async with open_azurite(elsewhere) as storage:
+            with pytest.raises(NotFound):
+                await storage.blobs().facts("uploads", "a.csv")
+
+    assert hosts == ["storage.invalid"]
