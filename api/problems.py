@@ -83,25 +83,29 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[Code, Kind] = {
-    "bad_request": Kind(400, "The request is not understood", "See the detail."),
+    "bad_request": Kind(400, "Bad request", "See the detail."),
     "malformed_json": Kind(400, "The body is not JSON", "The detail says where."),
     "malformed_body": Kind(
         400,
-        "The body does not arrive as its headers say",
+        "The body does not match its headers",
         "Check Content-Length, Content-Encoding and that the body is complete.",
     ),
     "malformed_tensor": Kind(
-        400, "The tensors are not what the model takes", "See the metadata under /v2/models."
+        400, "The tensors do not match the model's inputs", "See the metadata under /v2/models."
     ),
     "not_authorised": Kind(
-        401, "A key is needed", "Send one of the operator's keys in the header X-API-Key."
+        401, "An API key is required", "Send a key from the operator in the header X-API-Key."
     ),
     "not_found": Kind(404, "Not found", "The paths are listed in /docs."),
     "method_not_allowed": Kind(405, "Method not allowed", "The header Allow lists the methods."),
     "not_acceptable": Kind(
-        406, "The answer has another media type", "Let the header Accept include it."
+        406,
+        "The response is not available in an accepted media type",
+        "Add it to the header Accept.",
     ),
-    "body_too_slow": Kind(408, "The body came too slowly", "Send it again over a better line."),
+    "body_too_slow": Kind(
+        408, "The body arrived too slowly", "Send it again over a faster connection."
+    ),
     "not_finished": Kind(
         409, "The batch is not finished", "Ask again after the number of seconds in Retry-After."
     ),
@@ -111,16 +115,16 @@ KINDS: dict[Code, Kind] = {
     "not_cancellable": Kind(
         409,
         "The batch cannot be cancelled",
-        "Only batches that were sent through the API or the command line can be.",
+        "Only batches that the API or the command line submitted can be cancelled.",
     ),
     "no_scores": Kind(
         409, "The batch has no scores", "`detail` says why; GET /batches/{batch_id} has more."
     ),
     "precondition_failed": Kind(
-        412, "The scores are not those of If-Match", "Leave out If-Match, or send the ETag."
+        412, "The scores do not match If-Match", "Leave out If-Match, or send the current ETag."
     ),
     "range_not_satisfiable": Kind(
-        416, "The range is outside of the scores", "Content-Range says how many bytes there are."
+        416, "The range is outside the scores", "Content-Range has the number of bytes."
     ),
     "body_too_large": Kind(
         413, "The body is too large", "Send less at once, or many records through POST /batches."
@@ -129,7 +133,7 @@ KINDS: dict[Code, Kind] = {
         422, "Too many records at once", "Split them, or send them through POST /batches."
     ),
     "unsupported_media_type": Kind(
-        415, "The body has another media type", "Set Content-Type and Content-Encoding."
+        415, "Unsupported media type", "Set Content-Type and Content-Encoding."
     ),
     "record_rejected": Kind(
         422, "The record has no score", "Fix the fields listed in `errors` and resend the record."
@@ -137,11 +141,11 @@ KINDS: dict[Code, Kind] = {
     "another_coding": Kind(
         422,
         "The records use another coding",
-        "Recode all records, or say with `coding_checked=true` that their codes are right.",
+        "Recode all records, or send `coding_checked=true` if their codes are right.",
     ),
-    "bad_parameter": Kind(422, "A parameter is wrong", "`errors` names it and its limits."),
+    "bad_parameter": Kind(422, "A parameter is invalid", "`errors` names it and its limits."),
     "invalid_request": Kind(
-        422, "The request does not match its schema", "`errors` names each fault."
+        422, "The request does not match its schema", "`errors` lists each fault."
     ),
     "idempotency_key_reused": Kind(
         422, "The Idempotency-Key belongs to another batch", "Use a new key for new content."
@@ -154,15 +158,13 @@ KINDS: dict[Code, Kind] = {
     "internal_error": Kind(
         500, "Internal error", "Give the operator the request id in `instance`."
     ),
-    "model_error": Kind(
-        500, "The model gave no answer", "Give the operator the request id in `instance`."
-    ),
+    "model_error": Kind(500, "The model failed", "Give the operator the request id in `instance`."),
     "overloaded": Kind(
         503, "Too many requests at once", "Try again after the number of seconds in Retry-After."
     ),
     "storage_unavailable": Kind(
         503,
-        "Batches are not available now",
+        "Batches are temporarily unavailable",
         "Try again after the number of seconds in Retry-After; scoring single records still works.",
     ),
 }
@@ -193,7 +195,7 @@ class ProblemDetails(BaseModel):
     detail: str
     instance: str = Field(description="The request id, also in X-Request-ID")
     code: Code
-    error: str = Field(description="Title and detail, for clients that read only this")
+    error: str = Field(description="Title and detail, for clients that read only this member")
     errors: list[ErrorEntry]
 
 
@@ -280,7 +282,7 @@ def allowed_methods(request: Request) -> list[str]:
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that a caller is told: the API's whole error policy."""
+    """Map an error to a problem: the API's whole error policy."""
     match error:
         case Problem():
             return error

@@ -73,21 +73,21 @@ class BatchScores(Collector):
             buckets.append((limit, total))
         yield HistogramMetricFamily(
             "heart_scorer_batch_probability",
-            "Probabilities that batches were answered with",
+            "Probabilities of scored batch rows",
             buckets=buckets,
             sum_value=self._sum,
         )
 
 
 # Of both processes.
-BUILD_INFO = _gauge("build_info", "The version of heart-scorer that runs", "version")
-MODEL_INFO = _gauge("model_info", "The model that is loaded", "version", "sha256")
+BUILD_INFO = _gauge("build_info", "Version of the running heart-scorer", "version")
+MODEL_INFO = _gauge("model_info", "The loaded model", "version", "sha256")
 STARTUP = _gauge("startup_seconds", "Seconds from process start until ready")
 ROWS = _counter("rows", "Records that were scored or rejected", "source", "outcome")
 REJECTIONS = _counter("rejections", "Rejected records by code", "code")
 STORAGE = _histogram(
     "storage_request_duration_seconds",
-    "Calls to queue and blobs, with the SDK's own retries, by how they ended",
+    "Duration of calls to queue and blobs, including the SDK's retries, by outcome",
     "operation",
     "outcome",
     buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
@@ -100,24 +100,22 @@ REQUESTS = Histogram(
     ["http_request_method", "http_route", "http_response_status_code"],
     registry=None,
 )
-PROBABILITY = _histogram(
-    "probability", "Probabilities that single requests were answered with", buckets=PROBABILITIES
-)
+PROBABILITY = _histogram("probability", "Probabilities returned to requests", buckets=PROBABILITIES)
 
 # Of the worker.
-READY = _gauge("worker_ready", "1 while storage answers and permits everything that is needed")
-SLOTS = _gauge("slots", "Messages that this worker can work on at once")
-IN_PROGRESS = _gauge("messages_in_progress", "Messages that this worker works on")
-WAITING = _gauge("messages_waiting", "Messages that wait for a worker, of the whole queue")
-OLDEST = _gauge("oldest_message_age_seconds", "Age of the oldest message that waits, or 0")
+READY = _gauge("worker_ready", "1 while storage answers and permits all required calls")
+SLOTS = _gauge("slots", "Maximum of concurrent messages of this worker")
+IN_PROGRESS = _gauge("messages_in_progress", "Messages in progress on this worker")
+WAITING = _gauge("messages_waiting", "Waiting messages of the whole queue")
+OLDEST = _gauge("oldest_message_age_seconds", "Age of the oldest waiting message, or 0")
 POISON_MESSAGES = _gauge("poison_messages", "Messages in the poison queue")
 LAST_SUCCESS = _gauge(
-    "last_success_timestamp_seconds", "When this worker last finished a batch; 0: not yet"
+    "last_success_timestamp_seconds", "Time of the last batch that this worker finished, or 0"
 )
 BATCHES = _counter("batches", "Batches that this worker finished", "status")
 MESSAGES = _histogram(
     "message_duration_seconds",
-    "Time to work on a message, by how it was settled",
+    "Time to work on a message, by settlement",
     "settlement",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800),
 )
@@ -126,9 +124,9 @@ AGE = _histogram(
     "Age of messages when they are received",
     buckets=(0.1, 1, 5, 10, 60, 300, 1800, 7200, 86400),
 )
-REDELIVERIES = _counter("redeliveries", "Messages received that were delivered before")
+REDELIVERIES = _counter("redeliveries", "Received messages that were delivered before")
 POISON = _counter("poisoned", "Messages copied to the poison queue", "reason")
-IGNORED = _counter("events_ignored", "Events that name no batch", "reason")
+IGNORED = _counter("events_ignored", "Ignored events that name no batch", "reason")
 BATCH_ROWS = _histogram(
     "batch_rows", "Rows of finished batches", buckets=(1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7)
 )

@@ -1,4 +1,4 @@
-"""Settings, read once from the environment. Each carries its range and says what it is for."""
+"""Settings, read once from the environment. Each has a range and a description."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ class StorageSettings(BaseModel):
     storage_account: str | None = Field(default=None, pattern=r"^[a-z0-9]{3,24}$")
     """Name of the storage account in Azure's public cloud, reached with the managed identity."""
     blob_endpoint: str | None = None
-    """URL of the account's blobs, in place of the account's name; for other clouds and domains."""
+    """Blob URL, instead of the account's name; for other clouds and custom domains."""
     queue_endpoint: str | None = None
-    """URL of the account's queues. Set both endpoints or neither."""
+    """Queue URL. Set both endpoints or neither."""
     client_id: str | None = None
-    """Client id of the user-assigned identity, where several are attached."""
+    """Client ID of the user-assigned identity, if several are attached."""
     queue: str = Field(default="patient-batches", pattern=r"^[a-z0-9](-?[a-z0-9]){2,55}$")
     """Queue of batches; its poison queue has the same name with `-poison` added."""
     model_dir: Path = Path("artifact")
     """Directory of the artifact."""
     model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
-    """SHA-256 that the artifact's manifest must have."""
+    """Required SHA-256 of the artifact's manifest."""
     allow_pickle: bool = False
     """Load a model.joblib whose manifest is not pinned. Loading it may run its author's code."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severity that is logged."""
+    """Lowest level that is logged."""
     log_format: Literal["auto", "json", "text"] = "auto"
-    """Form of a log line; `auto` is text on a terminal and JSON elsewhere."""
+    """Format of log lines; `auto` is text on a terminal and JSON elsewhere."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 in the images."""
     health_port: int = Field(default=9090, ge=0, le=65535)
-    """Port of metrics (and, in the worker, of health). 0 lets the system choose."""
+    """Port of the metrics, and of the worker's health checks. 0 picks a free port."""
     upload_bytes: int = Field(default=1 << 30, ge=1 << 10, le=100 << 30)
-    """Largest file of POST /batches, as it is sent. A worker's blocks must suffice for it."""
+    """Largest file of POST /batches, as sent. Limits SCORER_BLOCK_BYTES from below."""
 
     @property
     def poison_queue(self) -> str:
@@ -83,7 +83,7 @@ class StorageSettings(BaseModel):
 
     @property
     def endpoints(self) -> tuple[str, str] | None:
-        """URLs of blobs and queues that an identity is used with; none without storage."""
+        """URLs of blobs and queues for use with an identity; none without storage."""
         if self.blob_endpoint is not None and self.queue_endpoint is not None:
             return self.blob_endpoint, self.queue_endpoint
         if self.storage_account is None:
@@ -101,25 +101,25 @@ class ApiSettings(StorageSettings):
     """Settings of the API."""
 
     port: int = Field(default=8000, ge=0, le=65535)
-    """Port of the API. 0 lets the system choose."""
+    """Port of the API. 0 picks a free port."""
     api_keys: SecretStr | None = None
-    """Keys that open the API, separated by commas, or `none`. Must be set unless on loopback."""
+    """API keys, separated by commas, or `none`. Required unless SCORER_HOST is loopback."""
     api_keys_file: Path | None = None
-    """File with such keys, one a line or separated by commas, in place of SCORER_API_KEYS."""
+    """File of API keys, one per line or separated by commas, instead of SCORER_API_KEYS."""
     body_bytes: int = Field(default=1 << 20, ge=1 << 10, le=64 << 20)
-    """Largest body of a request that is scored at once, unpacked."""
+    """Largest body of a scoring request, unpacked."""
     body_seconds: float = Field(default=10, ge=0.1, le=600)
-    """How long such a body may take to arrive, or a piece of an uploaded or fetched file."""
+    """Longest time for such a body, or for a part of an upload or download, to arrive."""
     request_rows: int = Field(default=1000, ge=1, le=100_000)
-    """Most records of one request that is scored at once."""
+    """Most records of one scoring request."""
     requests: int = Field(default=256, ge=1, le=10_000)
-    """Requests worked on at once; more are answered 503."""
+    """Most concurrent requests; more get 503."""
     transfers: int = Field(default=4, ge=1, le=64)
-    """Files taken in or handed out at once; each holds a few MiB. More are answered 503."""
+    """Most concurrent uploads and downloads; each uses a few MiB. More get 503."""
     keep_alive_seconds: float = Field(default=300, ge=1, le=3600)
-    """How long an idle connection stays open; longer than a proxy in front keeps it."""
+    """How long an idle connection stays open. Must exceed the idle time of a proxy in front."""
     grace_seconds: float = Field(default=25, ge=0, le=600)
-    """How long requests in work may take to end after SIGTERM."""
+    """Longest time for running requests to finish after SIGTERM."""
 
     @model_validator(mode="after")
     def _keys_where_others_can_call(self) -> ApiSettings:
@@ -160,15 +160,15 @@ class WorkerSettings(StorageSettings):
     """Settings of the worker."""
 
     slots: int = Field(default=4, ge=1, le=32)
-    """Messages worked on at once by one worker."""
+    """Most concurrent messages per worker."""
     visibility_seconds: float = Field(default=60, ge=2, le=3600)
-    """How long a message stays hidden from others without a renewal."""
+    """Visibility timeout: how long a message stays hidden without a renewal."""
     renew_seconds: float = Field(default=20, ge=0.5, le=1200)
-    """How often the visibility of a message in work is renewed; under half of it."""
+    """Interval of renewals; at most half of SCORER_VISIBILITY_SECONDS."""
     idle_seconds: float = Field(default=10, ge=0.1, le=60)
-    """Longest wait between two looks at an empty queue."""
+    """Longest wait between two polls of an empty queue."""
     grace_seconds: float = Field(default=25, ge=0, le=600)
-    """How long a block in work may take to end after SIGTERM."""
+    """Longest time for the current block to finish after SIGTERM."""
     block_rows: int = Field(default=32_000, ge=1, le=32_767)
     """Most rows scored and staged together."""
     block_bytes: int = Field(default=2 << 20, ge=1 << 10, le=64 << 20)
