@@ -72,9 +72,8 @@ class Capacity:
             self._free += 1
 
 
-async def receive_blocks(request: Request, settings: ApiSettings) -> AsyncIterator[bytes]:
-    """The body in blocks of one size, as they come. Raises `Problem`."""
-    pending = bytearray()
+async def receive(request: Request, settings: ApiSettings) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `Problem`."""
     size = 0
     pieces = request.stream()
     pace = Pace(settings.body_seconds)
@@ -87,11 +86,18 @@ async def receive_blocks(request: Request, settings: ApiSettings) -> AsyncIterat
         except ClientDisconnect as error:
             raise cut_off() from error
         if piece is None:
-            break
+            return
         pace.moved(len(piece))
         size += len(piece)
         if size > settings.upload_bytes:
             raise too_large(settings.upload_bytes)
+        yield piece
+
+
+async def in_blocks(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces joined and cut into blocks of one size; the last may be smaller."""
+    pending = bytearray()
+    async for piece in pieces:
         pending += piece
         while len(pending) >= BLOCK:
             yield bytes(pending[:BLOCK])

@@ -16,18 +16,26 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.body import advice_on_forms, check_length, json_accepted
+from api.form import FORM, FormFile, open_form
 from api.openapi import RETRY_AFTER, problems
 from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
 from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked, QueueBody
 from api.scores import first_bytes, is_unchanged, rejected_rows, requested_range
 from api.store import Store, storage_time
-from api.transfers import Capacity, Download, in_storage_time, receive_blocks, while_waiting
+from api.transfers import (
+    Capacity,
+    Download,
+    in_blocks,
+    in_storage_time,
+    receive,
+    while_waiting,
+)
 from shared.batches.cancellation import cancel
 from shared.batches.message import BATCH_ID
 from shared.batches.ports import Blobs, Queue
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
-from shared.files.formats import Format
+from shared.files.formats import SUFFIXES, Format, format_of
 from shared.files.options import Options, parse_rename
 from shared.records.errors import NotFound, StorageError
 from shared.settings import ApiSettings
@@ -70,7 +78,8 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         summary="Upload a file of records",
         description=(
             "CSV with a header line, a JSON array, or JSON lines; any of them with "
-            "`Content-Encoding: gzip`. The worker scores it; its state is at `Location`."
+            "`Content-Encoding: gzip`. A form with one file is taken, too; there the file's name "
+            "tells format and gzip. The worker scores it; its state is at `Location`."
         ),
         status_code=202,
         dependencies=json_only,
@@ -93,10 +102,16 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         ] = None,
     ) -> BatchAccepted:
         options = Options(include_input, _mapping(rename), coding_checked)
-        submission = _submission(request, options)
+        media_type, packed = _body_type(request)
         batch_id = _batch_id(idempotency_key)
         check_length(request, settings.upload_bytes)
+        pieces = receive(request, settings)
         with capacity.taken():
+            if media_type == FORM:
+                form = await open_form(request, pieces)
+                submission, pieces = _form_submission(form, options), form.content
+            else:
+                submission = Submission(MEDIA_TYPES[media_type], packed, options)
             async with storage_time() as limit:
                 connection = await store()
                 submitted = await submit(
@@ -104,7 +119,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
                     connection.queue,
                     batch_id,
                     submission,
-                    while_waiting(receive_blocks(request, settings), limit),
+                    while_waiting(in_blocks(pieces), limit),
                     _traceparent(request),
                 )
         log.info(
@@ -306,9 +321,14 @@ def _file_body() -> dict[str, object]:
     """The request body of an upload, for the document."""
     # With the media type in the schema, too, Swagger UI offers a file picker.
     text = {"type": "string", "minLength": 1}
+    records = {"type": "array", "items": {"type": "object"}}
     content = {
-        kind: {"schema": {} if kind == JSON else text | {"contentMediaType": kind}}
+        kind: {"schema": records if kind == JSON else text | {"contentMediaType": kind}}
         for kind in MEDIA_TYPES
+    }
+    file = {"type": "string", "format": "binary"}
+    content[FORM] = {
+        "schema": {"type": "object", "properties": {"file": file}, "required": ["file"]}
     }
     return {"requestBody": {"required": True, "content": content}}
 
@@ -321,19 +341,37 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
         raise Problem("bad_parameter", errors=[bad_value("rename", f"usable: {error}")]) from error
 
 
-def _submission(request: Request, options: Options) -> Submission:
-    """The file's format by its headers. Raises `Problem`."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    file_format = MEDIA_TYPES.get(given)
+def _body_type(request: Request) -> tuple[str, bool]:
+    """The body's media type, and whether it is gzip. Raises `Problem`."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "identity").lower().strip()
-    if file_format is None or encoding not in ("identity", "gzip"):
+    packed = encoding == "gzip"
+    if media_type == FORM:
+        known = encoding == "identity"
+    else:
+        known = media_type in MEDIA_TYPES and (packed or encoding == "identity")
+    if not known:
+        accepted = ", ".join([*MEDIA_TYPES, FORM])
         raise Problem(
             "unsupported_media_type",
-            "Content-Type must be one of " + ", ".join(MEDIA_TYPES) + "; Content-Encoding may be "
-            "gzip" + advice_on_forms(given),
-            headers={"Accept": ", ".join(MEDIA_TYPES), "Accept-Encoding": "gzip"},
+            f"Content-Type must be one of {accepted}; Content-Encoding may be gzip, but not that "
+            "of a form" + advice_on_forms(media_type),
+            headers={"Accept": accepted, "Accept-Encoding": "gzip"},
         )
-    return Submission(file_format, encoding == "gzip", options)
+    return media_type, packed
+
+
+def _form_submission(form: FormFile, options: Options) -> Submission:
+    """A file's format by the type of its part, else by its name. Raises `Problem`."""
+    by_name, packed = format_of(form.name)
+    file_format = MEDIA_TYPES.get(form.media_type, by_name)
+    if file_format is None:
+        endings = ", ".join(SUFFIXES)
+        raise Problem(
+            "unsupported_media_type",
+            f"the file's name must end in one of {endings}, with or without .gz",
+        )
+    return Submission(file_format, packed, options)
 
 
 def _batch_id(key: str | None) -> str:

@@ -172,6 +172,130 @@ def test_a_wrong_parameter_is_named(client: TestClient) -> None:
     assert errors_of(answer) == [("", "unknown_value")]
 
 
+# Forms
+
+
+def a_form(*parts: tuple[str, bytes], end: str = "--") -> bytes:
+    """A form of parts, each with the lines of its head."""
+    body = b"".join(b"--limit\r\n%b\r\n\r\n%b\r\n" % (h.encode(), c) for h, c in parts)
+    return body + f"--limit{end}\r\n".encode()
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=limit"}
+HEAD = 'Content-Disposition: form-data; name="file"; filename="patients.csv"'
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "format_", "packed"),
+    [
+        ("patients.csv", "text/csv", "csv", False),
+        ("patients.csv", "application/vnd.ms-excel", "csv", False),
+        ("PATIENTS.CSV", "application/octet-stream", "csv", False),
+        ("patients", "text/csv", "csv", False),
+        ("patients.csv.gz", "application/gzip", "csv", True),
+        ("patients.ndjson", "application/octet-stream", "jsonl", False),
+    ],
+)
+def test_a_file_in_a_form_is_told_by_its_type_or_its_name(
+    client: TestClient,
+    storage: FakeStorage,
+    name: str,
+    media_type: str,
+    format_: str,
+    packed: bool,
+) -> None:
+    content = FILE if format_ == "csv" else json_lines(a_patient())
+    content = gzip.compress(content) if packed else content
+
+    answer = client.post("/batches", files={"file": (name, content, media_type)})
+
+    assert answer.status_code == 202
+    [batch] = sent(storage)
+    assert isinstance(batch.input, BlobInput)
+    assert (batch.input.format, batch.input.gzip) == (format_, packed)
+    assert uploaded(storage, batch) == content
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_form_is_read_however_it_is_cut(
+    client: TestClient, storage: FakeStorage, size: int
+) -> None:
+    content = FILE + b"\r\n--limi\r\n--\r\n"
+    body = a_form((HEAD, content))
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+
+    answer = client.post("/batches", content=iter(pieces), headers=FORM)
+
+    assert answer.status_code == 202
+    assert uploaded(storage, sent(storage)[0]) == content
+
+
+def test_a_large_file_in_a_form_is_staged_in_blocks(
+    client: TestClient, storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "BLOCK", 1000)
+    sizes: list[int] = []
+    stage = storage.blobs.stage
+
+    async def watched(container: str, name: str, block: str, content: bytes) -> None:
+        sizes.append(len(content))
+        await stage(container, name, block, content)
+
+    monkeypatch.setattr(storage.blobs, "stage", watched)
+    body = a_form((HEAD, b"age,sex\n" + b"54,1\n" * 500))
+    pieces = [body[start : start + 300] for start in range(0, len(body), 300)]
+
+    answer = client.post("/batches", content=iter(pieces), headers=FORM)
+
+    assert answer.status_code == 202
+    assert sizes == [1000, 1000, 508]
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "code"),
+    [
+        (a_form((HEAD, FILE), (HEAD, FILE)), FORM, 400, "malformed_body"),
+        (a_form((HEAD, FILE))[:-8], FORM, 400, "malformed_body"),
+        (a_form((HEAD, b"")), FORM, 400, "malformed_body"),
+        (a_form(), FORM, 400, "malformed_body"),
+        (b"", FORM, 400, "malformed_body"),
+        (FILE, FORM, 400, "malformed_body"),
+        (a_form(('Content-Disposition: form-data; name="a"', FILE)), FORM, 400, "malformed_body"),
+        (a_form((HEAD, FILE)), {"Content-Type": "multipart/form-data"}, 400, "malformed_body"),
+        (
+            a_form((HEAD, FILE)),
+            {"Content-Type": f"multipart/form-data; boundary={'x' * 5000}"},
+            400,
+            "malformed_body",
+        ),
+        (a_form((HEAD.replace("csv", "pdf"), FILE)), FORM, 415, "unsupported_media_type"),
+        (a_form((HEAD, FILE)), FORM | {"Content-Encoding": "gzip"}, 415, "unsupported_media_type"),
+        (
+            a_form((HEAD, FILE)),
+            FORM | {"Sec-Fetch-Site": "cross-site"},
+            415,
+            "unsupported_media_type",
+        ),
+        (a_form((HEAD, b"x" * 5000)), FORM, 413, "body_too_large"),
+    ],
+)
+def test_other_forms_are_refused_and_leave_nothing(
+    artifact: Artifact,
+    storage: FakeStorage,
+    content: bytes,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    client = a_client(artifact, storage.connect, upload_bytes=4096)
+
+    answer = client.post("/batches", content=content, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert storage.queue.bodies() == []
+    assert storage.blobs.names("uploads") == []
+
+
 # Idempotency
 
 
