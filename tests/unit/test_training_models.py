@@ -397,6 +397,7 @@ def test_a_file_that_is_no_model_file_is_named(
         read_model_file(path)
 
 
+@pytest.mark.slow
 def test_parity_compares_what_is_served(tmp_path: Path) -> None:
     train(heart_boosting.MODEL, tmp_path / "model", progress=quiet)
     data = read_heart()
@@ -432,6 +433,7 @@ def test_a_recipe_without_prose_or_groups_still_has_a_card() -> None:
     assert "`LogisticRegression`" in trained.card
 
 
+@pytest.mark.slow
 def test_the_model_file_of_the_page_trains_and_is_served(tmp_path: Path) -> None:
     page = (EXAMPLES.parents[1] / "docs/own-model.md").read_text(encoding="utf-8")
     [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
