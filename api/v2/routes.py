@@ -15,11 +15,13 @@ from api.v2.matrix import matrix_of
 from api.v2.schemas import (
     InferRequest,
     InferResponse,
+    ModelConfig,
     ModelMetadata,
     ModelReady,
     ServerLive,
     ServerMetadata,
     ServerReady,
+    TensorConfig,
     TensorMetadata,
 )
 from api.v2.tensors import HEADER_LENGTH, OUTPUTS, read_request, respond
@@ -73,6 +75,9 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     async def model() -> ModelMetadata:
         return _metadata(manifest)
 
+    async def model_config() -> ModelConfig:
+        return _config(_metadata(manifest))
+
     async def model_ready() -> ModelReady:
         return ModelReady(name=manifest.name)
 
@@ -111,6 +116,13 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             name=f"{name}_metadata",
             summary="The model's tensors",
             response_model_exclude_unset=True,
+            **known,
+        )
+        router.add_api_route(
+            f"{path}/config",
+            model_config,
+            name=f"{name}_config",
+            summary="The model's tensors, for Triton's clients",
             **known,
         )
         router.add_api_route(
@@ -153,6 +165,22 @@ def _metadata(manifest: Manifest) -> ModelMetadata:
             TensorMetadata(name=name, datatype=datatype, shape=[-1])
             for name, datatype in OUTPUTS.items()
         ],
+    )
+
+
+def _config(metadata: ModelMetadata) -> ModelConfig:
+    """The same tensors as a model configuration of Triton."""
+
+    def tensors(given: list[TensorMetadata]) -> list[TensorConfig]:
+        return [
+            TensorConfig(name=t.name, data_type=f"TYPE_{t.datatype}", dims=t.shape) for t in given
+        ]
+
+    return ModelConfig(
+        name=metadata.name,
+        platform=metadata.platform,
+        input=tensors(metadata.inputs),
+        output=tensors(metadata.outputs),
     )
 
 

@@ -153,3 +153,22 @@ class ModelMetadata(BaseModel):
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
+
+
+class TensorConfig(BaseModel):
+    """A tensor in the words of Triton's model configuration."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class ModelConfig(BaseModel):
+    """The part of Triton's model configuration that its clients read."""
+
+    name: str
+    platform: str
+    max_batch_size: Literal[0] = 0
+    """0: the first of `dims` is the number of rows."""
+    input: list[TensorConfig]
+    output: list[TensorConfig]

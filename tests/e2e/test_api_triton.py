@@ -102,6 +102,7 @@ def test_health_and_metadata_answer(client: Any, artifact: Artifact) -> None:
     assert client.is_model_ready(MODEL, version)
     assert not client.is_model_ready("other")
     assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+    assert client.get_model_config(MODEL, version)["max_batch_size"] == 0
     metadata = client.get_model_metadata(MODEL, version)
     assert [output["name"] for output in metadata["outputs"]] == ["probability", "prediction"]
 

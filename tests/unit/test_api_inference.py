@@ -405,3 +405,19 @@ def test_an_empty_id_is_replaced(client: TestClient) -> None:
 
 def test_the_server_is_described_with_and_without_a_slash(client: TestClient) -> None:
     assert client.get("/v2/").json() == client.get("/v2").json()
+
+
+@pytest.mark.parametrize("version", ["", "/versions/{version}"])
+def test_the_config_names_the_tensors_as_triton_does(
+    client: TestClient, artifact: Artifact, version: str
+) -> None:
+    path = "/v2/models/heart-cleveland" + version.format(version=artifact.manifest.version)
+
+    config = client.get(f"{path}/config").json()
+
+    fields = len(artifact.manifest.fields.used_names)
+    assert config["name"] == "heart-cleveland"
+    assert config["max_batch_size"] == 0
+    assert config["input"] == [{"name": "fields", "data_type": "TYPE_FP32", "dims": [-1, fields]}]
+    assert [tensor["name"] for tensor in config["output"]] == ["probability", "prediction"]
+    assert client.get("/v2/models/other/config").status_code == 404
