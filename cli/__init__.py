@@ -1,1 +1,1 @@
-"""The command line: runs the whole product on one machine, submits batches, looks after them."""
+"""The command line: runs the product on one machine, submits and monitors batches."""

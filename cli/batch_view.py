@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 5
 """Between two looks at the staged blocks: listing them is slow on Azure."""
 UNTAKEN_SECONDS = 40
-"""After this time in the queue a batch is worth a word."""
+"""Seconds in the queue after which the sender gets a hint."""
 
 
 @dataclass(frozen=True, slots=True)

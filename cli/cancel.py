@@ -1,4 +1,4 @@
-"""`heart-scorer cancel`: end a batch that nobody needs any more."""
+"""`heart-scorer cancel`: cancel a batch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def cancel(batch: Annotated[str, typer.Argument(help="The batch.")]) -> None:
-    """Cancel a batch that waits or runs.
+    """Cancel a waiting or running batch.
 
-    Exit 1 if it has an outcome already.
+    Exit 1 if it already has an outcome.
 
     \b
     Example:
@@ -35,7 +35,7 @@ def cancel(batch: Annotated[str, typer.Argument(help="The batch.")]) -> None:
             say(f"batch {batch} was not submitted by the API or the command line")
             return Exit.FAILED
         if summary["status"] != "cancelled":
-            say(f"batch {batch} {summary['status']} already")
+            say(f"batch {batch} already {summary['status']}")
             return Exit.FAILED
         print(f"batch {batch}: cancelled")
         return Exit.DONE

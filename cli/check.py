@@ -35,7 +35,7 @@ class NoModel:
 
 def check(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSON or JSONL.")],
-    first: Annotated[int, typer.Option(min=1, help="Rows to show of each kind of fault.")] = 3,
+    first: Annotated[int, typer.Option(min=1, help="Rows to show per kind of fault.")] = 3,
     model_dir: Annotated[
         Path, typer.Option(envvar="SCORER_MODEL_DIR", help="Directory of the artifact.")
     ] = MODEL_DIR,

@@ -1,4 +1,4 @@
-"""`heart-scorer compare`: two artifacts on one file: what moves, by how much, who crosses."""
+"""`heart-scorer compare`: score one file with two artifacts and compare the probabilities."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def compare(
-    old: Annotated[Path, typer.Argument(help="Directory of an artifact.")],
-    new: Annotated[Path, typer.Argument(help="Directory of another one.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Records of both.")],
+    old: Annotated[Path, typer.Argument(help="Directory of the old artifact.")],
+    new: Annotated[Path, typer.Argument(help="Directory of the new artifact.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Records to score.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Score a file with two models and show what moves.
+    """Score a file with two models and show how the probabilities differ.
 
     \b
     Example:

@@ -36,8 +36,8 @@ NOBODY_WORKS = (
     "read the queue, or that the replica does not start: az containerapp replica list, "
     "az containerapp logs show --type system"
 )
-BUSY = "workers are seen and busy: if this is not one long batch, raise SCORER_SLOTS or maxReplicas"
-IDLE = "a worker is seen but finishes nothing; its log says why: heart-scorer logs worker"
+BUSY = "the workers are busy: unless this is one long batch, raise SCORER_SLOTS or maxReplicas"
+IDLE = "a worker runs but finishes nothing; see its log: heart-scorer logs worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def settings() -> list[Finding]:
     for given in sorted(os.environ):
         if given.upper().startswith("SCORER_") and given not in known:
             near = get_close_matches(given.upper(), known, 1)
-            fix = f"did you mean {near[0]}?" if near else "the README lists all settings"
+            fix = f"did you mean {near[0]}?" if near else "docs/settings.md lists all settings"
             findings[given] = Finding(given, False, "there is no such setting", fix)
     return list(findings.values()) or [Finding("settings", True, "all at their defaults")]
 
@@ -204,7 +204,9 @@ async def storage_findings(configured: StorageSettings) -> AsyncIterator[Finding
             async for finding in _ask(configured, storage):
                 yield finding
     except StartupError as error:
-        yield Finding("storage", False, str(error), "or start all of it here: heart-scorer up")
+        yield Finding(
+            "storage", False, str(error), "or start everything on this machine: heart-scorer up"
+        )
 
 
 async def _ask(configured: StorageSettings, storage: Storage) -> AsyncIterator[Finding]:
@@ -273,14 +275,14 @@ def permission(what: str, failure: ScorerError | None) -> Finding:
 def _fix(error: ScorerError) -> str:
     match error:
         case StorageUnavailable(why="not_signed_in"):
-            return "az login; with a connection string: its key is not the account's"
+            return "run az login; with a connection string, check its key"
         case StorageUnavailable(why="not_permitted"):
             roles = "give this identity the data roles of docs/deploy.md"
-            return f"{roles}; they take minutes to be known"
+            return f"{roles}; they take minutes to apply"
         case _ if "InvalidHeaderValue" in error.reason:
             return "Azurite is older than the SDK's API: start it with --skipApiVersionCheck"
         case _:
-            return "is storage running, and reachable from here? Locally: heart-scorer up"
+            return "check that storage runs and is reachable from here. Locally: heart-scorer up"
 
 
 async def clock(ask: Callable[[], Awaitable[datetime]]) -> Finding:
@@ -326,11 +328,11 @@ def batches(service: Overview) -> Finding:
     """The finding about waiting messages."""
     seen = "1 worker seen" if len(service.here) == 1 else f"{len(service.here)} workers seen"
     if service.oldest_seconds is None:
-        return Finding("batches", True, f"none waits, {seen}")
+        return Finding("batches", True, f"no message waits, {seen}")
     oldest = duration(service.oldest_seconds)
     text = f"{service.waiting} waiting, the oldest for {oldest}, {seen}"
     if not service.is_stalled:
         return Finding("batches", True, text)
     here = BUSY if service.in_progress else IDLE
     fix = here if service.here else NOBODY_WORKS
-    return Finding("batches", False, f"{text}, and nothing has finished since", fix)
+    return Finding("batches", False, f"{text}, and no batch has finished since", fix)

@@ -68,10 +68,10 @@ def _readable(line: str) -> tuple[str, str]:
 
 def logs(
     name: Annotated[
-        list[str] | None, typer.Argument(help="api, worker or azurite; all, if none is named.")
+        list[str] | None, typer.Argument(help="api, worker or azurite (default: all).")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Follow new lines until Ctrl-C.")
     ] = False,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="Show this many past lines of each log.")

@@ -41,7 +41,7 @@ def view_message(body: str, message_id: str) -> MessageView:
         return MessageView(error.batch_id, reason=error.reason)
     match batch:
         case Ignored(reason=reason):
-            return MessageView(None, reason=f"an event that is ignored ({reason})")
+            return MessageView(None, reason=f"ignored event ({reason})")
         case _ if isinstance(batch.input, BlobInput):
             return MessageView(batch.batch_id, batch.input.container, batch.input.blob)
         case _:

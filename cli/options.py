@@ -16,13 +16,13 @@ Rename = Annotated[
     typer.Option(
         "--rename",
         metavar="NAME=FIELD",
-        help="Read the column or key NAME as FIELD; may be given several times.",
+        help="Read the column or key NAME as FIELD; may be repeated.",
     ),
 ]
 CodingChecked = Annotated[
     bool,
     typer.Option(
-        "--coding-checked", help="The codes are this model's: do not guard against another coding."
+        "--coding-checked", help="The codes are right: turn off the guards against another coding."
     ),
 ]
 

@@ -37,7 +37,7 @@ Reason = Annotated[str | None, typer.Option(help="Only entries whose reason cont
 Older = Annotated[float | None, typer.Option(help="Only entries older than this many hours.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most this many, oldest first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-All = Annotated[bool, typer.Option("--all", help="All entries that the other options leave.")]
+All = Annotated[bool, typer.Option("--all", help="All entries that match the other options.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the entries and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Failed batches; or --all.")]
@@ -141,7 +141,7 @@ def replay(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Send failed batches again, each as a new batch that names the old one.
+    """Send failed batches again, each as a new batch that refers to the old one.
 
     \b
     Examples:
@@ -190,7 +190,7 @@ def _act(
 ) -> None:
     """Read the entries, list them, ask, and only then receive and process each."""
     if every == bool(selection.ids):
-        say(f"name the batches to {name}, or say --all")
+        say(f"name the batches to {name}, or use --all")
         raise typer.Exit(Exit.USAGE)
     chosen = selection.of(_read())
     missing = set(selection.ids) - {entry.batch_id for entry in chosen}
@@ -239,7 +239,7 @@ async def _process(
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        say(f"{question} Say --yes: nobody can answer here")
+        say(f"{question} There is no terminal to answer: use --yes")
         return False
     try:
         return typer.confirm(question, err=True)

@@ -22,9 +22,8 @@ def queue(
 ) -> None:
     """List the messages that wait for a worker.
 
-    Shows age, deliveries, when each is visible next, and what it names. Messages are peeked at, 32
-    at most, which changes nothing. Those that are tried again later cannot be peeked at: workers
-    leave a note of each.
+    Shows age, deliveries, the time of the next visibility, batch and file. It peeks at up to 32
+    messages and changes nothing. Messages hidden until a retry come from the workers' notes.
 
     \b
     Examples:

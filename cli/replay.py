@@ -100,5 +100,5 @@ async def _read_batch(storage: Account, entry: Entry) -> Batch:
     except UnreadableMessage as error:
         raise NotReplayable(f"cannot be replayed: {error.reason}") from error
     if not isinstance(batch, Batch):
-        raise NotReplayable("cannot be replayed: the message is an event that we ignore")
+        raise NotReplayable("cannot be replayed: the worker ignores this event")
     return batch

@@ -38,14 +38,12 @@ def status(
     failed: Annotated[bool, typer.Option("--failed", help="Only failed batches.")] = False,
     since: Annotated[
         str | None,
-        typer.Option(metavar="AGE", help="Only batches of this time: 30m, 12h, 7d."),
+        typer.Option(metavar="AGE", help="Only batches of the last 30m, 12h, 7d …"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many of the latest batches.")] = (
         20
     ),
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show it again and again until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the service and its latest batches, or one batch.

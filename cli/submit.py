@@ -67,7 +67,8 @@ def submit(
     coding_checked: CodingChecked = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the outcome.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Wait, and exit 3 if a row was rejected or none came.")
+        bool,
+        typer.Option("--strict", help="Wait, and exit 3 if a row was rejected or there was none."),
     ] = False,
     output: Annotated[
         Path | None,
@@ -82,7 +83,7 @@ def submit(
     ] = "csv",
     model_dir: Annotated[
         Path,
-        typer.Option(envvar="SCORER_MODEL_DIR", help="Artifact whose fields the check knows."),
+        typer.Option(envvar="SCORER_MODEL_DIR", help="Artifact that the header check uses."),
     ] = MODEL_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

@@ -34,7 +34,7 @@ PAUSE = 0.3
 def up() -> None:
     """Run Azurite, API and worker on this machine until Ctrl-C.
 
-    Docker is not needed. On a terminal it shows the logs; with SCORER_LOG_FORMAT=json as written.
+    Needs no Docker. Shows the logs on a terminal; SCORER_LOG_FORMAT=json shows them unchanged.
 
     \b
     Examples:
@@ -122,7 +122,7 @@ def watch(children: Sequence[Child], logs: LogFiles) -> None:
             if (code := child.process.poll()) is not None:
                 raise LocalError(
                     f"{child.name} {how_it_ended(code)}; the end of its log:\n{tail(child.log)}\n"
-                    "Everything else is stopped. Start again: heart-scorer up"
+                    "Everything else was stopped. Start again: heart-scorer up"
                 )
         time.sleep(PAUSE)
 

@@ -1,4 +1,4 @@
-"""`heart-scorer verify`: scores an input again with scikit-learn and compares each row."""
+"""`heart-scorer verify`: score an input again with scikit-learn and compare each row."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
                 say(f"batch {batch_id} has no result: heart-scorer status {batch_id}")
                 raise typer.Exit(Exit.FAILED)
             if "blob" not in summary["identity"]:
-                say(f"batch {batch_id} came inside its message: nothing was kept to score again")
+                say(f"batch {batch_id} came inside its message, which is not stored")
                 raise typer.Exit(Exit.FAILED)
             await fetch_blob(blobs, summary["identity"], source)
             await fetch_blob(blobs, summary["output"], result)
@@ -160,7 +160,7 @@ def read_oracle(model_dir: Path, scored_by: dict[str, Any] | None = None) -> Ora
             raise StartupError(
                 f"the batch was scored by another model: {scored_by['version']} "
                 f"({served[:12] or 'unknown'}…), {model_dir} has {manifest.version} "
-                f"({manifest.served_sha256[:12]}…); name its directory by --model-dir"
+                f"({manifest.served_sha256[:12]}…); give its directory with --model-dir"
             )
     same_manifest = scored_by is not None and sha256 == scored_by["sha256"]
     allowed = allow_pickle() or same_manifest or pinned() is not None

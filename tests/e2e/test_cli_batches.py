@@ -235,6 +235,6 @@ async def test_a_finished_batch_cannot_be_cancelled_nor_one_that_nobody_knows(
     late = await call_here(running, "cancel", name)
     unknown = await call_here(running, "cancel", "never-sent")
 
-    assert (late.returncode, late.stderr) == (1, f"batch {name} succeeded already\n")
+    assert (late.returncode, late.stderr) == (1, f"batch {name} already succeeded\n")
     assert unknown.returncode == 1
     assert "batch never-sent was not submitted" in unknown.stderr

@@ -137,7 +137,7 @@ async def test_all_entries_are_touched_only_if_that_is_said(
 
     done = await poison.call(command, *words, "--yes")
 
-    assert (done.returncode, done.stderr) == (2, f"name the batches to {command}, or say --all\n")
+    assert (done.returncode, done.stderr) == (2, f"name the batches to {command}, or use --all\n")
     assert await poison.left() == {"one"}
 
 

@@ -233,7 +233,7 @@ async def test_batches_that_share_most_of_their_name_get_different_ones(world: W
         ("hello", "neither JSON nor CSV"),
         ("{", "not JSON"),
         ('{"schema":"heart-scorer/1","input":{"container":"x","blob":"a.csv"}}', "input container"),
-        ('{"eventType":"Microsoft.Storage.BlobDeleted"}', "an event that we ignore"),
+        ('{"eventType":"Microsoft.Storage.BlobDeleted"}', "the worker ignores this event"),
         ('{"schema":"heart-scorer/1","records":[{"age":54,"age":45,"sex":1}]}', "duplicate key"),
     ],
 )
