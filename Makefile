@@ -115,7 +115,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: | $(BIN)/uv  ## Resolve requirements/*.in again (uv itself comes from the last lock)
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/peers.in -o requirements/peers.txt
-	for part in run api worker training catboost lightgbm xgboost node; do \
+	for part in run api worker training catboost lightgbm xgboost otel node; do \
 	  $(COMPILE) requirements/$$part.in -c requirements/dev.txt -o requirements/$$part.txt; done
 
 clean:  ## Remove all that make made

@@ -11,7 +11,7 @@ started = time.monotonic()  # imports are most of a start, and `startup_seconds`
 
 from api.app import create_app  # noqa: E402
 from api.server import listen, serve, serve_metrics  # noqa: E402
-from shared import metrics  # noqa: E402
+from shared import metrics, tracing  # noqa: E402
 from shared.logs import configure_logging  # noqa: E402
 from shared.records.artifact import load_artifact  # noqa: E402
 from shared.records.errors import StartupError  # noqa: E402
@@ -25,6 +25,7 @@ def main() -> int:
     try:
         settings = load_settings(ApiSettings)
         configure_logging(settings.log_level, log_format=settings.log_format)
+        tracing.configure("heart-scorer-api")
         artifact = load_artifact(
             settings.model_dir, settings.model_sha256, allow_pickle=settings.allow_pickle
         )

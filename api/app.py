@@ -57,6 +57,8 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         contact={"name": "The operator of this service"},
         license_info={"name": "MIT", "identifier": "MIT"},
+        # FastAPI's own would send paths, queries and texts of errors: see shared/tracing.py.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         openapi_tags=openapi.TAGS,
     )
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)

@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from itertools import count
 
 from fastapi import Request, Response
@@ -16,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import RETRY_AFTER, Problem, answer_error, respond, retry_after
-from shared import metrics
+from shared import metrics, tracing
 from shared.trace import TRACEPARENT
 
 log = logging.getLogger(__name__)
@@ -90,18 +91,19 @@ class RequestMiddleware:
             await send(message)
 
         self._capacity -= 1
-        try:
-            self._admit(scope["path"], headers)
-            await self._app(scope, receive, send_answer)
-        except Problem as problem:  # not admitted; FastAPI has handlers for all others
-            await respond(problem, request)(scope, receive, send_answer)
-        except Exception as error:
-            if status:
-                _log_cut_off(request, error)
-            raise
-        finally:
-            self._capacity += 1
-            _record(request, method, status or 500, time.perf_counter() - started)
+        with _span(scope["path"], headers) as span:
+            try:
+                self._admit(scope["path"], headers)
+                await self._app(scope, receive, send_answer)
+            except Problem as problem:  # not admitted; FastAPI has handlers for all others
+                await respond(problem, request)(scope, receive, send_answer)
+            except Exception as error:
+                if status:
+                    _log_cut_off(request, error)
+                raise
+            finally:
+                self._capacity += 1
+                _record(request, method, status or 500, time.perf_counter() - started, span)
 
     def _admit(self, path: str, headers: Headers) -> None:
         """Let a request in. Raises `Problem`."""
@@ -154,11 +156,25 @@ def _request_id(headers: Headers) -> str:
     return trace[1] if trace else f"{_PROCESS}{next(_numbers):016x}"
 
 
-def _record(request: Request, method: str, status: int, seconds: float) -> None:
+def _span(path: str, headers: Headers) -> AbstractContextManager[tracing.Span]:
+    if path in PROBES:
+        return tracing.OFF
+    return tracing.span("request", "server", parent=headers.get("traceparent"))
+
+
+def _record(request: Request, method: str, status: int, seconds: float, span: tracing.Span) -> None:
     """Measure and log a request by its route: a path may hold anything."""
     method = method if method in METHODS else "_OTHER"
     route = getattr(request.scope.get("route"), "path", "unmatched")
     metrics.REQUESTS.labels(method, route, status).observe(seconds)
+    span.rename(f"{method} {route}")
+    span.set(
+        {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status,
+        }
+    )
     if request.scope["path"] in PROBES:
         return
     log.info(

@@ -11,7 +11,7 @@ import time
 
 import uvloop
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.batches.ports import Account
 from shared.batches.presence import WORKERS
 from shared.batches.results import SCORES
@@ -37,6 +37,7 @@ def main() -> int:
     try:
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level, log_format=settings.log_format)
+        tracing.configure("heart-scorer-worker")
         artifact = load_artifact(
             settings.model_dir, settings.model_sha256, allow_pickle=settings.allow_pickle
         )

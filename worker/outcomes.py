@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.batches.message import Batch, BlobInput
 from shared.batches.ports import Blobs, Queue
 from shared.batches.results import (
@@ -243,14 +243,16 @@ class Outcomes:
         delivery.lease.check()
         content = json.dumps(summary, indent=1).encode()
         name = summary_name(target.batch_id)
+        status = str(summary["status"])
+        facts = {"batch.id": target.log_id, "batch.status": status}
         try:
-            await self._blobs.create(SCORES, name, content, "application/json")
+            with tracing.span("write summary", attributes=facts):
+                await self._blobs.create(SCORES, name, content, "application/json")
         except AlreadyExists:
             existing = await self._read_summary(delivery, target)
             if existing is None:
                 raise  # seen a moment ago and gone: someone deletes results
             return existing
-        status = str(summary["status"])
         self.last = {
             "batch_id": target.log_id,
             "status": status,

@@ -14,7 +14,7 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.batches.checkpoint import NO_PROGRESS, Progress, plan_of, read_progress
 from shared.batches.message import (
     Batch,
@@ -139,7 +139,17 @@ class Processor:
             metrics.IGNORED.labels(batch.reason).inc()
             log.info("event_ignored", extra={"reason": batch.reason})
             return Delete()
-        return await self._process_batch(delivery, batch)
+        facts: tracing.Attributes = {
+            "batch.id": target_of(batch).log_id,
+            "message.id": delivery.message.id,
+            "message.deliveries": delivery.message.dequeue_count,
+        }
+        with tracing.span(
+            "process batch", "consumer", parent=batch.traceparent, attributes=facts
+        ) as span:
+            settlement = await self._process_batch(delivery, batch)
+            span.set({"settlement": type(settlement).__name__.lower()})
+        return settlement
 
     @property
     def last_outcome(self) -> dict[str, str] | None:
@@ -344,7 +354,13 @@ class Processor:
                     delivery, target, plan, counts, writer.size, table, warnings
                 )
             )
-            committed = await writer.commit(CONTENT_TYPES[target.scores_format], metadata)
+            result: tracing.Attributes = {
+                "batch.id": target.log_id,
+                "rows": counts.rows,
+                "rejected": counts.rejected,
+            }
+            with tracing.span("commit scores", attributes=result):
+                committed = await writer.commit(CONTENT_TYPES[target.scores_format], metadata)
         self._markers.drop(delivery.message.id)  # the commit dropped the staged marker
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)
@@ -384,7 +400,9 @@ class Processor:
         next_look = 0.0
         async with aclosing(blocks):
             async for end, rows in blocks:
-                scored: Scored = await run(table.score, rows, writer.next_row)
+                with tracing.span("score block") as span:
+                    scored: Scored = await run(table.score, rows, writer.next_row)
+                    span.set({"rows": scored.counts.rows, "rejected": scored.counts.rejected})
                 if rows.first:
                     categories = scored.categories
                     if progress.done:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeGuard, TypeVar
 
+from shared import tracing
 from shared.batches.message import Batch, BlobInput, InlineInput
 from shared.batches.ports import BlobFacts, Blobs
 from shared.files.base import Block, Table
@@ -27,8 +28,15 @@ async def read_rows(
     `facts` are of the input blob, if there is one.
     """
     async with aclosing(_blocks(blobs, batch, facts, table, offset, run)) as blocks:
-        async for block in blocks:
-            yield block.end, await run(table.read, block)
+        read: list[tuple[int, Any]] = []
+        while True:
+            with tracing.span("read block") as span:
+                block = await anext(blocks, None)
+                if block is None:
+                    return
+                read.append((block.end, await run(table.read, block)))
+                span.set({"input.end": block.end})
+            yield read.pop()  # kept by nobody else: rows are large
 
 
 async def _blocks(

@@ -30,6 +30,7 @@ from api.transfers import (
     receive,
     while_waiting,
 )
+from shared import tracing
 from shared.batches.cancellation import cancel
 from shared.batches.message import BATCH_ID
 from shared.batches.ports import Blobs, Queue
@@ -114,14 +115,17 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
                 submission = Submission(MEDIA_TYPES[media_type], packed, options)
             async with storage_time() as limit:
                 connection = await store()
-                submitted = await submit(
-                    connection.blobs,
-                    connection.queue,
-                    batch_id,
-                    submission,
-                    while_waiting(in_blocks(pieces), limit),
-                    _traceparent(request),
-                )
+                facts = {"batch.id": batch_id}
+                with tracing.span("submit batch", "producer", attributes=facts) as span:
+                    submitted = await submit(
+                        connection.blobs,
+                        connection.queue,
+                        batch_id,
+                        submission,
+                        while_waiting(in_blocks(pieces), limit),
+                        span.traceparent or _traceparent(request),
+                    )
+                    span.set({"batch.bytes": submitted.size})
         log.info(
             "batch_queued",
             extra={
