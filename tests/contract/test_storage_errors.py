@@ -361,12 +361,13 @@ async def test_a_download_is_whole_or_may_pass(wrong: tuple[str, ...]) -> None:
 
 
 @pytest.mark.azurite
-@pytest.mark.usefixtures("storage")
 async def test_a_block_that_arrives_damaged_is_refused_and_that_may_pass(
     connection_string: str,
 ) -> None:
     azurite = re.search(r"BlobEndpoint=http://([^/]+)", connection_string)
     assert azurite is not None
+    async with open_azurite(connection_string) as healthy:
+        await healthy.blobs().create_container("scores")
 
     async def damage(request: web.Request) -> web.Response:
         headers = {key: value for key, value in request.headers.items() if key != "Host"}
