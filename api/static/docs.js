@@ -7,4 +7,6 @@ SwaggerUIBundle({
   validatorUrl: null,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
   layout: "BaseLayout",
+  // Swagger UI gives this list no label.
+  onComplete: () => document.querySelector("#servers")?.setAttribute("aria-label", "Server"),
 });

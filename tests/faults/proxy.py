@@ -40,6 +40,10 @@ def call_of(method: str, path: str, query: dict[str, str]) -> Call:
             return "summary"
         case "HEAD", _:
             return "facts"
+        case "GET", "metadata":
+            return "length"
+        case "DELETE", _:
+            return "discard"
         case _:
             return "chunks"
 
