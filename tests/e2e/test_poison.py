@@ -124,7 +124,7 @@ async def test_nothing_is_done_where_nobody_can_be_asked(command: str, poison: P
 
     assert done.returncode == 2
     assert "one  gave up" in done.stderr
-    assert "Say --yes" in done.stderr
+    assert "use --yes" in done.stderr
     assert await poison.left() == {"one"}
 
 

@@ -421,12 +421,12 @@ def test_a_byte_order_mark_before_a_request_is_skipped(client: TestClient) -> No
     assert client.post("/predict", content=body).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/batches", "/predict"])
 @pytest.mark.parametrize(
-    ("media_type", "flag"),
+    ("path", "media_type", "flag"),
     [
-        ("multipart/form-data; boundary=x", "curl -F"),
-        ("application/x-www-form-urlencoded", "curl -d"),
+        ("/predict", "multipart/form-data; boundary=x", "curl -F"),
+        ("/predict", "application/x-www-form-urlencoded", "curl -d"),
+        ("/batches", "application/x-www-form-urlencoded", "curl -d"),
     ],
 )
 def test_a_form_is_told_how_to_send_the_file(
