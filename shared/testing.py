@@ -184,17 +184,18 @@ class FakeBlobs:
         return self._blob(container, name).content
 
     async def chunks(
-        self, container: str, name: str, etag: str, offset: int = 0
+        self, container: str, name: str, etag: str, offset: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
         size = 2 << 20
-        while True:
+        while end is None or offset < end:
             blob = self._blob(container, name)
             if blob.etag != etag:
                 raise InputChanged("the blob was replaced while it was read")
             if offset >= len(blob.content):
                 return
-            yield blob.content[offset : offset + size]
-            offset += size
+            stop = offset + size if end is None else min(offset + size, end)
+            yield blob.content[offset:stop]
+            offset = stop
 
     async def create(
         self,

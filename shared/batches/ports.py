@@ -98,8 +98,10 @@ class Blobs(Protocol):
         """The whole of a small blob. Raises `NotFound`."""
         ...
 
-    def chunks(self, container: str, name: str, etag: str, offset: int = 0) -> AsyncIterator[bytes]:
-        """Content from `offset` on, in pieces of a few MiB, all of the version `etag`.
+    def chunks(
+        self, container: str, name: str, etag: str, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Content from `offset` to `end`, in pieces of a few MiB, all of the version `etag`.
 
         Raises `NotFound`, `InputChanged`, `StorageRefused`.
         """

@@ -133,6 +133,10 @@ class Table(Protocol):
         """Hand out what is left. A file has at least one block, if only for its header."""
         ...
 
+    def count_rows(self, block: Block) -> int:
+        """Number of rows of a block, blank lines not counted, without reading them."""
+        ...
+
     def read(self, block: Block) -> Any:
         """Read and check a block's rows: what `score` takes."""
         ...

@@ -17,8 +17,15 @@ from numpy.typing import NDArray
 
 from shared.files.base import Block, Lines, decode
 from shared.files.csv_header import Header
-from shared.files.lines import QUOTE, Places, quotes_are_regular, split_cells
+from shared.files.lines import (
+    QUOTE,
+    Places,
+    quotes_are_regular,
+    split_cells,
+    without_blank_lines,
+)
 from shared.records.errors import BadFile
+from shared.records.strict_json import BLANK
 
 
 class Ragged(NamedTuple):
@@ -91,7 +98,7 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
     Returns them with the ragged ones, whose cells were cut or filled up.
     """
     width = len(header.columns)
-    lines = _without_blank_lines(lines, ord(header.separator), width)
+    lines = without_blank_lines(lines, blank_bytes(header))
     content, ends = lines.content, lines.ends
     odd = (
         _odd(content, ends, ord(header.separator), width)
@@ -152,29 +159,14 @@ def _odd(
     return odd
 
 
-def _blank_bytes(separator: int, width: int) -> bytes:
-    """Bytes of which a line without content consists; of one column, a quoted cell is content."""
-    return b" \t\r\n" + (bytes([separator, QUOTE]) if width > 1 else b"")
+def blank_bytes(header: Header) -> bytes:
+    """Bytes of which a line without content consists, like the empty rows of a sheet: `,,,`.
 
-
-def _without_blank_lines(lines: Lines, separator: int, width: int) -> Lines:
-    """The lines that have content; the others are like the empty rows of a sheet: `,,,`."""
-    content, ends = lines.content, lines.ends
-    if len(ends) == 0:
-        return lines
-    bytes_ = np.frombuffer(content, np.uint8)
-    is_blank = np.zeros(256, np.bool_)
-    is_blank[list(_blank_bytes(separator, width))] = True
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    # Most lines have content at their start or in their middle.
-    if not (is_blank[bytes_[starts]] & is_blank[bytes_[(starts + ends) // 2]]).any():
-        return lines
-    has_content = np.logical_or.reduceat(~is_blank[bytes_[: ends[-1]]], starts)
-    if has_content.all():
-        return lines
-    lengths = ends - starts
-    kept = bytes_[: ends[-1]][np.repeat(has_content, lengths)]
-    return Lines(kept.tobytes(), np.cumsum(lengths[has_content]))
+    In a file of one column, a quoted cell is content.
+    """
+    if len(header.columns) == 1:
+        return BLANK.encode()
+    return f'{BLANK}{header.separator}"'.encode()
 
 
 def _are_regular(bytes_: NDArray[np.uint8], ends: Places, separator: int, width: int) -> bool:

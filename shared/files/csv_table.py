@@ -19,9 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from shared.files.base import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Scored
-from shared.files.csv_cells import RaggedRows, read_cells
+from shared.files.csv_cells import RaggedRows, blank_bytes, read_cells
 from shared.files.csv_header import LOST_LINE_ENDS, Header, find_header
-from shared.files.lines import LineSplitter
+from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
 from shared.records.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_columns
 from shared.records.errors import BadFile, FieldError, RecordRejected
@@ -116,6 +116,9 @@ class CsvTable:
         if self._opened is None:
             raise RuntimeError("the header was not read yet")
         return self._opened
+
+    def count_rows(self, block: Block) -> int:
+        return count_rows(block.lines, blank_bytes(self._parts()[0]))
 
     def read(self, block: Block) -> Rows:
         header, _ = self._parts()

@@ -24,7 +24,7 @@ from shared.files.base import (
     strip_bom,
 )
 from shared.files.json_columns import Records, read_records
-from shared.files.lines import LineSplitter
+from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
 from shared.records.columns import Outcome, score_columns
 from shared.records.errors import BadFile, FieldError
@@ -209,6 +209,9 @@ class JsonLinesTable(_JsonTable):
             raise RuntimeError("the file's head was not read yet")
         return self._splitter
 
+    def count_rows(self, block: Block) -> int:
+        return count_rows(block.lines, BLANK.encode())
+
     def _items(self, block: Block) -> list[object]:
         if block.lines.too_long:
             return [ROW_TOO_LONG]
@@ -309,6 +312,9 @@ class JsonArrayTable(_JsonTable):
         block = Block(start, end, self._first, NO_LINES, tuple(items))
         self._first = False
         return block
+
+    def count_rows(self, block: Block) -> int:
+        return len(block.items)
 
     def _items(self, block: Block) -> Sequence[object]:
         return block.items

@@ -194,6 +194,31 @@ def quotes_are_regular(content: NDArray[np.uint8], quotes: Places, separator: in
     return bool((closing[pairs + skipped - 1] == opening[pairs + skipped] - 1).all())
 
 
+def without_blank_lines(lines: Lines, blank: bytes) -> Lines:
+    """The lines that have a byte other than those of `blank`."""
+    content, ends = lines.content, lines.ends
+    if len(ends) == 0:
+        return lines
+    bytes_ = np.frombuffer(content, np.uint8)
+    is_blank = np.zeros(256, np.bool_)
+    is_blank[list(blank)] = True
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    # Most lines have content at their start or in their middle.
+    if not (is_blank[bytes_[starts]] & is_blank[bytes_[(starts + ends) // 2]]).any():
+        return lines
+    has_content = np.logical_or.reduceat(~is_blank[bytes_[: ends[-1]]], starts)
+    if has_content.all():
+        return lines
+    lengths = ends - starts
+    kept = bytes_[: ends[-1]][np.repeat(has_content, lengths)]
+    return Lines(kept.tobytes(), np.cumsum(lengths[has_content]))
+
+
+def count_rows(lines: Lines, blank: bytes) -> int:
+    """Number of lines that have a byte other than those of `blank`."""
+    return 1 if lines.too_long else len(without_blank_lines(lines, blank).ends)
+
+
 class LineScanner:
     """Finds the end of a line as Python's `csv` does; keeps its state between pieces."""
 

@@ -394,12 +394,13 @@ class StorageBlobs:
         return await stream.readall()
 
     async def chunks(
-        self, container: str, name: str, etag: str, offset: int = 0
+        self, container: str, name: str, etag: str, offset: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
         size: int | None = None
-        while size is None or offset < size:
+        while (size is None or offset < size) and (end is None or offset < end):
+            length = CHUNK if end is None else min(CHUNK, end - offset)
             with _measured("download"), _translated():
-                found = await self._piece(container, name, etag, offset)
+                found = await self._piece(container, name, etag, offset, length)
             if found is None and size is None:
                 return
             if found is None or size not in (None, found[1]):
@@ -410,7 +411,7 @@ class StorageBlobs:
             offset += len(piece)
 
     async def _piece(
-        self, container: str, name: str, etag: str, offset: int
+        self, container: str, name: str, etag: str, offset: int, length: int
     ) -> tuple[bytes, int] | None:
         """A piece of a blob as it is stored, never unpacked, and the size of the whole blob.
 
@@ -420,7 +421,7 @@ class StorageBlobs:
         try:
             stream = await self._client.get_blob_client(container, name).download_blob(
                 offset,
-                CHUNK,
+                length,
                 etag=etag,
                 match_condition=MatchConditions.IfNotModified,
                 decompress=False,
