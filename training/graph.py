@@ -511,6 +511,8 @@ def _dense(rows: Rows) -> NDArray[np.float64]:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    if "Unable to find a shape calculator" in lines[0]:
+        return "no converter knows its class"
     return lines[0][:200].rstrip(" .:")
 
 

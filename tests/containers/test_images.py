@@ -248,3 +248,18 @@ def test_an_image_can_hold_a_model_that_was_trained_elsewhere(
     finally:
         docker("image", "rm", "--force", tag)
     assert held.encode() == given
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_image_with_lightgbm_loads_its_model(app: str, engine: None) -> None:
+    tag = f"heart-scorer-{app}:lightgbm"
+    arguments = ("MODEL=training/examples/heart_lightgbm.py", "EXTRA=lightgbm")
+    options = [word for one in arguments for word in ("--build-arg", one)]
+
+    # The build ends by loading the model.
+    docker(
+        *("build", "--quiet", "--file", f"Dockerfile.{app}", "--tag", tag, *options, "."),
+        seconds=800,
+    )
+
+    docker("image", "rm", "--force", tag)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from catboost import CatBoostClassifier
 from lightgbm import LGBMClassifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -251,7 +252,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "LGBMClassifier": (
         lambda: LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1),
-        r"step LGBMClassifier .*shape calculator",
+        r"step LGBMClassifier .*no converter knows its class",
+    ),
+    "CatBoostClassifier": (
+        lambda: CatBoostClassifier(iterations=5, verbose=False, allow_writing_files=False),
+        r"step CatBoostClassifier .*no converter knows its class",
     ),
     "XGBClassifier": (
         lambda: xgboost(booster="dart"),
