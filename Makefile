@@ -115,6 +115,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: | $(BIN)/uv  ## Resolve requirements/*.in again (uv itself comes from the last lock)
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) requirements/peers.in -o requirements/peers.txt
+	$(COMPILE) requirements/openapi-client.in -o requirements/openapi-client.txt
 	for part in run api worker training catboost lightgbm xgboost otel node; do \
 	  $(COMPILE) requirements/$$part.in -c requirements/dev.txt -o requirements/$$part.txt; done
 

@@ -15,6 +15,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from api import openapi, problems
 from api.middleware import RequestMiddleware, unexpected_error
 from api.routes import batches, health, model, pages, predict
+from api.schemas import FileForm
 from api.store import Connection, Store, connect
 from api.v2 import routes as v2
 from api.v2.schemas import InferRequest
@@ -71,5 +72,5 @@ def create_app(
     app.include_router(model.router(artifact, settings.model_dir))
     app.include_router(health.router(artifact))
     app.include_router(pages.router(app.title))
-    openapi.complete(app, secured=bool(settings.keys), models=[InferRequest])
+    openapi.complete(app, secured=bool(settings.keys), models=[FileForm, InferRequest])
     return app

@@ -83,6 +83,12 @@ class ScoresBody(Body):
     warnings: Annotated[list[str], Field(description="What is odd about the records together")] = []
 
 
+class FileForm(Body):
+    """A form with one file."""
+
+    file: Annotated[bytes, Field(description="CSV, JSON or JSON lines; its name says which")]
+
+
 class BatchAccepted(Body):
     """A batch that was taken."""
 

@@ -118,18 +118,25 @@ def node() -> tuple[list[str], list[str]]:
 
 def install_azurite() -> Path:
     """Install Azurite from its lock file unless it is installed; return its program."""
-    target = LOCAL / "azurite"
+    folder = install_node_packages(AZURITE, "azurite", "about 350 MB")
+    return folder / "node_modules/azurite/dist/src/azurite.js"
+
+
+def install_node_packages(source: Path, name: str, size: str) -> Path:
+    """Install the packages that `source` locks in the folder `name`; return that folder.
+
+    Does nothing if they are installed. Raises `LocalError`.
+    """
+    target = LOCAL / name
     stamp = target / "installed"
-    lock = (AZURITE / "package-lock.json").read_bytes()
-    sha256 = hashlib.sha256(lock).hexdigest()
-    program = target / "node_modules/azurite/dist/src/azurite.js"
-    if stamp.is_file() and stamp.read_text() == sha256 and program.is_file():
-        return program
-    say("installing Azurite (once, about 350 MB) …")
+    sha256 = hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == sha256:
+        return target
+    say(f"installing Node packages for {name} (once, {size}) …")
     node_command, npm = node()
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(AZURITE / name, target / name)
+    for file in ("package.json", "package-lock.json"):
+        shutil.copy(source / file, target / file)
     path = os.pathsep.join([str(Path(node_command[0]).parent), os.environ.get("PATH", "")])
     done = subprocess.run(  # noqa: S603  # our own command
         [*npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"],
@@ -140,9 +147,9 @@ def install_azurite() -> Path:
         check=False,
     )
     if done.returncode != 0:
-        raise LocalError(f"npm could not install Azurite:\n{done.stderr[-2000:]}")
+        raise LocalError(f"npm could not install packages for {name}:\n{done.stderr[-2000:]}")
     stamp.write_text(sha256)
-    return program
+    return target
 
 
 def free_port(preferred: int = 0) -> int:

@@ -17,9 +17,16 @@ from fastapi.responses import StreamingResponse
 
 from api.body import advice_on_forms, check_length, json_accepted
 from api.form import FORM, FormFile, open_form
-from api.openapi import RETRY_AFTER, problems
+from api.openapi import RETRY_AFTER, problems, ref
 from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
-from api.schemas import BatchAccepted, BatchBody, BatchListBody, CodingChecked, QueueBody
+from api.schemas import (
+    BatchAccepted,
+    BatchBody,
+    BatchListBody,
+    CodingChecked,
+    FileForm,
+    QueueBody,
+)
 from api.scores import first_bytes, is_unchanged, rejected_rows, requested_range
 from api.store import Store, storage_time
 from api.transfers import (
@@ -97,6 +104,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         idempotency_key: Annotated[
             str | None,
             Header(
+                alias="Idempotency-Key",
                 description="Repeats of an upload with the same key are the same batch",
                 json_schema_extra={"pattern": "^[!#-~]{1,255}$"},
             ),
@@ -324,16 +332,14 @@ async def _waiting(queue: Queue) -> QueueBody | None:
 def _file_body() -> dict[str, object]:
     """The request body of an upload, for the document."""
     # With the media type in the schema, too, Swagger UI offers a file picker.
-    text = {"type": "string", "minLength": 1}
-    records = {"type": "array", "items": {"type": "object"}}
-    content = {
-        kind: {"schema": records if kind == JSON else text | {"contentMediaType": kind}}
+    content: dict[str, object] = {
+        kind: {"schema": {"type": "string", "minLength": 1, "contentMediaType": kind}}
         for kind in MEDIA_TYPES
+        if kind != JSON
     }
-    file = {"type": "string", "format": "binary"}
-    content[FORM] = {
-        "schema": {"type": "object", "properties": {"file": file}, "required": ["file"]}
-    }
+    content[FORM] = {"schema": ref(FileForm)}
+    # Without a schema: beside the form, openapi-python-client makes broken code of an array.
+    content[JSON] = {}
     return {"requestBody": {"required": True, "content": content}}
 
 
