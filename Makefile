@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Without Node on the PATH, install it from a package.
-NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo requirements/node.txt)
+NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || echo -r requirements/node.in)
 
 # As many processes as cores, at most four: each starts its own Azurite.
 PYTEST := $(BIN)/python -m pytest
@@ -42,15 +42,14 @@ bench-peers: .venv-peers/stamp bench  ## The same with MLServer, BentoML and Lit
 sbom: $(VENV)/dev.stamp  ## What each image installs, as CycloneDX
 	@mkdir -p build/sbom
 	@for app in api worker; do \
-	  $(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	    --python-version 3.13 --python-platform x86_64-unknown-linux-gnu requirements/$$app.txt | \
+	  $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	    --python-version 3.13 --python-platform x86_64-unknown-linux-gnu -c requirements/dev.txt requirements/$$app.in | \
 	  $(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements \
 	    --pyproject pyproject.toml --output-reproducible -o build/sbom/$$app.cdx.json - || exit 1; \
 	  echo build/sbom/$$app.cdx.json; done
 
-audit: $(VENV)/dev.stamp  ## Ask a public service for known vulnerabilities of what the images install
-	$(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes \
-	  -r requirements/api.txt -r requirements/worker.txt -r requirements/training.txt
+audit: $(VENV)/dev.stamp  ## Ask a public service for known vulnerabilities of all packages of the lock
+	$(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes -r requirements/dev.txt
 
 dev: $(VENV)/dev.stamp  ## Set up for development: packages, git hooks, the model
 	$(BIN)/pre-commit install
@@ -82,21 +81,24 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-$(VENV)/run.stamp: requirements/run.txt $(NODE) pyproject.toml | $(VENV)/bin/python
+INSTALL := -m pip install -qq --disable-pip-version-check
+
+$(VENV)/run.stamp: requirements/run.in requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the packages of $< (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< $(if $(NODE),-r $(NODE))
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python $(INSTALL) --require-hashes -r requirements/pip.txt
+	@$(BIN)/python $(INSTALL) --require-hashes -c requirements/dev.txt -r $< $(NODE)
+	@$(BIN)/python $(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
 
-$(VENV)/dev.stamp: requirements/dev.txt $(NODE) pyproject.toml | $(VENV)/bin/python
+$(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the packages of $< (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< $(if $(NODE),-r $(NODE))
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python $(INSTALL) --require-hashes -r $<
+	@$(BIN)/python $(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@ $(VENV)/run.stamp
 
 .venv-peers/stamp: requirements/peers.txt
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	.venv-peers/bin/python $(INSTALL) --require-hashes -r $<
 	@touch $@
 
 screenshots: $(VENV)/dev.stamp  ## Take the README's pictures of the page; needs Chromium
@@ -113,11 +115,7 @@ $(BIN)/uv:
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: | $(BIN)/uv  ## Resolve requirements/*.in again (uv itself comes from the last lock)
-	$(COMPILE) requirements/dev.in -o requirements/dev.txt
-	$(COMPILE) requirements/peers.in -o requirements/peers.txt
-	$(COMPILE) requirements/openapi-client.in -o requirements/openapi-client.txt
-	for part in run api worker training catboost lightgbm xgboost otel node; do \
-	  $(COMPILE) requirements/$$part.in -c requirements/dev.txt -o requirements/$$part.txt; done
+	for name in dev pip peers openapi-client; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 clean:  ## Remove all that make made
 	rm -rf $(VENV) .venv-peers .local artifact
