@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from shared.records.artifact import EXPLANATION, Golden, Manifest, OnnxModel, SklearnModel
 from shared.records.errors import RecordRejected
 from shared.records.estimator import estimator_file, load_estimator
-from shared.records.scoring import Model
+from shared.records.scoring import Model, Scorer
 from training.card import sections
 from training.checks import load, new_estimator
 from training.errors import TrainingError
@@ -27,7 +27,7 @@ from training.framed import unframed
 from training.graph import stock_graph
 from training.parity import check_explanation, check_parity, check_rounding, parity_rows
 from training.recipe import Dataset, Recipe
-from training.reference import with_reference
+from training.reference import reference_of, with_reference
 from training.report import markdown, page
 from training.threshold import compare_predictions, with_own_threshold
 
@@ -120,7 +120,10 @@ def artifact_of(
     if isinstance(model, OnnxModel) and recipe.explain:
         check_explanation(model, rows)
     golden = _golden(manifest, model)
-    manifest = manifest.model_copy(update={"golden": golden, "figures": found})
+    reference = reference_of(Scorer(model, manifest.fields, manifest.threshold), data.rows)
+    manifest = manifest.model_copy(
+        update={"golden": golden, "figures": found, "reference": reference}
+    )
     card = sections(recipe, manifest, evaluation.plots, unframed(estimator))
     files["model_card.html"] = page(manifest, card).encode()
     hashes = {name: sha256(content) for name, content in files.items()}

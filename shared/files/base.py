@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.records.coding import Categories
+from shared.records.columns import Outcome
 from shared.records.counts import Counts
 from shared.records.errors import BadFile, FieldError
 
@@ -81,9 +82,16 @@ class Scored:
     """A block's output."""
 
     content: bytes
-    counts: Counts
-    categories: Categories = field(default_factory=dict)
-    """Of the file's first block: its categories, for the guard of `shared.records.coding`."""
+    outcome: Outcome
+
+    @property
+    def counts(self) -> Counts:
+        return self.outcome.counts
+
+    @property
+    def categories(self) -> Categories:
+        """Of the file's first block, for the guard of `shared.records.coding`."""
+        return self.outcome.categories
 
     def __repr__(self) -> str:
         return f"Scored({self.counts})"

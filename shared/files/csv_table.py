@@ -149,7 +149,7 @@ class CsvTable:
             buffer.write(_header_line(names))
         output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
         _quoted(output).write_csv(buffer, include_header=False, quote_style="never")
-        return Scored(buffer.getvalue(), outcome.counts, outcome.categories)
+        return Scored(buffer.getvalue(), outcome)
 
     def _cells(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
         """Text of the columns that are needed, and the rows that have no cells to speak of."""

@@ -112,7 +112,7 @@ class _JsonTable:
                 for line, item in zip(lines, rows.items, strict=True)
             ]
         content = "".join(f"{line}\n" for line in lines).encode()
-        return Scored(content, outcome.counts, outcome.categories)
+        return Scored(content, outcome)
 
 
 def _lines(outcome: Outcome, ids: Sequence[str | None], first_row: int) -> list[str]:

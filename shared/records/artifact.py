@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.records.errors import RecordRejected, StartupError
 from shared.records.estimator import estimator_file, load_estimator
 from shared.records.frames import frame_of
+from shared.records.reference import Reference
 from shared.records.schema import FieldTable
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Manifest(BaseModel):
     fields: FieldTable
     frame: bool = False
     """The estimator takes a DataFrame with words instead of codes."""
+    reference: Reference | None = None
+    """The training data's distribution; None: trained before it was recorded."""
     figures: dict[str, Any] = {}
     libraries: dict[str, str] = {}
     golden: tuple[Golden, ...] = Field(min_length=1)

@@ -48,6 +48,9 @@ class Outcome:
     counts: Counts
     categories: dict[str, list[int]]
     """Of scored rows, if they were to be counted."""
+    values: Values
+    rejected: Rejected
+    """Also the rows that the model could not answer."""
 
 
 def faults(values: NDArray[np.float64], field: FieldSpec) -> Mask:
@@ -98,6 +101,8 @@ def score_columns(
         count_categories(values[:, scored], scorer.table)
         if counting and count >= FEWEST_ROWS
         else {},
+        values,
+        rejected,
     )
 
 

@@ -56,6 +56,14 @@ def test_the_pinned_hash_is_that_of_the_manifest(artifact_dir: Path) -> None:
         load_artifact(artifact_dir, "0" * 64)
 
 
+def test_a_model_that_was_trained_before_there_was_a_reference_still_loads(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest.pop("reference", None)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+
+    assert load_artifact(copy).manifest.reference is None
+
+
 def test_a_missing_artifact_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="heart-scorer train"):
         load_artifact(tmp_path)
