@@ -10,9 +10,9 @@ NODE := $(shell command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&
 
 # As many processes as cores, at most four: each starts its own Azurite.
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n auto --maxprocesses 4 --dist worksteal --ignore=tests/containers
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal --ignore=tests/containers --ignore=tests/clients
 
-.PHONY: help demo up test test-all test-slow test-containers bench bench-peers dev docs coverage lint unit sbom audit screenshots soak mutants lock clean
+.PHONY: help demo up test test-all test-slow test-clients test-containers bench bench-peers dev docs coverage lint unit sbom audit screenshots soak mutants lock clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,10 +29,17 @@ test: lint  ## Lint, types, import contracts and the fast tests: five minutes on
 test-slow: $(VENV)/dev.stamp  ## Slow tests: workers that are killed, frozen or cut off, large files, training
 	$(PYTEST) $(PARALLEL) -m slow
 
-test-all: test test-containers test-slow  ## All of these; what CI runs
+test-all: test test-clients test-containers test-slow  ## All of these; what CI runs
 
 test-containers: $(VENV)/dev.stamp  ## Tests of the images and of compose; they need a Docker engine
 	$(PYTEST) tests/containers
+
+CLIENTS := triton kserve mlserver
+test-clients: $(VENV)/dev.stamp  ## Tests with clients of other servers, each in an environment of its own
+	@for client in $(CLIENTS); do \
+	  if $(MAKE) --no-print-directory .venv-clients/$$client/stamp; then \
+	    .venv-clients/$$client/bin/python -m pytest -c tests/clients/pytest.ini tests/clients/test_$$client.py || exit 1; \
+	  else echo "skipped tests/clients/test_$$client.py: its packages could not be installed"; fi; done
 
 bench: $(VENV)/dev.stamp  ## Measure against baselines and print a table of ratios; BENCH="…" passes options
 	$(BIN)/python -m tests.benchmarks.bench $(BENCH)
@@ -101,6 +108,12 @@ $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 	.venv-peers/bin/python $(INSTALL) --require-hashes -r $<
 	@touch $@
 
+.venv-clients/%/stamp: requirements/clients/%.txt
+	@echo "installing the packages of $< (once) ..."
+	@$(PYTHON) -m venv .venv-clients/$*
+	@.venv-clients/$*/bin/python $(INSTALL) --require-hashes -r $<
+	@touch $@
+
 screenshots: $(VENV)/dev.stamp  ## Take the README's pictures of the page; needs Chromium
 	$(BIN)/python -m tests.screenshots
 
@@ -115,7 +128,7 @@ $(BIN)/uv:
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: | $(BIN)/uv  ## Resolve requirements/*.in again (uv itself comes from the last lock)
-	for name in dev pip peers openapi-client; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+	for name in dev pip peers openapi-client $(CLIENTS:%=clients/%); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 clean:  ## Remove all that make made
-	rm -rf $(VENV) .venv-peers .local artifact
+	rm -rf $(VENV) .venv-peers .venv-clients .local artifact

@@ -68,10 +68,10 @@ def strict_route(limits: BodyLimits) -> type[APIRoute]:
     return StrictRoute
 
 
-def parse(content: bytes) -> Any:
-    """Strict JSON. Raises `Problem`."""
+def parse(content: bytes, *, nan: bool = False) -> Any:
+    """Strict JSON; `nan`: NaN is a missing number. Raises `Problem`."""
     try:
-        return parse_json(content.removeprefix(BOM_UTF8).decode())
+        return parse_json(content.removeprefix(BOM_UTF8).decode(), nan=nan)
     except UnicodeDecodeError as error:
         raise malformed_json(f"byte {error.start} is not UTF-8") from error
     except ValueError as error:

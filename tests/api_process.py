@@ -43,20 +43,24 @@ class RunningApi:
         return self.process.wait(seconds)
 
 
-def start(artifact_dir: Path, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    artifact_dir: Path, log: Path, env: Mapping[str, str], python: str | Path = sys.executable
+) -> subprocess.Popen[bytes]:
     """Start the API; its log goes to the file `log`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SCORER_")}
     chosen = {"SCORER_MODEL_DIR": str(artifact_dir), "SCORER_PORT": "0", "SCORER_HEALTH_PORT": "0"}
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "api"], stderr=output, cwd=ROOT, env=clean | chosen | {**env}
+            [python, "-m", "api"], stderr=output, cwd=ROOT, env=clean | chosen | {**env}
         )
 
 
 @contextmanager
-def running_api(artifact_dir: Path, log: Path, **env: str) -> Iterator[RunningApi]:
-    """The API while a test needs it."""
-    process = start(artifact_dir, log, env)
+def running_api(
+    artifact_dir: Path, log: Path, python: str | Path = sys.executable, **env: str
+) -> Iterator[RunningApi]:
+    """The API while a test needs it, run by the interpreter `python`."""
+    process = start(artifact_dir, log, env, python)
     try:
         facts = _started(process, log)
         yield RunningApi(process, log, facts["port"], facts["metrics_port"])

@@ -17,6 +17,8 @@ from shared.records.artifact import Artifact, load_artifact
 from shared.settings import StorageSettings
 from shared.storage.azure import Storage, open_storage
 
+collect_ignore = ["clients"]  # they run in environments of their own: `make test-clients`
+
 
 @contextmanager
 def one_process_at_a_time() -> Iterator[None]:

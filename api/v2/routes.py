@@ -6,25 +6,27 @@
 from math import isnan
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
 from api.body import BodyLimits, read_body
 from api.openapi import problems, ref
 from api.problems import JSON, Problem
-from api.v2.matrix import matrix_of
+from api.v2.matrix import rows_of
 from api.v2.schemas import (
     InferRequest,
     InferResponse,
     ModelConfig,
     ModelMetadata,
     ModelReady,
+    Output,
     ServerLive,
     ServerMetadata,
     ServerReady,
     TensorConfig,
     TensorMetadata,
 )
-from api.v2.tensors import HEADER_LENGTH, OUTPUTS, read_request, respond
+from api.v2.tensors import HEADER_LENGTH, OUTPUTS, Cells, read_request, respond
 from shared import metrics
 from shared.records.artifact import ONNX, Artifact, Manifest
 from shared.records.estimator import JOBLIB, SKOPS
@@ -87,9 +89,9 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     ) -> Response:
         content = await read_body(request, limits)
         requested, tail = read_request(content, json_length)
-        rows = matrix_of(scorer.table, requested.inputs, tail, settings.request_rows)
-        probabilities = scorer.probabilities(rows)
-        scored.inc(len(rows))
+        rows = rows_of(scorer.table, requested.inputs, tail, settings.request_rows)
+        probabilities = scorer.probabilities(rows.matrix)
+        scored.inc(len(probabilities))
         for probability in probabilities:
             metrics.PROBABILITY.observe(probability)
         head = {
@@ -97,8 +99,13 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             "model_version": manifest.version,
             "id": requested.id or request.state.request_id,
         }
-        predictions = scorer.predictions(probabilities)
-        return respond(head, requested, {"probability": probabilities, "prediction": predictions})
+        results: dict[Output, Cells] = {
+            "probability": probabilities,
+            "prediction": scorer.predictions(probabilities),
+        }
+        if rows.ids is not None:
+            results["patient_id"] = np.array([text or "" for text in rows.ids], np.object_)
+        return respond(head, requested, results)
 
     model_checks = [Depends(check_model)]
     for name, path, checks in (

@@ -17,10 +17,12 @@ Datatype = Literal[
     "INT32",
     "INT64",
     "FP16",
+    "BF16",
     "FP32",
     "FP64",
+    "BYTES",
 ]
-Output = Literal["probability", "prediction"]
+Output = Literal["probability", "prediction", "patient_id"]
 Size = Annotated[StrictInt, Field(ge=0)]
 
 
@@ -93,7 +95,7 @@ class OutputTensor(BaseModel):
     name: Output
     datatype: Datatype
     shape: list[int]
-    data: list[float] | list[int] | None = None
+    data: list[float] | list[int] | list[str] | None = None
     parameters: BinarySize | None = None
 
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import chain
-from math import nan, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from api.body import parse
-from api.problems import JSON, ErrorEntry, Problem, at
+from api.problems import JSON, Code, ErrorEntry, Problem, at
 from api.v2.schemas import (
     BinarySize,
     Datatype,
@@ -29,15 +29,18 @@ from api.v2.schemas import (
     OutputRequest,
     OutputTensor,
 )
+from shared.records.schema import RECORD_ID
 from shared.records.scoring import shortest
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header with the size of the JSON part, after which the binary tensors begin."""
 NAMED_FAULTS = 20
-"""Faults that one answer names; a tensor may hold thousands."""
+"""Faults that one answer lists; a tensor may hold thousands."""
+NAMED_IN_ERROR = 5
+"""Faults that the text `error` names."""
 
 KINDS: dict[Datatype, np.dtype[Any]] = {
-    "BOOL": np.dtype("?"),
+    "BOOL": np.dtype("u1"),
     "UINT8": np.dtype("u1"),
     "UINT16": np.dtype("<u2"),
     "UINT32": np.dtype("<u4"),
@@ -47,11 +50,19 @@ KINDS: dict[Datatype, np.dtype[Any]] = {
     "INT32": np.dtype("<i4"),
     "INT64": np.dtype("<i8"),
     "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+"""How numbers are sent in binary. NumPy has no BF16: it is the upper half of an FP32."""
 OUTPUTS: dict[Output, Datatype] = {"probability": "FP32", "prediction": "INT32"}
+"""Of the model. The records' own ids come back as they were sent, as texts."""
 _LENGTH = re.compile("[0-9]{1,12}")
+_SIZE_BYTES = 4
+"""Bytes of the size before each element of a binary BYTES tensor."""
+
+Cells = NDArray[Any]
+"""A tensor's elements, flat: numbers, or objects that are str, bool, or None for missing."""
 
 
 def read_request(content: bytes, length: str | None) -> tuple[InferRequest, bytes]:
@@ -62,7 +73,7 @@ def read_request(content: bytes, length: str | None) -> tuple[InferRequest, byte
             raise Problem("malformed_tensor", f"{HEADER_LENGTH} must be the size of the JSON part")
         end = int(length)
     try:
-        return InferRequest.model_validate(parse(content[:end])), content[end:]
+        return InferRequest.model_validate(parse(content[:end], nan=True)), content[end:]
     except ValidationError as error:
         entries = [
             ErrorEntry(
@@ -72,67 +83,140 @@ def read_request(content: bytes, length: str | None) -> tuple[InferRequest, byte
             )
             for fault in error.errors(include_input=False, include_url=False)[:NAMED_FAULTS]
         ]
-        raise Problem("malformed_tensor", errors=entries) from error
+        raise problem_at("malformed_tensor", entries) from error
 
 
-def read_tensor(
-    tensor: InputTensor, tail: bytes, pointer: str
-) -> tuple[NDArray[np.float64], bytes]:
-    """A tensor's numbers, flat, and the bytes that are left. Raises `Problem`."""
+def read_tensor(tensor: InputTensor, tail: bytes, pointer: str) -> tuple[Cells, bytes]:
+    """A tensor's elements, and the bytes that are left. Raises `Problem`."""
     count = prod(tensor.shape)
     size = tensor.parameters.binary_data_size
     if (size is None) == (tensor.data is None):
         raise malformed(pointer, "give either data or binary_data_size")
     if size is None:
         return _read_json(tensor, count, f"{pointer}/data"), tail
-    kind = KINDS[tensor.datatype]
-    if size != count * kind.itemsize or size > len(tail):
+    if size > len(tail):
+        raise malformed(
+            f"{pointer}/parameters/binary_data_size",
+            f"only {len(tail)} bytes are left after the JSON",
+        )
+    return _read_binary(tensor.datatype, tail[:size], count, pointer), tail[size:]
+
+
+def _read_binary(datatype: Datatype, content: bytes, count: int, pointer: str) -> Cells:
+    if datatype == "BYTES":
+        return _read_texts(content, count, pointer)
+    kind = KINDS[datatype]
+    if len(content) != count * kind.itemsize:
         raise malformed(
             f"{pointer}/parameters/binary_data_size",
             f"the shape asks for {count * kind.itemsize} bytes after the JSON",
         )
-    return np.frombuffer(tail[:size], kind).astype(np.float64), tail[size:]
+    found = np.frombuffer(content, kind)
+    match datatype:
+        case "BOOL":
+            if (found > 1).any():
+                raise malformed(f"{pointer}/data/{np.argmax(found > 1)}", "BOOL is 0 or 1")
+            return found.astype(np.bool_).astype(np.object_)
+        case "BF16":
+            return (found.astype(np.uint32) << 16).view(np.float32)
+        case _:
+            return found
 
 
-def _read_json(tensor: InputTensor, count: int, pointer: str) -> NDArray[np.float64]:
-    """The numbers of `data`, nested or flat; null is NaN."""
+def _read_texts(content: bytes, count: int, pointer: str) -> Cells:
+    """The elements of a binary BYTES tensor: each is text in UTF-8 after its size."""
+    texts: list[str] = []
+    start = 0
+    while start < len(content):
+        begin = start + _SIZE_BYTES
+        start = begin + int.from_bytes(content[begin - _SIZE_BYTES : begin], "little")
+        try:
+            texts.append(content[begin:start].decode())
+        except UnicodeDecodeError as error:
+            raise malformed(f"{pointer}/data/{len(texts)}", "the text is not UTF-8") from error
+    if start != len(content) or len(texts) != count:
+        raise malformed(
+            f"{pointer}/parameters/binary_data_size",
+            f"the shape asks for {count} texts, each after its size in {_SIZE_BYTES} bytes",
+        )
+    return np.array(texts, np.object_)
+
+
+def _read_json(tensor: InputTensor, count: int, pointer: str) -> Cells:
+    """The elements of `data`, nested or flat."""
     flat = tensor.data or []
     for _ in tensor.shape[1:]:
         if flat and all(isinstance(item, list) for item in flat):
             flat = list(chain.from_iterable(flat))
     if len(flat) != count:
         raise malformed(pointer, f"the shape asks for {count} values")
-    numbers = (int, float, bool) if tensor.datatype == "BOOL" else (int, float)
-    for index, item in enumerate(flat):
-        # Not isinstance, for which true is a number.
-        if item is not None and type(item) not in numbers:
-            raise malformed(f"{pointer}/{index}", "data may hold numbers, and null for missing")
+    match tensor.datatype:
+        case "BYTES":
+            _check_types(flat, (str,), pointer, "data may hold texts, and null for missing")
+            return np.array(flat, np.object_)
+        case "BOOL":
+            if not all(item is None or item in (0, 1) for item in flat):
+                raise malformed(pointer, "data may hold true and false, and null for missing")
+            return np.array([None if item is None else bool(item) for item in flat], np.object_)
+    _check_types(flat, (int, float), pointer, "data may hold numbers, and null for missing")
     try:
-        return np.array([nan if item is None else item for item in flat], np.float64)
+        numbers = np.array(flat, np.float64)
     except OverflowError as error:
         raise malformed(pointer, "an integer is beyond the floats") from error
+    _check_integers(numbers, tensor.datatype, pointer)
+    # The digits of an id matter, and a float may not hold them all.
+    return np.array(flat, np.object_) if tensor.name == RECORD_ID else numbers
+
+
+def _check_types(
+    items: Sequence[object], types: tuple[type, ...], pointer: str, detail: str
+) -> None:
+    for index, item in enumerate(items):
+        # Not isinstance, for which true is a number.
+        if item is not None and type(item) not in types:
+            raise malformed(f"{pointer}/{index}", detail)
+
+
+def _check_integers(numbers: NDArray[np.float64], datatype: Datatype, pointer: str) -> None:
+    """Refuse numbers that a tensor of integers cannot hold. Raises `Problem`."""
+    if "INT" not in datatype:
+        return
+    limits = np.iinfo(KINDS[datatype])
+    held = (numbers >= limits.min) & (numbers <= limits.max) & (numbers == np.floor(numbers))
+    wrong = np.flatnonzero(~held & ~np.isnan(numbers))
+    if wrong.size:
+        raise malformed(f"{pointer}/{wrong[0]}", f"{datatype} cannot hold this number")
 
 
 def malformed(pointer: str, detail: str) -> Problem:
     """The problem of a tensor that is not what the model takes."""
     entry = ErrorEntry(pointer=pointer, code="malformed", detail=detail)
-    return Problem("malformed_tensor", detail, [entry])
+    return problem_at("malformed_tensor", [entry])
+
+
+def problem_at(code: Code, entries: Sequence[ErrorEntry], detail: str = "") -> Problem:
+    """A problem whose text says where each fault is: clients of `/v2` show nothing else of it."""
+    texts = [f"{e.pointer}: {e.detail}".removeprefix(": ") for e in entries[:NAMED_IN_ERROR]]
+    detail = "; ".join(filter(None, [detail, *texts]))
+    return Problem(code, detail, entries[:NAMED_FAULTS])
 
 
 def respond(
-    head: Mapping[str, str], requested: InferRequest, results: Mapping[Output, NDArray[Any]]
+    head: Mapping[str, str], requested: InferRequest, results: Mapping[Output, Cells]
 ) -> Response:
-    """The requested outputs, in JSON or in binary after it."""
-    wanted = requested.outputs or [OutputRequest(name=name) for name in OUTPUTS]
+    """The requested outputs, in JSON or in binary after it. Raises `Problem`."""
+    wanted = requested.outputs or [OutputRequest(name=name) for name in results]
     outputs: list[OutputTensor] = []
     tail = b""
-    for output in wanted:
-        datatype = OUTPUTS[output.name]
-        values = results[output.name].astype(KINDS[datatype])
+    for index, output in enumerate(wanted):
+        values = results.get(output.name)
+        if values is None:
+            raise malformed(f"/outputs/{index}/name", f"no input is named {output.name}")
+        datatype = OUTPUTS.get(output.name, "BYTES")
         entry = OutputTensor(name=output.name, datatype=datatype, shape=list(values.shape))
         binary = output.parameters.binary_data
         if requested.parameters.binary_data_output if binary is None else binary:
-            content = values.tobytes()
+            content = _binary(values, datatype)
             entry.parameters = BinarySize(binary_data_size=len(content))
             tail += content
         elif datatype == "FP32":
@@ -148,3 +232,10 @@ def respond(
         media_type="application/octet-stream",
         headers={HEADER_LENGTH: str(len(text))},
     )
+
+
+def _binary(values: Cells, datatype: Datatype) -> bytes:
+    if datatype != "BYTES":
+        return values.astype(KINDS[datatype]).tobytes()
+    texts = [text.encode() for text in values]
+    return b"".join(len(text).to_bytes(_SIZE_BYTES, "little") + text for text in texts)

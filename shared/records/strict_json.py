@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -30,13 +31,21 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON: use null for missing")
 
 
+def _nan(name: str) -> float:
+    return math.nan if name == "NaN" else _refuse_constant(name)
+
+
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+_nan_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_nan)
 
 
-def parse_json(text: str) -> object:
-    """Parse strictly. Raises `ValueError` whose text names the position and never the content."""
+def parse_json(text: str, *, nan: bool = False) -> object:
+    """Parse strictly; `nan`: take the word NaN, too, which some clients write for missing.
+
+    Raises `ValueError` whose text names the position and never the content.
+    """
     start = len(text) - len(text.lstrip(BLANK))
-    value, end = parse_item(text, start)
+    value, end = parse_item(text, start, _nan_decoder if nan else _decoder)
     if text[end:].strip(BLANK):
         raise ValueError(f"there is more after it at character {end}")
     return value
@@ -45,13 +54,13 @@ def parse_json(text: str) -> object:
 BLANK = " \t\r\n"
 
 
-def parse_item(text: str, start: int) -> tuple[object, int]:
+def parse_item(text: str, start: int, decoder: json.JSONDecoder = _decoder) -> tuple[object, int]:
     """Parse the value that starts at this index; also return the index after it.
 
     Raises `ValueError` as `parse_json` does.
     """
     try:
-        value, end = _decoder.raw_decode(text, start)
+        value, end = decoder.raw_decode(text, start)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except json.JSONDecodeError as error:

@@ -103,14 +103,149 @@ def test_a_column_vector_is_accepted(client: TestClient) -> None:
     assert infer(client, upright).json()["outputs"] == infer(client, flat).json()["outputs"]
 
 
-@pytest.mark.parametrize("datatype", [kind for kind in KINDS if kind != "BOOL"])
+@pytest.mark.parametrize("datatype", [*(kind for kind in KINDS if kind != "BOOL"), "BYTES"])
 def test_every_number_type_is_read(client: TestClient, datatype: str) -> None:
     body = named(age=[54], sex=[1])
     expected = infer(client, body).json()["outputs"]
     for tensor in body["inputs"]:
         tensor["datatype"] = datatype
+        if datatype == "BYTES":
+            tensor["data"] = [str(value) for value in tensor["data"]]
 
     assert infer(client, body).json()["outputs"] == expected
+
+
+def typed(datatype: str, **columns: list[Any]) -> dict[str, Any]:
+    body = named(**columns)
+    for tensor in body["inputs"]:
+        tensor["datatype"] = datatype
+    return body
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [("UINT8", 256), ("UINT8", -1), ("INT8", 128), ("INT32", 54.5), ("UINT64", 1e20)],
+)
+def test_a_number_that_its_datatype_cannot_hold_is_refused(
+    client: TestClient, datatype: str, value: float
+) -> None:
+    answer = infer(client, typed(datatype, age=[54, value], sex=[1, 1]))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
+    assert errors_of(answer) == [("/inputs/0/data/1", "malformed")]
+
+
+def test_words_are_read_as_in_files(client: TestClient) -> None:
+    body = named(age=[54, 60, 61], sex=[1, 0, 1], cp=[3, 0, None], chol=[233, None, 200])
+    expected = infer(client, body).json()["outputs"]
+    words = typed("BYTES", sex=["male", "F", "1"], cp=["Asymptomatic", "typical-angina", ""])
+    words["inputs"] += named(age=[54, 60, 61])["inputs"]
+    words["inputs"] += typed("BYTES", chol=["233", "n/a", "200.0"])["inputs"]
+
+    assert infer(client, words).json()["outputs"] == expected
+
+
+def test_words_that_a_field_does_not_know_are_refused_without_showing_them(
+    client: TestClient,
+) -> None:
+    body = typed("BYTES", sex=["Mustermann", "male"], age=["54", "old"])
+
+    answer = infer(client, body)
+
+    assert errors_of(answer) == [
+        ("/inputs/1/data/1", "not_a_number"),
+        ("/inputs/0/data/0", "unknown_value"),
+    ]
+    assert "Mustermann" not in answer.text
+
+
+def test_the_error_says_where_and_what(client: TestClient) -> None:
+    refused = infer(client, named(age=[54, 5], sex=[1, 2])).json()["error"]
+    malformed = infer(client, {"inputs": [{"name": "age", "data": [54]}]}).json()["error"]
+
+    assert "/inputs/0/data/1: age must be from 18 to 110 years" in refused
+    assert "/inputs/1/data/1: sex must be" in refused
+    assert "/inputs/0/shape: Field required" in malformed
+
+
+def test_a_code_that_is_not_a_boolean_is_no_boolean(client: TestClient) -> None:
+    body = named(age=[54], sex=[1])
+    body["inputs"] += typed("BOOL", cp=[True])["inputs"]
+
+    assert errors_of(infer(client, body)) == [("/inputs/2/data/0", "unknown_value")]
+
+
+def test_missing_numbers_may_be_null_or_nan(client: TestClient) -> None:
+    expected = infer(client, named(age=[54], sex=[1])).json()["outputs"]
+    for missing in ("null", "NaN"):
+        text = json.dumps(named(age=[54], sex=[1], chol=["?"])).replace('"?"', missing)
+
+        answer = client.post("/v2/models/heart-cleveland/infer", content=text)
+
+        assert answer.json()["outputs"] == expected
+
+
+@pytest.mark.parametrize("text", ["Infinity", "-Infinity"])
+def test_infinity_is_not_json(client: TestClient, text: str) -> None:
+    content = json.dumps(named(age=[54], sex=["?"])).replace('"?"', text)
+
+    answer = client.post("/v2/models/heart-cleveland/infer", content=content)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
+
+
+def test_checked_fields_that_the_model_does_not_use_may_be_sent(client: TestClient) -> None:
+    expected = infer(client, named(age=[54], sex=[1])).json()["outputs"]
+
+    assert infer(client, named(age=[54], sex=[1], fbs=[0])).json()["outputs"] == expected
+    refused = infer(client, named(age=[54], sex=[1], fbs=[7]))
+    assert errors_of(refused) == [("/inputs/2/data/0", "unknown_value")]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "ids", "expected"),
+    [
+        ("BYTES", ["A-7", None], ["A-7", ""]),
+        ("INT64", [9007199254740993, 8], ["9007199254740993", "8"]),
+        ("FP64", [1.5, None], ["1.5", ""]),
+    ],
+)
+def test_ids_come_back(
+    client: TestClient, datatype: str, ids: list[Any], expected: list[str]
+) -> None:
+    body = typed(datatype, patient_id=ids)
+    body["inputs"] += named(age=[54, 60], sex=[1, 0])["inputs"]
+
+    outputs = {output["name"]: output for output in infer(client, body).json()["outputs"]}
+
+    assert list(outputs) == ["probability", "prediction", "patient_id"]
+    assert (outputs["patient_id"]["datatype"], outputs["patient_id"]["shape"]) == ("BYTES", [2])
+    assert outputs["patient_id"]["data"] == expected
+
+
+def test_ids_may_come_with_one_tensor_of_all_fields(
+    client: TestClient, rows: Any, expected: list[float]
+) -> None:
+    body = typed("BYTES", patient_id=[f"A-{i}" for i in range(len(rows))])
+    body["inputs"] += whole(rows)["inputs"]
+
+    outputs = infer(client, body).json()["outputs"]
+
+    assert outputs[0]["data"] == expected
+    assert outputs[2]["data"][0] == "A-0"
+
+
+def test_an_id_that_cannot_be_shown_is_refused(client: TestClient) -> None:
+    body = typed("BYTES", patient_id=["A-7", "x" * 129])
+    body["inputs"] += named(age=[54, 60], sex=[1, 0])["inputs"]
+
+    assert errors_of(infer(client, body)) == [("/inputs/0/data/1", "too_long")]
+
+
+def test_ids_that_were_not_sent_cannot_be_wanted(client: TestClient) -> None:
+    body = named(age=[54], sex=[1]) | {"outputs": [{"name": "patient_id"}]}
+
+    assert errors_of(infer(client, body)) == [("/outputs/0/name", "malformed")]
 
 
 def test_a_field_of_two_codes_may_be_boolean(client: TestClient) -> None:
@@ -179,6 +314,54 @@ def test_tensors_may_follow_the_json_in_binary(
     found = np.frombuffer(answer.content[length : length + 8], "<f4")
     plain = infer(client, named(age=[AGE, 60], sex=[SEX, 0])).json()["outputs"][0]["data"]
     assert [float(str(p)) for p in found] == plain
+
+
+def with_binary(datatype: str, content: bytes, name: str = "sex") -> tuple[bytes, dict[str, str]]:
+    """A request of one row with an age in JSON and one tensor in binary."""
+    body = named(age=[54])
+    parameters = {"binary_data_size": len(content)}
+    tensor = {"name": name, "shape": [1], "datatype": datatype, "parameters": parameters}
+    body["inputs"].append(tensor)
+    text = json.dumps(body).encode()
+    return text + content, {LENGTH: str(len(text))}
+
+
+@pytest.mark.parametrize(
+    ("datatype", "content"),
+    [("BYTES", b"\x04\x00\x00\x00male"), ("BOOL", b"\x01"), ("BF16", b"\x80\x3f")],
+)
+def test_words_booleans_and_bf16_may_follow_in_binary(
+    client: TestClient, datatype: str, content: bytes
+) -> None:
+    sent, headers = with_binary(datatype, content)
+
+    answer = client.post("/v2/models/heart-cleveland/infer", content=sent, headers=headers)
+
+    expected = infer(client, named(age=[54], sex=[1])).json()["outputs"]
+    assert answer.json()["outputs"] == expected
+
+
+@pytest.mark.parametrize(
+    ("datatype", "content", "pointer"),
+    [
+        ("BYTES", b"\x05\x00\x00\x00male", "/inputs/1/parameters/binary_data_size"),
+        ("BYTES", b"\x04\x00", "/inputs/1/parameters/binary_data_size"),
+        ("BYTES", b"\x00\x00\x00\x00" * 2, "/inputs/1/parameters/binary_data_size"),
+        ("BYTES", b"", "/inputs/1/parameters/binary_data_size"),
+        ("BYTES", b"\x01\x00\x00\x00\xff", "/inputs/1/data/0"),
+        ("BOOL", b"\x02", "/inputs/1/data/0"),
+        ("BF16", b"\x80", "/inputs/1/parameters/binary_data_size"),
+    ],
+)
+def test_binary_that_does_not_fit_its_datatype_is_refused(
+    client: TestClient, datatype: str, content: bytes, pointer: str
+) -> None:
+    sent, headers = with_binary(datatype, content)
+
+    answer = client.post("/v2/models/heart-cleveland/infer", content=sent, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
+    assert errors_of(answer)[0][0] == pointer
 
 
 def test_a_binary_and_a_json_output_may_be_mixed(client: TestClient) -> None:
@@ -262,7 +445,9 @@ def test_a_whole_tensors_faults_point_into_its_data(client: TestClient, rows: An
         ({"shape": [1, 1], "data": [[54]]}, "/inputs/0/shape"),
         ({"shape": [-1, 11]}, "/inputs/0/shape/0"),
         ({"shape": []}, "/inputs/0/shape"),
-        ({"datatype": "BYTES"}, "/inputs/0/datatype"),
+        ({"datatype": "FP8"}, "/inputs/0/datatype"),
+        ({"datatype": "BYTES"}, "/inputs/0/data/0"),
+        ({"datatype": "BOOL"}, "/inputs/0/data"),
         ({"data": None}, "/inputs/0"),
         ({"data": [["x"]], "shape": [1, 1]}, "/inputs/0/data/0"),
         ({"data": [[True]], "shape": [1, 1]}, "/inputs/0/data/0"),
