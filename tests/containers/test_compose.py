@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ class Project:
     """docker-compose.yml under a name and on ports of its own."""
 
     def __init__(self) -> None:
-        self.ports = [free_port() for _ in range(3)]
-        names = ("API_PORT", "BLOB_PORT", "QUEUE_PORT")
+        self.ports = [free_port() for _ in range(4)]
+        names = ("API_PORT", "BLOB_PORT", "QUEUE_PORT", "PROMETHEUS_PORT")
         self.env = dict(zip(names, map(str, self.ports), strict=True))
         self.env["COMPOSE_PROJECT_NAME"] = f"test-{uuid.uuid4().hex[:8]}"
         self.url = f"http://127.0.0.1:{self.ports[0]}"
@@ -72,7 +73,7 @@ def project(images: dict[str, str]) -> Iterator[Project]:
         up.compose("up", "--build", "--wait")
         yield up
     finally:
-        up.compose("down", "--volumes", "--timeout", "5")
+        up.compose("--profile", "monitoring", "down", "--volumes", "--timeout", "5")
 
 
 def test_everything_is_healthy_and_the_published_port_answers(project: Project) -> None:
@@ -119,6 +120,27 @@ def test_three_workers_are_as_good_as_one(project: Project) -> None:
 
     assert [worker["Health"] for worker in workers] == ["healthy"] * 3
     assert done.returncode == 0, done.stderr
+
+
+def test_prometheus_of_the_monitoring_profile_reads_both_apps(project: Project) -> None:
+    config = json.loads(project.compose("--profile", "monitoring", "config", "--format", "json"))
+    image = config["services"]["prometheus"]["image"]
+    if docker("image", "inspect", image, check=False).returncode != 0:
+        pulled = docker("pull", "--quiet", image, check=False, seconds=600)
+        if pulled.returncode != 0:
+            pytest.skip(f"{image} cannot be pulled: {pulled.stderr.strip()[-200:]}")
+
+    project.compose("--profile", "monitoring", "up", "--wait", "prometheus")
+
+    query = f"http://127.0.0.1:{project.ports[3]}/api/v1/query?query=heart_scorer_build_info"
+    for _ in range(600):
+        with suppress(OSError):  # it starts
+            found = json.loads(get(query)[1])["data"]["result"]
+            jobs = {series["metric"]["job"] for series in found}
+            if jobs == {"heart-scorer-api", "heart-scorer-worker"}:
+                return
+        time.sleep(0.2)
+    raise AssertionError(project.compose("--profile", "monitoring", "logs", "prometheus"))
 
 
 async def test_down_in_the_middle_of_work_loses_no_message(project: Project) -> None:
