@@ -14,6 +14,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from api import openapi, problems
 from api.middleware import RequestMiddleware, unexpected_error
+from api.problems import ProblemDetails
 from api.routes import batches, health, model, pages, predict
 from api.schemas import FileForm
 from api.store import Connection, Store, connect
@@ -72,5 +73,7 @@ def create_app(
     app.include_router(model.router(artifact, settings.model_dir))
     app.include_router(health.router(artifact))
     app.include_router(pages.router(app.title))
-    openapi.complete(app, secured=bool(settings.keys), models=[FileForm, InferRequest])
+    openapi.complete(
+        app, secured=bool(settings.keys), models=[ProblemDetails, FileForm, InferRequest]
+    )
     return app

@@ -20,6 +20,8 @@ from starlette.requests import ClientDisconnect
 from api.problems import JSON, ErrorEntry, Problem
 from shared.records.strict_json import parse_json
 
+EMPTY = "the body is empty"
+
 
 class BodyLimits(NamedTuple):
     """What a body may be."""
@@ -45,7 +47,7 @@ class StrictRequest(Request):
             check_json_type(self)
             self._content = await read_body(self, self._limits)
             if not self._content:
-                raise malformed_json("the body is empty")
+                raise malformed_json(EMPTY)
         return self._content
 
     async def json(self) -> Any:
@@ -66,6 +68,18 @@ def strict_route(limits: BodyLimits) -> type[APIRoute]:
             return handle_strictly
 
     return StrictRoute
+
+
+def body_problems(limits: BodyLimits) -> list[Problem]:
+    """What a request of JSON may end with, for the document."""
+    return [
+        malformed_json(EMPTY),
+        not_packed("gzip"),
+        not_acceptable(),
+        too_slow(limits.seconds),
+        too_large(limits.size),
+        not_json(),
+    ]
 
 
 def parse(content: bytes, *, nan: bool = False) -> Any:
@@ -93,7 +107,12 @@ def check_accept(request: Request) -> None:
     """Refuse a caller who does not take JSON. Raises `Problem`."""
     accept = request.headers.get("accept", "*/*").lower()
     if accept not in ("*/*", JSON) and not takes(accept, "*/*", "application/*", JSON):
-        raise Problem("not_acceptable", f"the answer is {JSON}")
+        raise not_acceptable()
+
+
+def not_acceptable() -> Problem:
+    """The problem of a caller who does not take JSON."""
+    return Problem("not_acceptable", f"the answer is {JSON}")
 
 
 def takes(accept: str, *media_types: str) -> bool:
@@ -113,12 +132,16 @@ def check_json_type(request: Request) -> None:
     charset = parameters.replace(" ", "").removeprefix("charset=").strip('"')
     is_json = media_type.strip() in ("", "application/json") or media_type.strip().endswith("+json")
     if not is_json or charset not in ("", "utf-8", "utf8"):
-        raise Problem(
-            "unsupported_media_type",
-            "send JSON in UTF-8 with the header Content-Type: application/json"
-            + advice_on_forms(media_type),
-            headers={"Accept": "application/json"},
-        )
+        raise not_json(advice_on_forms(media_type))
+
+
+def not_json(advice: str = "") -> Problem:
+    """The problem of a body that is declared as something other than JSON."""
+    return Problem(
+        "unsupported_media_type",
+        f"send JSON in UTF-8 with the header Content-Type: {JSON}{advice}",
+        headers={"Accept": JSON},
+    )
 
 
 def advice_on_forms(media_type: str) -> str:
@@ -139,11 +162,7 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
     """The whole body, unpacked. Raises `Problem`."""
     encoding = request.headers.get("content-encoding", "identity").lower().strip()
     if encoding not in ("identity", "gzip", "deflate"):
-        raise Problem(
-            "unsupported_media_type",
-            "bodies may be plain, gzip or deflate",
-            headers={"Accept-Encoding": "gzip, deflate"},
-        )
+        raise unknown_encoding()
     check_length(request, limits.size)
     try:
         async with asyncio.timeout(limits.seconds):
@@ -151,6 +170,15 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
     except TimeoutError as error:
         raise too_slow(limits.seconds) from error
     return content if encoding == "identity" else _unpack(content, encoding, limits.size)
+
+
+def unknown_encoding() -> Problem:
+    """The problem of a body that is packed in a way that we cannot unpack."""
+    return Problem(
+        "unsupported_media_type",
+        "bodies may be plain, gzip or deflate",
+        headers={"Accept-Encoding": "gzip, deflate"},
+    )
 
 
 def check_length(request: Request, limit: int) -> None:
@@ -183,12 +211,17 @@ def _unpack(content: bytes, encoding: str, limit: int) -> bytes:
     try:
         unpacked = unpacker.decompress(content, limit + 1)
     except zlib.error as error:
-        raise Problem("malformed_body", f"the body is not {encoding}") from error
+        raise not_packed(encoding) from error
     if len(unpacked) > limit:
         raise too_large(limit, "unpacked ")
     if not unpacker.eof or unpacker.unused_data:
         raise Problem("malformed_body", f"the {encoding} body is cut off or has data after its end")
     return unpacked
+
+
+def not_packed(encoding: str) -> Problem:
+    """The problem of a body that is not packed as its header says."""
+    return Problem("malformed_body", f"the body is not {encoding}")
 
 
 def too_large(limit: int, which: str = "") -> Problem:

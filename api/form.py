@@ -35,11 +35,11 @@ async def open_form(request: Request, pieces: AsyncIterator[bytes]) -> FormFile:
     parser = _Parser(options.get(b"boundary", b""))
     while not parser.in_file:
         if (piece := await anext(pieces, None)) is None:
-            raise _malformed("it has no file")
+            raise malformed_form("it has no file")
         first = parser.file_bytes(piece)
     _, options = parse_options_header(parser.headers.get(b"content-disposition"))
     if b"filename" not in options:
-        raise _malformed("its part has no file name")
+        raise malformed_form("its part has no file name")
     media_type, _ = parse_options_header(parser.headers.get(b"content-type"))
 
     async def content() -> AsyncIterator[bytes]:
@@ -47,7 +47,7 @@ async def open_form(request: Request, pieces: AsyncIterator[bytes]) -> FormFile:
         async for piece in pieces:
             yield parser.file_bytes(piece)
         if not parser.ended:
-            raise _malformed("its end is missing")
+            raise malformed_form("its end is missing")
 
     name = options[b"filename"].decode(errors="replace")
     return FormFile(name, media_type.decode("latin-1"), content())
@@ -65,7 +65,7 @@ class _Parser:
         self._value = b""
         self._content = bytearray()
         if not boundary:
-            raise _malformed("Content-Type has no boundary")
+            raise malformed_form("Content-Type has no boundary")
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -81,16 +81,16 @@ class _Parser:
                 },
             )
         except FormParserError as error:
-            raise _malformed("its boundary is too long") from error
+            raise malformed_form("its boundary is too long") from error
 
     def file_bytes(self, piece: bytes) -> bytes:
         """The bytes of the file that complete within this piece of the body. Raises `Problem`."""
         try:
             self._parser.write(piece)
         except FormParserError as error:
-            raise _malformed("its parts are not as RFC 7578 says") from error
+            raise malformed_form("its parts are not as RFC 7578 says") from error
         if self._parts > 1:
-            raise _malformed("it has more than one part")
+            raise malformed_form("it has more than one part")
         content = bytes(self._content)
         self._content.clear()
         return content
@@ -120,5 +120,6 @@ class _Parser:
         self.ended = True
 
 
-def _malformed(fault: str) -> Problem:
+def malformed_form(fault: str) -> Problem:
+    """The problem of a form from which no file can be read."""
     return Problem("malformed_body", f"the body must be a form with one file: {fault}")

@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import RETRY_AFTER, Problem, answer_error, respond, retry_after
+from api.problems import Problem, answer_error, overloaded, respond
 from shared import metrics, tracing
 from shared.trace import TRACEPARENT
 
@@ -110,13 +110,18 @@ class RequestMiddleware:
         if path in PROBES:
             return
         if self._capacity < 0:
-            raise Problem("overloaded", headers=retry_after(RETRY_AFTER))
+            raise overloaded()
         if not self._keys or path in PAGES or path.startswith(STATIC):
             return
         given = _digest(headers.get("x-api-key", ""))
         # All are compared, and digests of one length: the time reveals nothing about any key.
         if not sum(hmac.compare_digest(given, key) for key in self._keys):
-            raise Problem("not_authorised", headers={"WWW-Authenticate": "ApiKey"})
+            raise not_authorised()
+
+
+def not_authorised() -> Problem:
+    """The problem of a request without a key that we know."""
+    return Problem("not_authorised", headers={"WWW-Authenticate": "ApiKey"})
 
 
 async def unexpected_error(request: Request, error: Exception) -> Response:

@@ -10,9 +10,24 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from api.middleware import PAGES, PROBES
-from api.problems import JSON, KINDS, PROBLEM, ProblemDetails
+from api.middleware import PAGES, PROBES, not_authorised
+from api.problems import (
+    JSON,
+    KINDS,
+    PROBLEM,
+    Code,
+    Problem,
+    ProblemDetails,
+    details_of,
+    entries_of,
+    overloaded,
+    problem_of,
+)
 from shared.records.artifact import Golden, Manifest
+from shared.records.coding import check_coding
+from shared.records.counts import Counts
+from shared.records.errors import AnotherCoding
+from shared.records.schema import FieldTable
 
 TAGS = [
     {"name": "Scores", "description": "Scores while the caller waits."},
@@ -21,20 +36,37 @@ TAGS = [
     {"name": "Operation", "description": "Probes."},
     {"name": "Open Inference Protocol V2", "description": "Tensors, for clients of other servers."},
 ]
-RETRIES = frozenset({409, 503})
-"""Statuses that come with Retry-After."""
 RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+REQUEST_ID = "4bf92f3577b34da6"
+
+Responses = dict[int | str, dict[str, Any]]
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these problems."""
-    documented: dict[int | str, dict[str, Any]] = {}
-    for status in statuses:
-        titles = dict.fromkeys(kind.title for kind in KINDS.values() if kind.status == status)
-        documented[status] = {"model": ProblemDetails, "description": "; ".join(titles)}
-        if status in RETRIES:
-            documented[status]["headers"] = RETRY_AFTER
-    return documented
+def problems(*examples: Problem | Code, media_type: str = PROBLEM) -> Responses:
+    """The `responses` of a route that may end with these problems, each as an example."""
+    responses: Responses = {}
+    _add_problems(responses, examples, media_type)
+    return responses
+
+
+def _add_problems(
+    responses: Responses, examples: Iterable[Problem | Code], media_type: str
+) -> None:
+    for example in examples:
+        problem = example if isinstance(example, Problem) else Problem(example)
+        title, status = KINDS[problem.code].title, str(problem.status_code)
+        response = responses.setdefault(
+            status, {"content": {media_type: {"schema": ref(ProblemDetails), "examples": {}}}}
+        )
+        details = details_of(problem, REQUEST_ID).model_dump(exclude_unset=True)
+        response["content"][media_type]["examples"][problem.code] = {
+            "summary": title,
+            "value": details,
+        }
+        response["description"] = "; ".join(filter(None, (response.get("description"), title)))
+        for name in problem.headers or {}:
+            described = RETRY_AFTER.get(name, {"schema": {"type": "string"}})
+            response.setdefault("headers", {})[name] = described
 
 
 REF = "#/components/schemas/{model}"
@@ -45,7 +77,7 @@ def ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": REF.format(model=model.__name__)}
 
 
-def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]] = ()) -> None:
+def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]]) -> None:
     """Let the app's document say what FastAPI cannot know of it."""
 
     @cache
@@ -62,10 +94,18 @@ def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]] =
             servers=[{"url": "."}],
         )
         for path, operations in document["paths"].items():
+            media_type = JSON if path.startswith("/v2") else PROBLEM
+            needs_key = secured and path not in PROBES | PAGES
             for operation in operations.values():
-                _complete_problems(operation["responses"], JSON if "/v2" in path else PROBLEM)
+                responses = operation["responses"]
+                _drop_validation_error(responses)
+                if path not in PROBES:
+                    _add_problems(responses, [overloaded(), "internal_error"], media_type)
+                if needs_key:
+                    _add_problems(responses, [not_authorised()], media_type)
+                operation["responses"] = dict(sorted(responses.items()))
                 if secured:
-                    operation["security"] = [] if path in PROBES | PAGES else [{"key": []}]
+                    operation["security"] = [{"key": []}] if needs_key else []
         schemas = document["components"]["schemas"]
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
@@ -80,15 +120,36 @@ def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]] =
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _complete_problems(responses: dict[str, Any], media_type: str) -> None:
-    """Name the media type of problems; drop the validation error that is never answered."""
-    for status in [status for status in responses if status >= "400"]:
-        content = responses[status].get("content", {})
-        schema = content.pop(JSON, {}).get("schema", {})
-        if schema.get("$ref", "").endswith("/HTTPValidationError"):
-            del responses[status]
-        elif schema:
-            content[media_type] = {"schema": schema}
+def _drop_validation_error(responses: dict[str, Any]) -> None:
+    """Remove the validation error that FastAPI adds where a route lists no 422: see `_invalid`."""
+    schema = responses.get("422", {}).get("content", {}).get(JSON, {}).get("schema", {})
+    if schema.get("$ref", "").endswith("/HTTPValidationError"):
+        del responses["422"]
+
+
+def rejected(table: FieldTable, pointer: str | None = None) -> Problem:
+    """The problem of a record with one value that its field does not accept.
+
+    Without `pointer` the record is the body.
+    """
+    number = next((field for field in table.fields if field.kind == "number"), None)
+    fault = (
+        number.rejection("out_of_range") if number else table.fields[0].rejection("unknown_value")
+    )
+    [entry] = entries_of([fault])
+    if pointer is not None:
+        entry = entry.model_copy(update={"pointer": pointer})
+    return Problem("record_rejected", errors=[entry])
+
+
+def another_coding(table: FieldTable) -> list[Problem]:
+    """The problem of two records of which one proves another coding; empty if none can."""
+    marked = int(bool(table.coding_marks))
+    try:
+        check_coding(Counts(rows=2, other_coding=marked, marks=marked), table)
+    except AnotherCoding as error:
+        return [problem_of(error)]
+    return []
 
 
 def predict_description(manifest: Manifest) -> str:

@@ -334,6 +334,16 @@ def _limit(fault: dict[str, Any]) -> str:
     return str(fault["msg"]).removeprefix("Input should be ")
 
 
+def bad_parameter(name: str, limit: str) -> Problem:
+    """The problem of a parameter that is not as `limit` says."""
+    return Problem("bad_parameter", errors=[bad_value(name, limit)])
+
+
+def overloaded() -> Problem:
+    """The problem of a request for which there is no capacity."""
+    return Problem("overloaded", headers=retry_after(RETRY_AFTER))
+
+
 def bad_value(name: str, limit: str) -> ErrorEntry:
     """The entry of a parameter that is not as `limit` says."""
     detail = f"{name} must be {limit}"

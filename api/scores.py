@@ -45,8 +45,13 @@ def requested_range(request: Request, etag: str, size: int) -> tuple[int, int] |
     else:
         start, end = max(size - int(last), 0), size
     if start >= end:
-        raise Problem("range_not_satisfiable", headers={"Content-Range": f"bytes */{size}"})
+        raise not_satisfiable(size)
     return start, end
+
+
+def not_satisfiable(size: int) -> Problem:
+    """The problem of a range that the file does not have."""
+    return Problem("range_not_satisfiable", headers={"Content-Range": f"bytes */{size}"})
 
 
 async def first_bytes(pieces: AsyncIterator[bytes], length: int) -> AsyncIterator[bytes]:

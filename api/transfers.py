@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 
 from api.body import cut_off, too_large, too_slow
-from api.problems import RETRY_AFTER, Problem, retry_after
+from api.problems import overloaded
 from api.store import STORAGE_SECONDS, storage_time
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Capacity:
     def taken(self) -> Iterator[None]:
         """Hold one of them. Raises `Problem` at once when none is free."""
         if self._free == 0:
-            raise Problem("overloaded", headers=retry_after(RETRY_AFTER))
+            raise overloaded()
         self._free -= 1
         try:
             yield

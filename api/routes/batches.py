@@ -15,10 +15,17 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.body import advice_on_forms, check_length, json_accepted
-from api.form import FORM, FormFile, open_form
+from api.body import (
+    advice_on_forms,
+    check_length,
+    json_accepted,
+    not_acceptable,
+    too_large,
+    too_slow,
+)
+from api.form import FORM, FormFile, malformed_form, open_form
 from api.openapi import RETRY_AFTER, problems, ref
-from api.problems import JSON, ErrorEntry, Problem, bad_value, retry_after
+from api.problems import JSON, Problem, bad_parameter, problem_of, retry_after
 from api.schemas import (
     BatchAccepted,
     BatchBody,
@@ -27,7 +34,13 @@ from api.schemas import (
     FileForm,
     QueueBody,
 )
-from api.scores import first_bytes, is_unchanged, rejected_rows, requested_range
+from api.scores import (
+    first_bytes,
+    is_unchanged,
+    not_satisfiable,
+    rejected_rows,
+    requested_range,
+)
 from api.store import Store, storage_time
 from api.transfers import (
     Capacity,
@@ -45,7 +58,7 @@ from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, r
 from shared.batches.submission import Submission, submit
 from shared.files.formats import SUFFIXES, Format, format_of
 from shared.files.options import Options, parse_rename
-from shared.records.errors import NotFound, StorageError
+from shared.records.errors import NotFound, StorageError, StorageUnavailable
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
 
@@ -75,11 +88,12 @@ FILES = {"text/csv": Text, "application/x-ndjson": Text}
 
 def router(store: Store, settings: ApiSettings) -> APIRouter:
     """`/batches` and everything below it."""
-    router = APIRouter(prefix="/batches", tags=["Batches"], responses=problems(401, 500, 503))
+    router = APIRouter(prefix="/batches", tags=["Batches"])
     capacity = Capacity(settings.transfers)
     # Requests that wait for storage leave room for those that need none.
     lookups = Capacity(max(1, settings.requests // 4))
     json_only = [Depends(json_accepted)]
+    unavailable = problem_of(StorageUnavailable("storage does not answer"))
 
     @router.post(
         "",
@@ -91,7 +105,16 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         ),
         status_code=202,
         dependencies=json_only,
-        responses=problems(400, 406, 408, 413, 415, 422)
+        responses=problems(
+            malformed_form("it has no file"),
+            not_acceptable(),
+            too_slow(settings.body_seconds),
+            too_large(settings.upload_bytes),
+            unknown_type(),
+            bad_key(),
+            "idempotency_key_reused",
+            unavailable,
+        )
         | {202: {"headers": {"Location": Text, "Operation-Location": Text} | RETRY_AFTER}},
         openapi_extra=_file_body(),
     )
@@ -154,7 +177,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         summary="List batches, the newest first",
         description="With `status`, a page may hold fewer batches than `limit`; go on by `cursor`.",
         dependencies=json_only,
-        responses=problems(406, 422),
+        responses=problems(not_acceptable(), bad_cursor(), unavailable),
         response_model_exclude_unset=True,
     )
     async def list_batches(
@@ -178,7 +201,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         "/{batch_id}",
         summary="The state of a batch",
         dependencies=json_only,
-        responses=problems(404, 406),
+        responses=problems(no_batch(), not_acceptable(), unavailable),
         response_model_exclude_unset=True,
     )
     async def get_batch(batch_id: BatchId, response: Response) -> BatchBody:
@@ -197,7 +220,13 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             "Repeating it changes nothing."
         ),
         dependencies=json_only,
-        responses=problems(404, 406, 409),
+        responses=problems(
+            no_batch(),
+            not_acceptable(),
+            already_finished("succeeded"),
+            "not_cancellable",
+            unavailable,
+        ),
         response_model_exclude_unset=True,
     )
     async def cancel_batch(batch_id: BatchId) -> BatchBody:
@@ -209,14 +238,22 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
                     await _cancel(blobs, batch_id)
                     found = await known(blobs, batch_id)
         if found.status != "cancelled":
-            raise Problem("already_finished", f"the batch {found.status}")
+            raise already_finished(found.status)
         return BatchBody.of(found)
 
     @router.get(
         "/{batch_id}/scores",
         summary="The scores of a batch that succeeded",
         response_class=StreamingResponse,
-        responses=problems(404, 409, 412, 416, 422)
+        responses=problems(
+            no_batch(),
+            not_finished("queued"),
+            no_scores("failed", "the file is empty"),
+            "precondition_failed",
+            not_satisfiable(1024),
+            bad_parameter("only", "'rejected'"),
+            unavailable,
+        )
         | {
             200: {"description": "The file", "content": FILES},
             206: {"description": "The range of the file", "content": FILES},
@@ -236,10 +273,9 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
                 found = await known(blobs, batch_id)
         summary = found.summary
         if summary is None:
-            headers = retry_after(POLL_SECONDS)
-            raise Problem("not_finished", f"the batch is {found.status}", headers=headers)
+            raise not_finished(found.status)
         if found.status != "succeeded":
-            raise Problem("no_scores", f"the batch {found.status}: {summary['reason']}")
+            raise no_scores(found.status, summary["reason"])
         return _scores(request, blobs, batch_id, summary["output"], rejected=only is not None)
 
     def _scores(
@@ -289,8 +325,33 @@ async def known(blobs: Blobs, batch_id: str) -> BatchStatus:
     """The state of a batch. Raises `Problem` when nothing is known of it."""
     found = await read_status(blobs, batch_id)
     if found is None:
-        raise Problem("not_found", "there is no such batch")
+        raise no_batch()
     return found
+
+
+def no_batch() -> Problem:
+    """The problem of an id that no batch has."""
+    return Problem("not_found", "there is no such batch")
+
+
+def not_finished(status: Status) -> Problem:
+    """The problem of asking for scores too early."""
+    return Problem("not_finished", f"the batch is {status}", headers=retry_after(POLL_SECONDS))
+
+
+def no_scores(status: Status, reason: str) -> Problem:
+    """The problem of asking for scores of a batch that ended without them."""
+    return Problem("no_scores", f"the batch {status}: {reason}")
+
+
+def already_finished(status: Status) -> Problem:
+    """The problem of cancelling a batch too late."""
+    return Problem("already_finished", f"the batch {status}")
+
+
+def bad_cursor() -> Problem:
+    """The problem of a cursor that no list had."""
+    return bad_parameter("cursor", "one that a list of batches had")
 
 
 async def _cancel(blobs: Blobs, batch_id: str) -> None:
@@ -312,8 +373,7 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         time, _, batch_id = text.partition(" ")
         return datetime.fromisoformat(time).astimezone(UTC), batch_id
     except ValueError as error:
-        entry = bad_value("cursor", "one that a list of batches had")
-        raise Problem("bad_parameter", errors=[entry]) from error
+        raise bad_cursor() from error
 
 
 async def _waiting(queue: Queue) -> QueueBody | None:
@@ -348,7 +408,7 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
     try:
         return parse_rename(pairs)
     except ValueError as error:
-        raise Problem("bad_parameter", errors=[bad_value("rename", f"usable: {error}")]) from error
+        raise bad_parameter("rename", f"usable: {error}") from error
 
 
 def _body_type(request: Request) -> tuple[str, bool]:
@@ -361,14 +421,19 @@ def _body_type(request: Request) -> tuple[str, bool]:
     else:
         known = media_type in MEDIA_TYPES and (packed or encoding == "identity")
     if not known:
-        accepted = ", ".join([*MEDIA_TYPES, FORM])
-        raise Problem(
-            "unsupported_media_type",
-            f"Content-Type must be one of {accepted}; Content-Encoding may be gzip, but not that "
-            "of a form" + advice_on_forms(media_type),
-            headers={"Accept": accepted, "Accept-Encoding": "gzip"},
-        )
+        raise unknown_type(advice_on_forms(media_type))
     return media_type, packed
+
+
+def unknown_type(advice: str = "") -> Problem:
+    """The problem of a file that is in no format that we read."""
+    accepted = ", ".join([*MEDIA_TYPES, FORM])
+    return Problem(
+        "unsupported_media_type",
+        f"Content-Type must be one of {accepted}; Content-Encoding may be gzip, but not that "
+        f"of a form{advice}",
+        headers={"Accept": accepted, "Accept-Encoding": "gzip"},
+    )
 
 
 def _form_submission(form: FormFile, options: Options) -> Submission:
@@ -391,16 +456,14 @@ def _batch_id(key: str | None) -> str:
     quoted = QUOTED_KEY.fullmatch(key.strip())
     plain = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else key
     if not (quoted and 1 <= len(plain) <= 255) and not BARE_KEY.fullmatch(key):
-        limit = "1 to 255 printable ASCII characters, in quotes if there are spaces"
-        entry = ErrorEntry(
-            pointer="",
-            code="bad_parameter",
-            detail=f"it must be {limit}",
-            field="Idempotency-Key",
-            limit=limit,
-        )
-        raise Problem("bad_parameter", errors=[entry])
+        raise bad_key()
     return "key-" + hashlib.sha256(plain.encode()).hexdigest()[:32]
+
+
+def bad_key() -> Problem:
+    """The problem of an Idempotency-Key that is not a string or a word."""
+    limit = "1 to 255 printable ASCII characters, in quotes if there are spaces"
+    return bad_parameter("Idempotency-Key", limit)
 
 
 def _traceparent(request: Request) -> str | None:

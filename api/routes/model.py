@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse, Response
 
-from api.body import json_accepted
+from api.body import json_accepted, not_acceptable
 from api.html import POLICY_WITH_INLINE_STYLES, with_header
 from api.openapi import examples, problems
 from api.problems import Problem
@@ -22,7 +22,7 @@ CARD = "model_card.html"
 
 def router(artifact: Artifact, directory: Path) -> APIRouter:
     """`/model`, `/model-card` and `/template.csv`."""
-    router = APIRouter(tags=["Model"], responses=problems(503))
+    router = APIRouter(tags=["Model"])
     manifest = artifact.manifest
     records = {e["summary"]: e["value"] for e in examples(manifest).values()}
     about = ModelBody(
@@ -40,7 +40,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         "/model",
         summary="What the model is and what it came from",
         dependencies=[Depends(json_accepted)],
-        responses=problems(401, 406),
+        responses=problems(not_acceptable()),
     )
     async def get_model() -> ModelBody:
         return about
@@ -49,7 +49,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         "/model-card",
         summary="The model card, for people",
         response_class=HTMLResponse,
-        responses=problems(404),
+        responses=problems(no_card()),
     )
     async def get_model_card() -> HTMLResponse:
         card = _card(directory, manifest.files.get(CARD)).decode()
@@ -89,10 +89,15 @@ def _cell(field: FieldSpec, value: object) -> object:
     return "" if value is None else words.get(value) or value  # type: ignore[call-overload]
 
 
+def no_card() -> Problem:
+    """The problem of a model card that was never written."""
+    return Problem("not_found", "this artifact has no model card; /model has the same facts")
+
+
 def _card(directory: Path, sha256: str | None) -> bytes:
     """The card, if it is the one that the manifest names. Raises `Problem`."""
     if sha256 is None:
-        raise Problem("not_found", "this artifact has no model card; /model has the same facts")
+        raise no_card()
     try:
         content = (directory / CARD).read_bytes()
     except OSError as error:

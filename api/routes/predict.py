@@ -8,10 +8,17 @@ import numpy as np
 from fastapi import APIRouter, Body
 from pydantic import BeforeValidator
 
-from api.body import BodyLimits, strict_route
+from api.body import BodyLimits, body_problems, strict_route
 from api.microbatch import MicroBatcher
-from api.openapi import examples, many_examples, predict_description, problems
-from api.problems import ErrorEntry, Problem, entries_of
+from api.openapi import (
+    another_coding,
+    examples,
+    many_examples,
+    predict_description,
+    problems,
+    rejected,
+)
+from api.problems import ErrorEntry, Problem, bad_parameter, entries_of
 from api.schemas import (
     CodingChecked,
     Explanation,
@@ -38,17 +45,14 @@ from shared.records.scoring import Scorer, shortest
 from shared.records.shape import why_no_record
 from shared.settings import ApiSettings
 
+NO_ARRAY = "the body must be an array of records"
 NO_ANSWER = RecordRejected((FieldError("model_error"),))
 
 
 def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRouter:
     """`/predict` and `/predict/many`."""
-    router = APIRouter(
-        tags=["Scores"],
-        route_class=strict_route(BodyLimits(settings.body_bytes, settings.body_seconds)),
-        strict_content_type=False,
-        responses=problems(400, 401, 406, 408, 413, 415, 422, 500, 503),
-    )
+    limits = BodyLimits(settings.body_bytes, settings.body_seconds)
+    router = APIRouter(tags=["Scores"], route_class=strict_route(limits), strict_content_type=False)
     table = scorer.table
     batcher = MicroBatcher(scorer)
     scored = metrics.ROWS.labels("api", "scored")
@@ -59,6 +63,13 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         summary="Score one patient",
         description=predict_description(manifest),
         response_model_exclude_unset=True,
+        responses=problems(
+            *body_problems(limits),
+            rejected(table),
+            bad_parameter("explain", "true or false"),
+            "not_explained",
+            "model_error",
+        ),
     )
     async def predict(
         body: Annotated[table.record_model, Body(openapi_examples=examples(manifest))],  # type: ignore[name-defined]
@@ -76,11 +87,10 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     def check_rows(items: Any) -> Any:
         if not isinstance(items, list):
             why = why_no_record(items, table)
-            detail = "the body must be an array of records" + (f": {why}" if why else "")
-            entry = ErrorEntry(pointer="", code="malformed", detail=detail)
-            raise Problem("record_rejected", errors=[entry])
+            detail = NO_ARRAY + (f": {why}" if why else "")
+            raise no_array(detail)
         if len(items) > most:
-            raise Problem("too_many_rows", f"a request may hold {most} records")
+            raise too_many(most)
         return items
 
     @router.post(
@@ -88,6 +98,13 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         summary=f"Score up to {most:,} patients",
         description="Each record is scored or rejected on its own; results keep the order.",
         response_model_exclude_unset=True,
+        responses=problems(
+            *body_problems(limits),
+            no_array(NO_ARRAY),
+            too_many(most),
+            *another_coding(table),
+            bad_parameter("coding_checked", "true or false"),
+        ),
     )
     async def predict_many(
         items: Annotated[
@@ -100,6 +117,17 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         return _score_many(scorer, items, coding_checked=coding_checked)
 
     return router
+
+
+def no_array(detail: str) -> Problem:
+    """The problem of a body that is not an array."""
+    entry = ErrorEntry(pointer="", code="malformed", detail=detail)
+    return Problem("record_rejected", errors=[entry])
+
+
+def too_many(most: int) -> Problem:
+    """The problem of more records than one request may have."""
+    return Problem("too_many_rows", f"a request may hold {most} records")
 
 
 def _score_many(scorer: Scorer, items: list[Any], *, coding_checked: bool) -> ScoresBody:

@@ -65,7 +65,7 @@ def rows_of(table: FieldTable, tensors: Sequence[InputTensor], tail: bytes, most
     cells: list[Cells] = []
     for index, tensor in enumerate(tensors):
         if tensor.shape[0] > most_rows:
-            raise Problem("too_many_rows", f"a request may hold {most_rows} rows")
+            raise too_many(most_rows)
         found, tail = read_tensor(tensor, tail, f"/inputs/{index}")
         cells.append(found)
     if tail:
@@ -83,6 +83,11 @@ def rows_of(table: FieldTable, tensors: Sequence[InputTensor], tail: bytes, most
         else:
             columns[tensor.name] = _one_field(table, index, tensor, cells[index], count)
     return _checked(table, columns, count)
+
+
+def too_many(most: int) -> Problem:
+    """The problem of more rows than one request may have."""
+    return Problem("too_many_rows", f"a request may hold {most} rows")
 
 
 def _refuse_markers(table: FieldTable, names: Sequence[str]) -> None:

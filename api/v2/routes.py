@@ -9,10 +9,19 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
-from api.body import BodyLimits, read_body
-from api.openapi import problems, ref
+from api.body import (
+    EMPTY,
+    BodyLimits,
+    malformed_json,
+    not_packed,
+    read_body,
+    too_large,
+    too_slow,
+    unknown_encoding,
+)
+from api.openapi import another_coding, problems, ref, rejected
 from api.problems import JSON, Problem
-from api.v2.matrix import rows_of
+from api.v2.matrix import rows_of, too_many
 from api.v2.schemas import (
     InferRequest,
     InferResponse,
@@ -26,7 +35,7 @@ from api.v2.schemas import (
     TensorConfig,
     TensorMetadata,
 )
-from api.v2.tensors import HEADER_LENGTH, OUTPUTS, Cells, read_request, respond
+from api.v2.tensors import HEADER_LENGTH, OUTPUTS, Cells, malformed, read_request, respond
 from shared import metrics
 from shared.records.artifact import ONNX, Artifact, Manifest
 from shared.records.estimator import JOBLIB, SKOPS
@@ -45,7 +54,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     limits = BodyLimits(settings.body_bytes, settings.body_seconds)
 
     @router.get("/", include_in_schema=False)
-    @router.get("", summary="The server", responses=problems(401, 503))
+    @router.get("", summary="The server")
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(version=manifest.version)
 
@@ -116,7 +125,10 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             [*model_checks, Depends(check_version)],
         ),
     ):
-        known: dict[str, Any] = {"dependencies": checks, "responses": problems(401, 404, 503)}
+        known: dict[str, Any] = {
+            "dependencies": checks,
+            "responses": problems(unknown(), media_type=JSON),
+        }
         router.add_api_route(
             path,
             model,
@@ -151,7 +163,20 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
                 f"`{HEADER_LENGTH}`."
             ),
             dependencies=checks,
-            responses=problems(400, 401, 404, 408, 413, 415, 422, 500, 503)
+            responses=problems(
+                malformed_json(EMPTY),
+                not_packed("gzip"),
+                malformed("/inputs/0/data", "the shape asks for 2 values"),
+                unknown(),
+                too_slow(limits.seconds),
+                too_large(limits.size),
+                unknown_encoding(),
+                rejected(scorer.table, "/inputs/0/data/0"),
+                *another_coding(scorer.table),
+                too_many(settings.request_rows),
+                "model_error",
+                media_type=JSON,
+            )
             | {200: {"model": InferResponse, "content": {"application/octet-stream": {}}}},
             openapi_extra=_infer_body(manifest),
         )
