@@ -39,7 +39,7 @@ def create_app(
         settings.model_dir, settings.model_sha256, allow_pickle=settings.allow_pickle
     )
     manifest = artifact.manifest
-    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
+    scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
     store = Store(partial(connect, settings))
 
     @asynccontextmanager

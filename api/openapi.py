@@ -163,7 +163,7 @@ def predict_description(manifest: Manifest) -> str:
 
 
 def examples(manifest: Manifest) -> dict[str, Any]:
-    """Three records of the manifest: the most complete, the highest score and the least known."""
+    """Three records of the manifest: the most complete, the highest answer and the least known."""
     golden = list(manifest.golden)
 
     def known(case: Golden) -> int:
@@ -171,7 +171,7 @@ def examples(manifest: Manifest) -> dict[str, Any]:
 
     chosen = {
         "Every field": max(golden, key=known),
-        "Highest score": max(golden, key=lambda case: case.probability),
+        manifest.answer_kind.highest: max(golden, key=lambda case: max(case.output)),
         "Few fields": min(golden, key=known),
     }
     return {

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.problems import ErrorEntry
 from shared.batches.status import BatchStatus, Status
-from shared.records.schema import FieldSpec
+from shared.records.kinds import Kind
+from shared.records.schema import RECORD_ID, FieldSpec
 
 Count = Annotated[int, Field(ge=0)]
 CodingChecked = Annotated[
@@ -32,41 +33,6 @@ class Explanation(Body):
     contributions: dict[str, float]
 
 
-class ScoreMembers(Body):
-    """The members of `shared.records.scoring.Score`."""
-
-    probability: Annotated[
-        float, Field(ge=0, le=1, description="The model's float32 output; see the model's notice")
-    ]
-    prediction: Annotated[
-        Literal[0, 1], Field(description="1 if the probability is at least the model's threshold")
-    ]
-    model_version: str
-    warnings: tuple[str, ...]
-
-
-class ScoreBody(ScoreMembers):
-    """The score of one record."""
-
-    patient_id: str | None
-    explanation: Explanation | None = None
-
-
-class ScoredRow(ScoreMembers):
-    """The score of one record among several."""
-
-    row: Annotated[int, Field(ge=1)]
-    patient_id: str | None
-
-
-class RejectedRow(Body):
-    """A record among several that has no score."""
-
-    row: Annotated[int, Field(ge=1)]
-    patient_id: str | None
-    errors: list[ErrorEntry]
-
-
 class Rows(Body):
     """Numbers of rows."""
 
@@ -75,12 +41,47 @@ class Rows(Body):
     rejected: Count
 
 
-class ScoresBody(Body):
-    """The scores of several records, in their order."""
+class ScoreModels(NamedTuple):
+    """Bodies that hold scores; their members depend on the kind of answer."""
 
-    rows: Rows
-    results: list[ScoredRow | RejectedRow]
-    warnings: Annotated[list[str], Field(description="What is odd about the records together")] = []
+    score: type[Any]
+    scored_row: type[Any]
+    rejected_row: type[Any]
+    scores: type[Any]
+
+
+def score_models(kind: Kind) -> ScoreModels:
+    """The bodies of scores of this kind."""
+    members: dict[str, Any] = {column.name: column.schema for column in kind.columns}
+    members |= {"model_version": str, "warnings": tuple[str, ...]}
+    row: dict[str, Any] = {"row": Annotated[int, Field(ge=1)], RECORD_ID: str | None}
+    score = _body(
+        "ScoreBody",
+        "The score of one record.",
+        **members,
+        **{RECORD_ID: str | None},
+        explanation=(Explanation | None, None),
+    )
+    scored = _body("ScoredRow", "The score of one record among several.", **members, **row)
+    rejected = _body(
+        "RejectedRow",
+        "A record among several that has no score.",
+        **row,
+        errors=list[ErrorEntry],
+    )
+    several = Annotated[list[str], Field(description="What is odd about the records together")]
+    scores = _body(
+        "ScoresBody",
+        "The scores of several records, in their order.",
+        rows=Rows,
+        results=list[scored | rejected],  # type: ignore[valid-type]
+        warnings=(several, []),
+    )
+    return ScoreModels(score, scored, rejected, scores)
+
+
+def _body(name: str, description: str, **members: Any) -> type[Any]:
+    return create_model(name, __base__=Body, __doc__=description, **members)
 
 
 class FileForm(Body):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from shared.files.formats import Format
     from shared.files.options import Options
     from shared.records.counts import Counts
-    from shared.records.scoring import Matrix, Vector
+    from shared.records.kinds import Kind, Outputs
+    from shared.records.scoring import Matrix
 
 
 class NoModel:
@@ -27,10 +30,14 @@ class NoModel:
 
     version = "none"
 
-    def probabilities(self, rows: Matrix) -> Vector:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+
+    def outputs(self, rows: Matrix) -> Outputs:
         import numpy as np
 
-        return np.zeros(len(rows), np.float32)
+        shape = self._kind.shape  # equal shares are an answer of every kind
+        return np.full((len(rows), *shape), 1 / math.prod(shape), np.float32)
 
 
 def check(
@@ -53,13 +60,13 @@ def check(
     from shared.records.artifact import read_manifest
     from shared.records.errors import BadFile
 
-    kind, packed = format_or_exit(file.name)
+    file_format, packed = format_or_exit(file.name)
     options = options_or_exit(rename, coding_checked=coding_checked)
     with exit_if_refused(file.name):
         manifest, _ = read_manifest(model_dir, pinned())
         try:
             found = examine(
-                file, kind, packed=packed, manifest=manifest, options=options, first=first
+                file, file_format, packed=packed, manifest=manifest, options=options, first=first
             )
         except BadFile as error:
             if not as_json:
@@ -72,18 +79,19 @@ def check(
 
 
 def examine(
-    file: Path, kind: Format, *, packed: bool, manifest: Any, options: Options, first: int
+    file: Path, file_format: Format, *, packed: bool, manifest: Any, options: Options, first: int
 ) -> dict[str, Any]:
     """Counts, and the first rows of each code with their reasons. Raises `BadFile`."""
     from shared.files.advice import batch_warnings
-    from shared.files.base import Limits
+    from shared.files.base import Limits, output_columns
     from shared.files.formats import open_table
     from shared.records.coding import Categories, check_coding
     from shared.records.counts import Counts
     from shared.records.scoring import Scorer
 
-    scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
-    table = open_table(kind, scorer, options, Limits())
+    kind = manifest.answer_kind
+    scorer = Scorer(NoModel(kind), manifest.fields, kind)
+    table = open_table(file_format, scorer, options, Limits())
     counts = Counts()
     categories: Categories = {}
     examples: dict[str, list[dict[str, object]]] = {}
@@ -95,7 +103,8 @@ def examine(
         if scored.counts.rejected and any(
             len(examples.get(code, [])) < first for code in scored.counts.codes
         ):
-            collect(scored.content, kind, header=block.first, examples=examples, first=first)
+            columns = None if block.first else output_columns(scorer.kind)
+            collect(scored.content, file_format, columns, examples=examples, first=first)
     if not options.coding_checked:
         check_coding(counts, manifest.fields)
     warnings = batch_warnings(
@@ -108,15 +117,18 @@ def examine(
     return as_found(counts, table, examples, warnings)
 
 
-def check_head(head: bytes, kind: Format, *, packed: bool, manifest: Any, options: Options) -> None:
+def check_head(
+    head: bytes, file_format: Format, *, packed: bool, manifest: Any, options: Options
+) -> None:
     """Read the start of a file as the worker would. Raises `BadFile`."""
     from shared.files.base import Limits
     from shared.files.formats import open_table
     from shared.files.gunzip import Gunzip
     from shared.records.scoring import Scorer
 
-    scorer = Scorer(NoModel(), manifest.fields, manifest.threshold)
-    table = open_table(kind, scorer, options, Limits())
+    kind = manifest.answer_kind
+    scorer = Scorer(NoModel(kind), manifest.fields, kind)
+    table = open_table(file_format, scorer, options, Limits())
     for piece in Gunzip().feed(head) if packed else (head,):
         for block in table.feed(piece):
             table.read(block)
@@ -149,14 +161,14 @@ def as_found(
 
 def collect(
     content: bytes,
-    kind: Format,
+    file_format: Format,
+    columns: Sequence[str] | None,
     *,
-    header: bool,
     examples: dict[str, list[dict[str, object]]],
     first: int,
 ) -> None:
-    """Keep the first rejected rows of each code: their number, id and reasons."""
-    for row in output_rows(content, kind, header=header):
+    """Keep the first rejected rows of each code: their number and reasons."""
+    for row in output_rows(content, file_format, columns):
         for fault in (row["error"] or "").split("; "):
             code, _, reason = fault.partition(": ")
             if reason and len(kept := examples.setdefault(code, [])) < first:

@@ -1,4 +1,4 @@
-"""`heart-scorer compare`: score one file with two artifacts and compare the probabilities."""
+"""`heart-scorer compare`: score one file with two artifacts and compare the answers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from cli.files import exit_if_refused, format_or_exit, scored_rows
 from cli.home import allow_pickle, pinned
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from shared.files.formats import Format
     from shared.records.artifact import Artifact
+    from shared.records.kinds import Outputs
 
 
 def compare(
@@ -25,7 +23,7 @@ def compare(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Records to score.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Score a file with two models and show how the probabilities differ.
+    """Score a file with two models and show how their answers differ.
 
     \b
     Example:
@@ -41,22 +39,27 @@ def differences(old: Path, new: Path, file: Path) -> dict[str, Any]:
     import numpy as np
 
     from shared.records.artifact import load_artifact
+    from shared.records.errors import StartupError
 
-    kind, packed = format_or_exit(file.name)
+    file_format, packed = format_or_exit(file.name)
     first, second = (
         load_artifact(old, pinned(), allow_pickle=allow_pickle()),
         load_artifact(new, allow_pickle=allow_pickle()),
     )
-    before, after = (probabilities(file, kind, one, packed=packed) for one in (first, second))
-    by_old, by_new = ~np.isnan(before), ~np.isnan(after)
+    old_kind, new_kind = first.manifest.answer_kind, second.manifest.answer_kind
+    if [c.name for c in old_kind.columns] != [c.name for c in new_kind.columns]:
+        raise StartupError(f"{old} and {new} give answers of different kinds")
+    before, after = (outputs(file, file_format, one, packed=packed) for one in (first, second))
+    by_old, by_new = old_kind.answered(before), new_kind.answered(after)
     both = by_old & by_new
-    moved = np.abs(after - before)[both] if both.any() else np.zeros(1)
-    label_before = before[both] >= first.manifest.threshold
-    label_after = after[both] >= second.manifest.threshold
+    before, after = before[both], after[both]
+    moved = np.abs(after - before) if both.any() else np.zeros(1)
+    if moved.ndim > 1:
+        moved = moved.max(axis=1)
     return {
         "old": first.manifest.version,
         "new": second.manifest.version,
-        "rows": len(before),
+        "rows": len(both),
         "scored_by_both": int(both.sum()),
         "only_old": int((by_old & ~by_new).sum()),
         "only_new": int((by_new & ~by_old).sum()),
@@ -64,30 +67,34 @@ def differences(old: Path, new: Path, file: Path) -> dict[str, Any]:
         "mean_move": float(moved.mean()),
         "median_move": float(np.median(moved)),
         "largest_move": float(moved.max()),
-        "crossed_up": int((label_after & ~label_before).sum()),
-        "crossed_down": int((label_before & ~label_after).sum()),
+        **new_kind.changes(old_kind.predictions(before), new_kind.predictions(after)),
     }
 
 
-def probabilities(
-    file: Path, kind: Format, artifact: Artifact, *, packed: bool
-) -> NDArray[np.float64]:
-    """Probability of each row, [rows]; NaN where it is rejected. Raises `BadFile`."""
+def outputs(file: Path, file_format: Format, artifact: Artifact, *, packed: bool) -> Outputs:
+    """The model's output for each row; NaN where it is rejected. Raises `BadFile`."""
     import numpy as np
 
     from shared.records.scoring import Scorer
 
-    scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
-    rows = scored_rows(file, kind, scorer, packed=packed)
-    return np.array([probability for _, probability in rows], float)
+    kind = artifact.manifest.answer_kind
+    scorer = Scorer(artifact.model, artifact.manifest.fields, kind)
+    numbers = [found for _, found in scored_rows(file, file_format, scorer, packed=packed)]
+    outputs = kind.no_answers(len(numbers)).astype(float)
+    for row, found in enumerate(numbers):
+        if found is not None:
+            outputs[row] = np.reshape(found, kind.shape)
+    return outputs
 
 
 def as_text(found: dict[str, Any]) -> str:
     """What differs, for people."""
-    return (
-        f"old {found['old']}, new {found['new']}\n"
-        f"rows     {found['rows']}, scored by both {found['scored_by_both']}\n"
+    lines = [
+        f"old {found['old']}, new {found['new']}",
+        f"rows     {found['rows']}, scored by both {found['scored_by_both']}",
         f"moved    {found['moved']}, mean {found['mean_move']:.4f}, "
-        f"median {found['median_move']:.4f}, largest {found['largest_move']:.4f}\n"
-        f"crossed  {found['crossed_up']} up, {found['crossed_down']} down"
-    )
+        f"median {found['median_move']:.4f}, largest {found['largest_move']:.4f}",
+    ]
+    if "crossed_up" in found:
+        lines.append(f"crossed  {found['crossed_up']} up, {found['crossed_down']} down")
+    return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from shared.files.formats import Format
     from shared.files.options import Options
     from shared.records.scoring import Scorer
+
+Answer = tuple[int, tuple[float, ...] | None]
+"""A row's number and the numbers of its answer; None where it is rejected."""
 
 PIECE = 2 << 20
 """Bytes read at once."""
@@ -64,13 +67,12 @@ def file_blocks(file: Path, table: Table, *, packed: bool) -> Iterator[Block]:
     yield from table.finish()
 
 
-def output_rows(content: bytes, kind: Format, *, header: bool) -> Iterator[dict[str, Any]]:
-    """Rows of a piece of output; `header`: it begins with the header line (CSV)."""
-    from shared.files.base import OUTPUT_COLUMNS
-
+def output_rows(
+    content: bytes, kind: Format, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of a piece of output; `columns` if it does not begin with the header line (CSV)."""
     if kind == "csv":
-        lines = io.StringIO(content.decode(), newline="")
-        yield from csv.DictReader(lines, None if header else OUTPUT_COLUMNS)
+        yield from csv.DictReader(io.StringIO(content.decode(), newline=""), columns)
     else:
         for line in content.splitlines():
             yield json.loads(line)
@@ -78,9 +80,9 @@ def output_rows(content: bytes, kind: Format, *, header: bool) -> Iterator[dict[
 
 def scored_rows(
     file: Path, kind: Format, scorer: Scorer, *, packed: bool, options: Options | None = None
-) -> Iterator[tuple[int, float | None]]:
-    """Row number and probability of each row; None where it is rejected. Raises `BadFile`."""
-    from shared.files.base import Limits
+) -> Iterator[Answer]:
+    """Each row's number and the numbers of its answer. Raises `BadFile`."""
+    from shared.files.base import Limits, output_columns
     from shared.files.formats import open_table
     from shared.files.options import Options as NoOptions
 
@@ -89,11 +91,6 @@ def scored_rows(
     for block in file_blocks(file, table, packed=packed):
         scored = table.score(table.read(block), row)
         row += scored.counts.rows
-        for line in output_rows(scored.content, kind, header=block.first):
-            yield int(line["row"]), probability_of(line)
-
-
-def probability_of(line: dict[str, Any]) -> float | None:
-    """The probability of an output row; None where it was rejected."""
-    value = line["probability"]
-    return None if value in (None, "") else float(value)
+        columns = None if block.first else output_columns(scorer.kind)
+        for line in output_rows(scored.content, kind, columns):
+            yield int(line["row"]), scorer.kind.numbers(line)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cli.files import exit_if_refused, format_or_exit, output_rows, probability_of, scored_rows
+from cli.files import Answer, exit_if_refused, format_or_exit, output_rows, scored_rows
 from cli.home import MODEL_DIR, allow_pickle, pinned
 from cli.output import Exit, say
 from cli.storage import run_with_storage
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from shared.batches.ports import Account, Blobs
     from shared.files.formats import Format
     from shared.files.options import Options
+    from shared.records.kinds import Kind
     from shared.records.scoring import Scorer
 
 TOLERANCE = 1e-6
-"""Largest difference between ONNX Runtime's float32 and scikit-learn's float64."""
+"""Largest difference between ONNX Runtime's float32 and scikit-learn's float64, as of `kinds`."""
 
 SHOWN = 20
 """Differing rows that are shown."""
 
-Rows = Iterable[tuple[int, float | None]]
-Expected = tuple[int, float | None, float | None]
-"""Row number, probability of the row as served and of the row as given."""
+Numbers = tuple[float, ...] | None
+"""Of a row's answer; None where it is rejected."""
+Expected = tuple[int, Numbers, Numbers]
+"""Row number, answer to the row as served and to the row as given."""
 
 
 def verify(
@@ -68,7 +70,8 @@ def verify_file(file: Path, model_dir: Path) -> Comparison:
     file_format, packed = format_or_exit(file.name)
     oracle = read_oracle(model_dir)
     artifact = load_artifact(model_dir, pinned(), allow_pickle=allow_pickle())
-    serving = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
+    manifest = artifact.manifest
+    serving = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
     return compare_rows(
         scored_rows(file, file_format, serving, packed=packed),
         oracle.rows(file, file_format, packed=packed),
@@ -101,7 +104,7 @@ def verify_batch(batch_id: str, model_dir: Path) -> Comparison:
         file_format, packed = format_or_exit(summary["identity"]["blob"])
         options = Options.of_identity(summary["identity"] | {"include_input": False})
         return compare_rows(
-            committed_rows(result, summary["output"]["blob"]),
+            committed_rows(result, summary["output"]["blob"], oracle.served.kind),
             oracle.rows(source, file_format, packed=packed, options=options),
             oracle.limit,
         )
@@ -114,11 +117,11 @@ async def fetch_blob(blobs: Blobs, named: dict[str, Any], target: Path) -> None:
             file.write(chunk)
 
 
-def committed_rows(file: Path, name: str) -> Iterator[tuple[int, float | None]]:
+def committed_rows(file: Path, name: str, kind: Kind) -> Iterator[Answer]:
     """Rows of a result."""
-    kind, _ = format_or_exit(name)
-    for line in output_rows(file.read_bytes(), kind, header=True):
-        yield int(line["row"]), probability_of(line)
+    file_format, _ = format_or_exit(name)
+    for line in output_rows(file.read_bytes(), file_format):
+        yield int(line["row"]), kind.numbers(line)
 
 
 class Oracle(NamedTuple):
@@ -132,7 +135,7 @@ class Oracle(NamedTuple):
     def rows(
         self, file: Path, file_format: Format, *, packed: bool, options: Options | None = None
     ) -> Iterator[Expected]:
-        """Row number and both probabilities of each row. Raises `BadFile`."""
+        """Row number and both answers of each row. Raises `BadFile`."""
         for (row, served), (_, given) in zip(
             scored_rows(file, file_format, self.served, packed=packed, options=options),
             scored_rows(file, file_format, self.given, packed=packed, options=options),
@@ -166,7 +169,7 @@ def read_oracle(model_dir: Path, scored_by: dict[str, Any] | None = None) -> Ora
     allowed = allow_pickle() or same_manifest or pinned() is not None
     model = read_estimator(model_dir, manifest, allow_pickle=allowed)
     served, given = (
-        Scorer(model, manifest.fields, manifest.threshold, dtype)
+        Scorer(model, manifest.fields, manifest.answer_kind, dtype)
         for dtype in (np.float32, np.float64)
     )
     return Oracle(served, given, manifest.rounding_limit)
@@ -179,8 +182,8 @@ class Comparison:
     rows: int = 0
     different: int = 0
     largest: float = 0.0
-    first: list[tuple[int, float | None, float | None]] = field(default_factory=list)
-    """The first rows that differ: number, served and expected probability."""
+    first: list[tuple[int, Numbers, Numbers]] = field(default_factory=list)
+    """The first rows that differ: number, served and expected answer."""
     rounding_limit: float = 0.0
     beyond_rounding_limit: int = 0
     largest_as_given: float = 0.0
@@ -200,11 +203,11 @@ class Comparison:
         return "\n".join([*lines, total, given])
 
 
-def _shown(probability: float | None) -> str:
-    return "rejected" if probability is None else f"{probability:.8g}"
+def _shown(answer: Numbers) -> str:
+    return "rejected" if answer is None else ", ".join(f"{number:.8g}" for number in answer)
 
 
-def compare_rows(found: Rows, expected: Iterable[Expected], limit: float) -> Comparison:
+def compare_rows(found: Iterable[Answer], expected: Iterable[Expected], limit: float) -> Comparison:
     """Compare row by row. A row that only one side has, or only one side scores, differs."""
     comparison = Comparison(rounding_limit=limit)
     for left, right in zip_longest(found, expected):
@@ -224,5 +227,9 @@ def compare_rows(found: Rows, expected: Iterable[Expected], limit: float) -> Com
     return comparison
 
 
-def _difference(one: float | None, other: float | None) -> float:
-    return abs(one - other) if one is not None and other is not None else 0.0
+def _difference(one: Numbers, other: Numbers) -> float:
+    from shared.records.kinds import difference
+
+    if one is None or other is None:
+        return 0.0
+    return float(difference(one, other).max())

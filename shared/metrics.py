@@ -173,6 +173,12 @@ def _registry(*collectors: MetricWrapperBase | Collector) -> CollectorRegistry:
     return registry
 
 
+def observe_score(probability: float | None) -> None:
+    """Count the probability of one score; None: its kind of answer has none."""
+    if probability is not None:
+        PROBABILITY.observe(probability)
+
+
 def count_rows(source: str, scored: int, codes: Mapping[str, int], rejected: int) -> None:
     """Count records of one request or block; `codes` are rejected records by code."""
     ROWS.labels(source, "scored").inc(scored)

@@ -15,6 +15,7 @@ from shared.files.formats import Format, open_table
 from shared.files.options import Options
 from shared.records.artifact import Manifest
 from shared.records.counts import Counts
+from shared.records.kinds import Probability
 from shared.records.scoring import Matrix, Model, Scorer
 from tests.fakes_model import FakeModel
 from training.heart.fields import TABLE
@@ -49,7 +50,7 @@ def golden_rows(manifest: Manifest) -> Matrix:
 
 
 def a_scorer(model: Model | None = None, threshold: float = 0.5) -> Scorer:
-    return Scorer(model or FakeModel(), TABLE, threshold)
+    return Scorer(model or FakeModel(), TABLE, Probability(threshold))
 
 
 def cut(content: bytes, step: int) -> Iterator[bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.records.scoring import Matrix, Vector
+from shared.records.kinds import Outputs
+from shared.records.scoring import Matrix
 
 
 class FakeModel:
@@ -12,12 +13,12 @@ class FakeModel:
 
     version = "fake-1"
 
-    def probabilities(self, rows: Matrix) -> Vector:
+    def outputs(self, rows: Matrix) -> Outputs:
         total = np.full(len(rows), -0.75, np.float32)
         for place, column in enumerate(rows.T):
             known = np.nan_to_num(column, nan=0.0) + np.isnan(column) * np.float32(0.5)
             total += known * np.float32(0.001 * (place + 1))
-        probabilities: Vector = 1 / (1 + np.exp(-total.clip(-30, 30)))
+        probabilities: Outputs = 1 / (1 + np.exp(-total.clip(-30, 30)))
         return probabilities
 
 
@@ -27,7 +28,7 @@ class FailingModel(FakeModel):
     def __init__(self, fails_on: float) -> None:
         self._fails_on = np.float32(fails_on)
 
-    def probabilities(self, rows: Matrix) -> Vector:
+    def outputs(self, rows: Matrix) -> Outputs:
         if (rows[:, 0] == self._fails_on).any():
             raise RuntimeError("no answer")
-        return super().probabilities(rows)
+        return super().outputs(rows)

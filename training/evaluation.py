@@ -161,6 +161,7 @@ def out_of_fold(
     The estimator that scores a patient was fitted without that patient, on unchanged data.
     `shuffles` gets the errors of its rows.
     """
+    kind = recipe.answer_kind
     found = {name: np.full((repeats, len(data.outcome)), np.nan) for name in asked}
     for repeat in range(repeats):
         progress(f"cross-validation, repeat {repeat + 1} of {repeats}")
@@ -176,12 +177,12 @@ def out_of_fold(
                 recipe.fit(estimator, data.rows[train], data.outcome[train], every)
             else:
                 estimator.fit(data.rows[train], data.outcome[train])
-            answers = estimator.predict_proba(questions)[:, 1].reshape(len(asked), len(test))
+            answers = kind.of_estimator(estimator, questions).reshape(len(asked), len(test))
             for name, answer in zip(asked, answers, strict=True):
                 found[name][repeat, test] = answer
             if shuffles:
                 for field, block in enumerate(shuffles.blocks(test)):
-                    answers = estimator.predict_proba(block)[:, 1].reshape(-1, len(test))
+                    answers = kind.of_estimator(estimator, block).reshape(-1, len(test))
                     shuffles.errors[field] += ((answers - data.outcome[test]) ** 2).sum(axis=1)
     return found
 

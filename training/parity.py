@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.records.artifact import OnnxModel
+from shared.records.kinds import Kind, difference
 from shared.records.schema import FieldSpec, FieldTable
 from shared.records.scoring import Model
 from training.errors import TrainingError
@@ -73,16 +74,16 @@ def _values(
     return np.where(rng.random(count) < 1 / 3, rng.choice(edges, count), anywhere)
 
 
-def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
+def check_parity(model: Model, estimator: Any, rows: Rows, kind: Kind) -> float:
     """The largest difference between the model to be served and scikit-learn.
 
     Raises `TrainingError` if it exceeds rounding, or if a row's bits depend on its neighbours.
     """
-    found = model.probabilities(rows)
-    difference = np.abs(found.astype(float) - estimator.predict_proba(rows.astype(float))[:, 1])
-    largest = float(difference.max())
+    found = model.outputs(rows)
+    apart = _apart(found, kind.of_estimator(estimator, rows.astype(float)))
+    largest = float(apart.max())
     if not largest <= PARITY_LIMIT:
-        wrong = ~(difference <= PARITY_LIMIT)
+        wrong = ~(apart <= PARITY_LIMIT)
         complete = wrong[~np.isnan(rows).any(axis=1)].any()
         where = "complete rows among them" if complete else "all with missing fields"
         raise TrainingError(
@@ -94,15 +95,15 @@ def check_parity(model: Model, estimator: Any, rows: Rows) -> float:
 
 
 def check_rounding(
-    model: Model, estimator: Any, rows: NDArray[np.float64], limit: float
+    model: Model, estimator: Any, rows: NDArray[np.float64], kind: Kind, limit: float
 ) -> dict[str, float]:
     """Compare the served model, which sees float32, with scikit-learn on the data as they are.
 
     Returns the figures for the manifest. Raises `TrainingError` above the limit.
     """
-    served = model.probabilities(rows.astype(np.float32)).astype(float)
-    difference = np.abs(served - estimator.predict_proba(rows)[:, 1])
-    largest, differing = float(difference.max()), int((difference > PARITY_LIMIT).sum())
+    served = model.outputs(rows.astype(np.float32))
+    apart = _apart(served, kind.of_estimator(estimator, rows))
+    largest, differing = float(apart.max()), int((apart > PARITY_LIMIT).sum())
     if not largest <= limit:
         raise TrainingError(
             f"served as float32, {differing} of {len(rows)} training rows score differently from "
@@ -110,6 +111,12 @@ def check_rounding(
             "round the data to the digits that matter, or set rounding_limit in the recipe"
         )
     return {"rows": len(rows), "differing": differing, "largest_difference": largest}
+
+
+def _apart(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest difference in each row, [rows]."""
+    largest: NDArray[np.float64] = difference(found, expected).reshape(len(found), -1).max(axis=1)
+    return largest
 
 
 def check_explanation(model: OnnxModel, rows: Rows) -> None:
@@ -124,11 +131,11 @@ def check_explanation(model: OnnxModel, rows: Rows) -> None:
     if contributions.shape != rows.shape or intercept.shape != rows.shape[:1]:
         raise TrainingError("the explanation needs `contributions` [n, fields], `intercept` [n]")
     logits = contributions.sum(axis=1, dtype=float) + intercept
-    difference = np.abs(1 / (1 + np.exp(-logits)) - model.probabilities(rows))
-    if not (difference <= PARITY_LIMIT).all():
+    apart = difference(1 / (1 + np.exp(-logits)), model.outputs(rows))
+    if not (apart <= PARITY_LIMIT).all():
         raise TrainingError(
             f"contributions and intercept give other probabilities than the model, by up to "
-            f"{difference.max():.2g}: they would not explain it"
+            f"{apart.max():.2g}: they would not explain it"
         )
 
 
@@ -138,7 +145,7 @@ def _check_alone(model: Model, rows: Rows, found: Rows) -> None:
     starts = np.random.default_rng(0).integers(0, len(rows), ALONE_CHECKS)
     for start, size in zip(starts, itertools.cycle([1, 3, 7]), strict=False):
         block = slice(start, start + size)
-        if model.probabilities(rows[block]).tobytes() != found[block].tobytes():
+        if model.outputs(rows[block]).tobytes() != found[block].tobytes():
             raise TrainingError(
                 "the model scores a row alone and among others differently: the same record "
                 f"would get two answers; {ADVICE}"

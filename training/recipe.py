@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.records.kinds import Kind, KindName, Probability
 from shared.records.schema import FieldTable
 from training.blocks import Block
 
@@ -58,6 +59,8 @@ class Recipe:
     """The plural of `noun`, unless it is `noun` and an s."""
     outcome: str = "the outcome"
     """Completes the sentence "31 of them had …" for rows whose outcome is 1."""
+    kind: KindName = "probability"
+    """The kind of answer."""
     threshold: float = 0.5
     """A `FixedThresholdClassifier` or `TunedThresholdClassifierCV` sets its own instead."""
     rounding_limit: float = 1e-4
@@ -92,3 +95,8 @@ class Recipe:
     """Blocks of the model card about the fitted estimator, by section."""
     expected: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Cross-validated figures of the demonstration data, by number of repeats."""
+
+    @property
+    def answer_kind(self) -> Kind:
+        """The kind of the model's answers."""
+        return Probability(self.threshold)

@@ -62,7 +62,7 @@ def reference_of(scorer: Scorer, rows: NDArray[np.float64]) -> Reference:
         scores=(),
         mean_score=0,
     )
-    tallier = Tallier(table, unknown)
+    tallier = Tallier(table, scorer.kind, unknown)
     tally = tallier.empty()
     for start in range(0, len(rows), BLOCK_ROWS):
         outcome = score_columns(scorer, values[:, start : start + BLOCK_ROWS], {})

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline
 
+from shared.records.kinds import Kind
 from shared.records.scoring import Model
 from training.errors import TrainingError
 from training.recipe import Floats, Recipe
@@ -38,9 +39,7 @@ def with_own_threshold(recipe: Recipe, estimator: Any) -> Recipe:
     return replace(recipe, threshold=threshold)
 
 
-def compare_predictions(
-    model: Model, estimator: Any, rows: Floats, threshold: float
-) -> dict[str, int]:
+def compare_predictions(model: Model, estimator: Any, rows: Floats, kind: Kind) -> dict[str, int]:
     """Count the rows where the served prediction differs from `predict` of the estimator."""
-    served = model.probabilities(rows.astype(np.float32)) >= threshold
+    served = kind.predictions(model.outputs(rows.astype(np.float32)))
     return {"rows": len(rows), "differing": int((served != (estimator.predict(rows) == 1)).sum())}

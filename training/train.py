@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from shared.records.artifact import EXPLANATION, Golden, Manifest, OnnxModel, SklearnModel
 from shared.records.errors import RecordRejected
 from shared.records.estimator import estimator_file, load_estimator
+from shared.records.kinds import shortest
 from shared.records.scoring import Model, Scorer
 from training.card import sections
 from training.checks import load, new_estimator
@@ -102,25 +103,25 @@ def artifact_of(
     Compares what is served with scikit-learn. Raises `TrainingError`.
     """
     progress("exporting and comparing with scikit-learn")
-    data = as_served(original)
+    data, kind = as_served(original), recipe.answer_kind
     files = _model_files(recipe, unframed(estimator))
     manifest = _manifest(recipe, data, files, libraries(unframed(estimator)))
     model = _served(manifest, files)
     rows = parity_rows(recipe.table, data.rows)
-    fitted = estimator.predict_proba(data.rows)[None, :, 1]
+    fitted = kind.of_estimator(estimator, data.rows)[None]
     found = evaluation.figures | {
         "apparent": rounded(figures(data.outcome, fitted, recipe.threshold)),
         "parity": {
             "rows": len(rows),
-            "largest_difference": check_parity(model, estimator, rows),
+            "largest_difference": check_parity(model, estimator, rows, kind),
         },
-        "rounding": check_rounding(model, estimator, original.rows, recipe.rounding_limit),
-        "predictions": compare_predictions(model, estimator, original.rows, recipe.threshold),
+        "rounding": check_rounding(model, estimator, original.rows, kind, recipe.rounding_limit),
+        "predictions": compare_predictions(model, estimator, original.rows, kind),
     }
     if isinstance(model, OnnxModel) and recipe.explain:
         check_explanation(model, rows)
     golden = _golden(manifest, model)
-    reference = reference_of(Scorer(model, manifest.fields, manifest.threshold), data.rows)
+    reference = reference_of(Scorer(model, manifest.fields, kind), data.rows)
     manifest = manifest.model_copy(
         update={"golden": golden, "figures": found, "reference": reference}
     )
@@ -155,6 +156,7 @@ def _manifest(
         noun=recipe.noun,
         nouns=recipe.nouns or f"{recipe.noun}s",
         outcome=recipe.outcome,
+        kind=recipe.kind,
         runtime=recipe.runtime,
         files=hashes,
         data_sha256=data.sha256,
@@ -164,7 +166,7 @@ def _manifest(
         fields=with_reference(recipe.table, data.rows),
         libraries=versions,
         golden=tuple(
-            Golden(record=dict(record), probability=0)
+            Golden(record=dict(record), output=())
             for record in recipe.golden or _first_records(recipe, data)
         ),
     )
@@ -199,7 +201,6 @@ def _golden(manifest: Manifest, model: Model) -> tuple[Golden, ...]:
         raise TrainingError(f"a golden record is no record of the field table: {error}") from error
     rows = np.array(records, np.float32)[:, list(table.used)]
     return tuple(
-        # By way of str: the shortest form that gives the float32 back.
-        golden.model_copy(update={"probability": float(str(probability))})
-        for golden, probability in zip(manifest.golden, model.probabilities(rows), strict=True)
+        golden.model_copy(update={"output": tuple(map(shortest, np.ravel(output)))})
+        for golden, output in zip(manifest.golden, model.outputs(rows), strict=True)
     )

@@ -52,7 +52,8 @@ from shared.records.errors import (
     ScorerError,
     StorageRefused,
 )
-from shared.records.scoring import Matrix, Model, Scorer, Vector
+from shared.records.kinds import Kind, Outputs
+from shared.records.scoring import Matrix, Model, Scorer
 from worker.delivery import Delivery, Target, target_of, target_of_unread
 from worker.gate import Gate
 from worker.markers import Markers
@@ -89,14 +90,17 @@ T = TypeVar("T")
 class ObservedModel:
     """The model, with its answers to batches counted."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, kind: Kind) -> None:
         self._model = model
+        self._kind = kind
         self.version = model.version
 
-    def probabilities(self, rows: Matrix) -> Vector:
-        answers = self._model.probabilities(rows)
-        metrics.BATCH_SCORES.observe(answers)
-        return answers
+    def outputs(self, rows: Matrix) -> Outputs:
+        outputs = self._model.outputs(rows)
+        probabilities = self._kind.probabilities(outputs)
+        if probabilities is not None:
+            metrics.BATCH_SCORES.observe(probabilities)
+        return outputs
 
 
 class Processor:
@@ -116,8 +120,8 @@ class Processor:
         """`notes` is where messages that are retried are noted for people."""
         manifest = artifact.manifest
         self._artifact = artifact
-        model = ObservedModel(artifact.model)
-        self._scorer = Scorer(model, manifest.fields, manifest.threshold)
+        model = ObservedModel(artifact.model, manifest.answer_kind)
+        self._scorer = Scorer(model, manifest.fields, manifest.answer_kind)
         self._notes = notes
         self._outcomes = Outcomes(artifact, poison, blobs)
         self._markers = Markers(blobs)

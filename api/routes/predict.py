@@ -22,11 +22,9 @@ from api.problems import ErrorEntry, Problem, bad_parameter, entries_of
 from api.schemas import (
     CodingChecked,
     Explanation,
-    RejectedRow,
     Rows,
-    ScoreBody,
-    ScoredRow,
-    ScoresBody,
+    ScoreModels,
+    score_models,
 )
 from shared import metrics
 from shared.files.advice import check_keys
@@ -40,8 +38,9 @@ from shared.records.coding import (
 )
 from shared.records.counts import Counts
 from shared.records.errors import FieldError, RecordRejected
+from shared.records.kinds import shortest
 from shared.records.schema import RECORD_ID, FieldTable, Record, read_id
-from shared.records.scoring import Scorer, shortest
+from shared.records.scoring import Score, Scorer
 from shared.records.shape import why_no_record
 from shared.settings import ApiSettings
 
@@ -54,6 +53,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     limits = BodyLimits(settings.body_bytes, settings.body_seconds)
     router = APIRouter(tags=["Scores"], route_class=strict_route(limits), strict_content_type=False)
     table = scorer.table
+    models = score_models(scorer.kind)
     batcher = MicroBatcher(scorer)
     scored = metrics.ROWS.labels("api", "scored")
     most = settings.request_rows
@@ -62,6 +62,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         "/predict",
         summary="Score one patient",
         description=predict_description(manifest),
+        response_model=models.score,
         response_model_exclude_unset=True,
         responses=problems(
             *body_problems(limits),
@@ -74,15 +75,15 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     async def predict(
         body: Annotated[table.record_model, Body(openapi_examples=examples(manifest))],  # type: ignore[name-defined]
         explain: bool = False,
-    ) -> ScoreBody:
+    ) -> Any:
         record = table.record_of(body)
         score = await batcher.score(record)
         scored.inc()
-        metrics.PROBABILITY.observe(score.probability)
-        answer = ScoreBody(patient_id=record.patient_id, **score._asdict())
+        metrics.observe_score(scorer.kind.probability(score.members))
+        members = {RECORD_ID: record.patient_id, **members_of(score)}
         if explain:
-            answer.explanation = _explanation(scorer, record)
-        return answer
+            members["explanation"] = _explanation(scorer, record)
+        return models.score(**members)
 
     def check_rows(items: Any) -> Any:
         if not isinstance(items, list):
@@ -97,6 +98,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         "/predict/many",
         summary=f"Score up to {most:,} patients",
         description="Each record is scored or rejected on its own; results keep the order.",
+        response_model=models.scores,
         response_model_exclude_unset=True,
         responses=problems(
             *body_problems(limits),
@@ -113,8 +115,8 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
             Body(max_length=most, openapi_examples=many_examples(manifest)),
         ],
         coding_checked: CodingChecked = False,
-    ) -> ScoresBody:
-        return _score_many(scorer, items, coding_checked=coding_checked)
+    ) -> Any:
+        return _score_many(scorer, models, items, coding_checked=coding_checked)
 
     return router
 
@@ -130,7 +132,18 @@ def too_many(most: int) -> Problem:
     return Problem("too_many_rows", f"a request may hold {most} records")
 
 
-def _score_many(scorer: Scorer, items: list[Any], *, coding_checked: bool) -> ScoresBody:
+def members_of(score: Score) -> dict[str, Any]:
+    """The members of a score's body, but for the record's own."""
+    return {
+        **score.members,
+        "model_version": score.model_version,
+        "warnings": score.warnings,
+    }
+
+
+def _score_many(
+    scorer: Scorer, models: ScoreModels, items: list[Any], *, coding_checked: bool
+) -> Any:
     """Score each record. Raises `AnotherCoding` if together they prove one."""
     table = scorer.table
     check_keys(items, table)
@@ -139,25 +152,24 @@ def _score_many(scorer: Scorer, items: list[Any], *, coding_checked: bool) -> Sc
     warnings = [] if coding_checked else _guard(checked, records, table)
     scores = iter(scorer.score_each(records))
     codes: Counter[str] = Counter()
-    results: list[ScoredRow | RejectedRow] = []
+    results: list[Any] = []
+    rejected = 0
     for index, (item, record) in enumerate(zip(items, checked, strict=True)):
         outcome = (next(scores) or NO_ANSWER) if isinstance(record, Record) else record
         own_id = _own_id(item)
         if isinstance(outcome, RecordRejected):
             codes.update({rejection.code for rejection in outcome.rejections})
-            errors = entries_of(outcome.rejections, f"/{index}")
-            results.append(RejectedRow(row=index + 1, patient_id=own_id, errors=errors))
+            members: dict[str, Any] = {"errors": entries_of(outcome.rejections, f"/{index}")}
+            model = models.rejected_row
+            rejected += 1
         else:
-            metrics.PROBABILITY.observe(outcome.probability)
-            results.append(ScoredRow(row=index + 1, patient_id=own_id, **outcome._asdict()))
-    rejected = sum(isinstance(result, RejectedRow) for result in results)
+            metrics.observe_score(scorer.kind.probability(outcome.members))
+            members, model = members_of(outcome), models.scored_row
+        results.append(model(row=index + 1, **{RECORD_ID: own_id}, **members))
     scored = len(items) - rejected
     metrics.count_rows("api", scored, codes, rejected)
     rows = Rows(total=len(items), scored=scored, rejected=rejected)
-    body = ScoresBody(rows=rows, results=results)
-    if warnings:
-        body.warnings = warnings
-    return body
+    return models.scores(rows=rows, results=results, **({"warnings": warnings} if warnings else {}))
 
 
 def _guard(

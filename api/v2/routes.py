@@ -28,7 +28,6 @@ from api.v2.schemas import (
     ModelConfig,
     ModelMetadata,
     ModelReady,
-    Output,
     ServerLive,
     ServerMetadata,
     ServerReady,
@@ -39,6 +38,7 @@ from api.v2.tensors import HEADER_LENGTH, OUTPUTS, Cells, malformed, read_reques
 from shared import metrics
 from shared.records.artifact import ONNX, Artifact, Manifest
 from shared.records.estimator import JOBLIB, SKOPS
+from shared.records.schema import RECORD_ID
 from shared.records.scoring import Scorer
 from shared.settings import ApiSettings
 
@@ -51,6 +51,8 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     manifest = artifact.manifest
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol V2"])
     scored = metrics.ROWS.labels("v2", "scored")
+    kind = scorer.kind
+    names = [column.name for column in kind.columns]
     limits = BodyLimits(settings.body_bytes, settings.body_seconds)
 
     @router.get("/", include_in_schema=False)
@@ -97,23 +99,21 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
         json_length: Annotated[str | None, Header(alias=HEADER_LENGTH)] = None,
     ) -> Response:
         content = await read_body(request, limits)
-        requested, tail = read_request(content, json_length)
+        requested, tail = read_request(content, json_length, [*names, RECORD_ID])
         rows = rows_of(scorer.table, requested.inputs, tail, settings.request_rows)
-        probabilities = scorer.probabilities(rows.matrix)
-        scored.inc(len(probabilities))
-        for probability in probabilities:
-            metrics.PROBABILITY.observe(probability)
+        outputs = scorer.outputs(rows.matrix)
+        scored.inc(len(outputs))
+        probabilities = kind.probabilities(outputs)
+        for probability in () if probabilities is None else probabilities:
+            metrics.observe_score(probability)
         head = {
             "model_name": manifest.name,
             "model_version": manifest.version,
             "id": requested.id or request.state.request_id,
         }
-        results: dict[Output, Cells] = {
-            "probability": probabilities,
-            "prediction": scorer.predictions(probabilities),
-        }
+        results: dict[str, Cells] = dict(zip(names, kind.values(outputs), strict=True))
         if rows.ids is not None:
-            results["patient_id"] = np.array([text or "" for text in rows.ids], np.object_)
+            results[RECORD_ID] = np.array([text or "" for text in rows.ids], np.object_)
         return respond(head, requested, results)
 
     model_checks = [Depends(check_model)]
@@ -194,8 +194,8 @@ def _metadata(manifest: Manifest) -> ModelMetadata:
         platform=PLATFORMS[manifest.served_file],
         inputs=[fields],
         outputs=[
-            TensorMetadata(name=name, datatype=datatype, shape=[-1])
-            for name, datatype in OUTPUTS.items()
+            TensorMetadata(name=column.name, datatype=OUTPUTS[column.type], shape=[-1])
+            for column in manifest.answer_kind.columns
         ],
     )
 

@@ -22,7 +22,6 @@ Datatype = Literal[
     "FP64",
     "BYTES",
 ]
-Output = Literal["probability", "prediction", "patient_id"]
 Size = Annotated[StrictInt, Field(ge=0)]
 
 
@@ -64,7 +63,7 @@ class OutputParameters(_Lenient):
 class OutputRequest(_Lenient):
     """An output that is wanted."""
 
-    name: Output
+    name: str
     parameters: OutputParameters = OutputParameters()
 
 
@@ -92,7 +91,7 @@ class BinarySize(BaseModel):
 class OutputTensor(BaseModel):
     """An output: its values in `data`, or in binary after the JSON."""
 
-    name: Output
+    name: str
     datatype: Datatype
     shape: list[int]
     data: list[float] | list[int] | list[str] | None = None

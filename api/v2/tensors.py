@@ -25,12 +25,11 @@ from api.v2.schemas import (
     InferRequest,
     InferResponse,
     InputTensor,
-    Output,
     OutputRequest,
     OutputTensor,
 )
+from shared.records.kinds import shortest
 from shared.records.schema import RECORD_ID
-from shared.records.scoring import shortest
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header with the size of the JSON part, after which the binary tensors begin."""
@@ -55,8 +54,10 @@ KINDS: dict[Datatype, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
 }
 """How numbers are sent in binary. NumPy has no BF16: it is the upper half of an FP32."""
-OUTPUTS: dict[Output, Datatype] = {"probability": "FP32", "prediction": "INT32"}
-"""Of the model. The records' own ids come back as they were sent, as texts."""
+OUTPUTS: dict[str, Datatype] = {"float32": "FP32", "int8": "INT32", "text": "BYTES"}
+"""Datatypes of output tensors by the type of a score's column."""
+_OUTPUTS_OF_ARRAYS: dict[str, Datatype] = {"f": "FP32", "i": "INT32", "U": "BYTES", "O": "BYTES"}
+"""The same by the kind of NumPy's dtype. Ids come back as texts."""
 _LENGTH = re.compile("[0-9]{1,12}")
 _SIZE_BYTES = 4
 """Bytes of the size before each element of a binary BYTES tensor."""
@@ -65,15 +66,20 @@ Cells = NDArray[Any]
 """A tensor's elements, flat: numbers, or objects that are str, bool, or None for missing."""
 
 
-def read_request(content: bytes, length: str | None) -> tuple[InferRequest, bytes]:
-    """The JSON part and the bytes after it; `length` is the header. Raises `Problem`."""
+def read_request(
+    content: bytes, length: str | None, outputs: Sequence[str]
+) -> tuple[InferRequest, bytes]:
+    """The JSON part and the bytes after it. Raises `Problem`.
+
+    `length` is the header, `outputs` are the names of all output tensors.
+    """
     end = len(content)
     if length is not None:
         if not (_LENGTH.fullmatch(length) and int(length) <= end):
             raise Problem("malformed_tensor", f"{HEADER_LENGTH} must be the size of the JSON part")
         end = int(length)
     try:
-        return InferRequest.model_validate(parse(content[:end], nan=True)), content[end:]
+        request = InferRequest.model_validate(parse(content[:end], nan=True))
     except ValidationError as error:
         entries = [
             ErrorEntry(
@@ -84,6 +90,12 @@ def read_request(content: bytes, length: str | None) -> tuple[InferRequest, byte
             for fault in error.errors(include_input=False, include_url=False)[:NAMED_FAULTS]
         ]
         raise problem_at("malformed_tensor", entries) from error
+    for index, output in enumerate(request.outputs):
+        if output.name not in outputs:
+            raise malformed(
+                f"/outputs/{index}/name", "the name must be one of " + ", ".join(outputs)
+            )
+    return request, content[end:]
 
 
 def read_tensor(tensor: InputTensor, tail: bytes, pointer: str) -> tuple[Cells, bytes]:
@@ -202,7 +214,7 @@ def problem_at(code: Code, entries: Sequence[ErrorEntry], detail: str = "") -> P
 
 
 def respond(
-    head: Mapping[str, str], requested: InferRequest, results: Mapping[Output, Cells]
+    head: Mapping[str, str], requested: InferRequest, results: Mapping[str, Cells]
 ) -> Response:
     """The requested outputs, in JSON or in binary after it. Raises `Problem`."""
     wanted = requested.outputs or [OutputRequest(name=name) for name in results]
@@ -212,7 +224,7 @@ def respond(
         values = results.get(output.name)
         if values is None:
             raise malformed(f"/outputs/{index}/name", f"no input is named {output.name}")
-        datatype = OUTPUTS.get(output.name, "BYTES")
+        datatype = _OUTPUTS_OF_ARRAYS[values.dtype.kind]
         entry = OutputTensor(name=output.name, datatype=datatype, shape=list(values.shape))
         binary = output.parameters.binary_data
         if requested.parameters.binary_data_output if binary is None else binary:

@@ -20,6 +20,8 @@ from shared.records.coding import Categories
 from shared.records.columns import Outcome
 from shared.records.counts import Counts
 from shared.records.errors import BadFile, FieldError
+from shared.records.kinds import Kind
+from shared.records.schema import RECORD_ID
 
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
@@ -35,7 +37,11 @@ ROW_TOO_LONG = FieldError("too_long", limit=f"{ROW_BYTES} bytes")
 MAX_BLOCK_ROWS = 32_767
 """What a block's name can count."""
 
-OUTPUT_COLUMNS = ("row", "patient_id", "probability", "prediction", "warnings", "error")
+
+def output_columns(kind: Kind) -> tuple[str, ...]:
+    """The columns that every result has; those of the input may follow."""
+    answer = (column.name for column in kind.columns)
+    return ("row", RECORD_ID, *answer, "warnings", "error")
 
 
 @dataclass(frozen=True, slots=True)

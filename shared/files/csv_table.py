@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.files.base import OUTPUT_COLUMNS, ROW_TOO_LONG, Block, Limits, Scored
+from shared.files.base import ROW_TOO_LONG, Block, Limits, Scored, output_columns
 from shared.files.csv_cells import RaggedRows, blank_bytes, read_cells
 from shared.files.csv_header import LOST_LINE_ENDS, Header, find_header
 from shared.files.lines import LineSplitter, count_rows
@@ -140,7 +140,7 @@ class CsvTable:
         outcome = score_columns(self._scorer, rows.values, rows.rejected, counting=rows.first)
         ids = _ids(frame, header, rows)
         columns = _output(outcome, ids, first_row)
-        names = list(OUTPUT_COLUMNS)
+        names = [*output_columns(self._scorer.kind)]
         if self._include_input:
             columns += [_escape(frame[f"c{i}"]) for i in range(len(header.columns))]
             names += [f"input_{name}" for name in header.columns]
@@ -299,17 +299,23 @@ def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:
 
 
 def _output(outcome: Outcome, ids: pl.Series, first_row: int) -> list[pl.Series]:
-    """The columns that every result has, `OUTPUT_COLUMNS`."""
+    """The columns of `output_columns`."""
     count = len(ids)
-    predictions = pl.Series(outcome.predictions)
     return [
         pl.int_range(first_row, first_row + count, dtype=pl.Int64, eager=True),
         ids,
-        pl.Series(outcome.probabilities, nan_to_null=True),
-        predictions.scatter(list(outcome.errors), None) if outcome.errors else predictions,
+        *(_answer(values, list(outcome.errors)) for values in outcome.answers),
         _texts(outcome.warnings, count),
         _texts(outcome.errors, count),
     ]
+
+
+def _answer(values: NDArray[Any], rejected: list[int]) -> pl.Series:
+    """A column of the kind of answer, empty where the row was rejected."""
+    if values.dtype.kind == "f":
+        return pl.Series(values, nan_to_null=True)
+    column = pl.Series(values)
+    return column.scatter(rejected, None) if rejected else column
 
 
 def _texts(texts: dict[int, str], count: int) -> pl.Series:

@@ -10,6 +10,9 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from shared.files.advice import check_keys, misnamed
 from shared.files.base import (
@@ -21,6 +24,7 @@ from shared.files.base import (
     Limits,
     Scored,
     decode,
+    output_columns,
     strip_bom,
 )
 from shared.files.json_columns import Records, read_records
@@ -105,7 +109,8 @@ class _JsonTable:
     def score(self, rows: Rows, first_row: int) -> Scored:
         records = rows.records
         outcome = score_columns(self._scorer, records.values, records.rejected, counting=rows.first)
-        lines = _lines(outcome, records.ids, first_row)
+        names = output_columns(self._scorer.kind)
+        lines = _lines(outcome, names, records.ids, first_row)
         if self._include_input:
             lines = [
                 f"{line[:-1]},{_inputs(item)[1:]}" if isinstance(item, dict) and item else line
@@ -115,27 +120,35 @@ class _JsonTable:
         return Scored(content, outcome)
 
 
-def _lines(outcome: Outcome, ids: Sequence[str | None], first_row: int) -> list[str]:
+def _lines(
+    outcome: Outcome, names: Sequence[str], ids: Sequence[str | None], first_row: int
+) -> list[str]:
     """One object for each row, put together from texts: an encoder takes four times as long."""
+    members = [f'"{name}":%s' for name in names]
+    rejected = "{" + ",".join(members) + "}"
+    scored = "{" + ",".join([*members[:-2], f'"{names[-2]}":null', f'"{names[-1]}":null']) + "}"
     shown = ["null" if record_id is None else _encode(record_id) for record_id in ids]
-    # As text, a float32 has the fewest digits that give it back.
-    probabilities = outcome.probabilities.astype(str).tolist()
-    predictions = outcome.predictions.tolist()
-    lines = [
-        f'{{"row":{row},"patient_id":{record_id},"probability":{probability},'
-        f'"prediction":{prediction},"warnings":null,"error":null}}'
-        for row, (record_id, probability, prediction) in enumerate(
-            zip(shown, probabilities, predictions, strict=True), first_row
-        )
-    ]
+    numbers = range(first_row, first_row + len(shown))
+    answers = (_json_texts(values) for values in outcome.answers)
+    lines = list(map(scored.__mod__, zip(numbers, shown, *answers, strict=True)))
     for index, text in outcome.warnings.items():
         lines[index] = lines[index].replace('"warnings":null', f'"warnings":{_encode(text)}')
+    nulls = ["null"] * (len(names) - 3)
     for index, text in outcome.errors.items():
-        lines[index] = (
-            f'{{"row":{first_row + index},"patient_id":{shown[index]},"probability":null,'
-            f'"prediction":null,"warnings":null,"error":{_encode(text)}}}'
-        )
+        lines[index] = rejected % (first_row + index, shown[index], *nulls, _encode(text))
     return lines
+
+
+def _json_texts(values: NDArray[Any]) -> list[Any]:
+    """A column of the kind of answer as JSON shows it."""
+    match values.dtype.kind:
+        case "f":  # as text, a float32 has the fewest digits that give it back
+            texts: list[Any] = values.astype(str).tolist()
+            return texts
+        case "U":
+            return [_encode(text) for text in values.tolist()]
+        case _:
+            return list(values.tolist())
 
 
 def _inputs(item: dict[str, object]) -> str:

@@ -16,19 +16,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.records.errors import RecordRejected, StartupError
 from shared.records.estimator import estimator_file, load_estimator
 from shared.records.frames import frame_of
+from shared.records.kinds import Kind, KindName, Probability, difference
 from shared.records.reference import Reference
 from shared.records.schema import FieldTable
 
 if TYPE_CHECKING:
-    import numpy as np
     from onnxruntime import InferenceSession
 
-    from shared.records.scoring import Matrix, Model, Vector
+    from shared.records.kinds import Outputs
+    from shared.records.scoring import Matrix, Model
 
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
@@ -36,16 +38,25 @@ EXPLANATION = "explain.onnx"
 CACHED_ROWS = 1024
 """Rows that the model is given at once: what it computes on the way stays in the core's cache."""
 GOLDEN_TOLERANCE = 1e-6
-"""Largest difference to a golden probability: float32 rounding of another processor."""
+"""Largest difference to a golden output: float32 rounding of another processor."""
 
 
 class Golden(BaseModel):
-    """A record and the probability that the model gave it when it was trained."""
+    """A record and the output that the model gave for it when it was trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     record: dict[str, float | str | None] = Field(repr=False)
-    probability: float
+    output: tuple[float, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_probability(cls, members: Any) -> Any:
+        """Manifests of version 1.0 have one member `probability` in place of `output`."""
+        if isinstance(members, dict) and "probability" in members:
+            members = {"output": (members["probability"],), **members}
+            del members["probability"]
+        return members
 
 
 class Manifest(BaseModel):
@@ -57,7 +68,7 @@ class Manifest(BaseModel):
     name: str
     version: str
     title: str = ""
-    """What the probability is of, for people."""
+    """What the model tells, for people."""
     notice: str = ""
     """Text to show with every score."""
     noun: str = "record"
@@ -69,9 +80,11 @@ class Manifest(BaseModel):
     files: dict[str, str]
     """SHA-256 of each file of the artifact."""
     data_sha256: str
+    kind: KindName = "probability"
+    """The kind of answer, in full in `answer_kind`."""
     threshold: float = Field(gt=0, lt=1)
     rounding_limit: float = Field(default=1e-4, ge=0)
-    """Largest change of a probability that rounding the data to float32 may cause."""
+    """Largest change of an output that rounding the data to float32 may cause."""
     fields: FieldTable
     frame: bool = False
     """The estimator takes a DataFrame with words instead of codes."""
@@ -80,6 +93,11 @@ class Manifest(BaseModel):
     figures: dict[str, Any] = {}
     libraries: dict[str, str] = {}
     golden: tuple[Golden, ...] = Field(min_length=1)
+
+    @cached_property
+    def answer_kind(self) -> Kind:
+        """The kind of the model's answers."""
+        return Probability(self.threshold)
 
     @property
     def served_file(self) -> str:
@@ -186,8 +204,6 @@ def _read(path: Path, manifest: Manifest) -> bytes:
 
 def check_golden(manifest: Manifest, model: Model) -> None:
     """Score the golden records and compare. Raises `StartupError`."""
-    import numpy as np
-
     table = manifest.fields
     try:
         records = [table.read(golden.record) for golden in manifest.golden]
@@ -195,22 +211,24 @@ def check_golden(manifest: Manifest, model: Model) -> None:
         raise StartupError(f"a golden record of the manifest is refused: {error}") from error
     rows = np.array([[r.values[i] for i in table.used] for r in records], np.float32)
     try:
-        found = model.probabilities(rows)
+        found = model.outputs(rows)
     except Exception as error:  # any error of the runtime means that the model cannot serve
         raise StartupError(f"the model fails on its golden records: {type(error).__name__}") from (
             error
         )
-    for number, (golden, probability) in enumerate(zip(manifest.golden, found, strict=True), 1):
-        difference = abs(float(probability) - golden.probability)
-        if math.isnan(difference) or difference > GOLDEN_TOLERANCE:
+    for number, (golden, output) in enumerate(zip(manifest.golden, found, strict=True), 1):
+        if np.size(output) != len(golden.output):
+            raise StartupError(f"golden record {number} has another kind of answer in its manifest")
+        largest = float(difference(np.ravel(output), np.array(golden.output)).max())
+        if math.isnan(largest) or largest > GOLDEN_TOLERANCE:
             raise StartupError(
-                f"golden record {number} scores {difference:.2g} away from its manifest; "
+                f"golden record {number} scores {largest:.2g} away from its manifest; "
                 "this machine or library does not run the model as it was trained"
             )
 
 
 class OnnxModel:
-    """A model.onnx under ONNX Runtime: input `fields`, output `probability`."""
+    """A model.onnx under ONNX Runtime: input `fields`, one output, named by the kind of answer."""
 
     def __init__(
         self, content: bytes, manifest: Manifest, explanation: bytes | None = None
@@ -220,22 +238,21 @@ class OnnxModel:
         It is loaded when it is asked for: most servers never are, and it takes memory.
         """
         self._session = _session(content)
+        self._output = [manifest.answer_kind.output]
         self._explanation = explanation
         self.version = manifest.version
 
-    def probabilities(self, rows: Matrix) -> Vector:
+    def outputs(self, rows: Matrix) -> Outputs:
         if len(rows) <= CACHED_ROWS:
             return self._run(rows)
-        import numpy as np
-
         starts = range(0, len(rows), CACHED_ROWS)
         return np.concatenate([self._run(rows[start : start + CACHED_ROWS]) for start in starts])
 
-    def _run(self, rows: Matrix) -> Vector:
-        found: Vector = self._session.run(["probability"], {"fields": rows})[0]
+    def _run(self, rows: Matrix) -> Outputs:
+        found: Outputs = self._session.run(self._output, {"fields": rows})[0]
         return found
 
-    def explain(self, rows: Matrix) -> tuple[Matrix, Vector]:
+    def explain(self, rows: Matrix) -> tuple[Matrix, Outputs]:
         """Contributions in log-odds [n, fields used] and intercept [n].
 
         They sum to the logit of the probability, to float32 rounding. Raises `KeyError` when the
@@ -274,13 +291,13 @@ class SklearnModel:
     def __init__(self, estimator: Any, manifest: Manifest) -> None:
         self._estimator = estimator
         self._table = manifest.fields if manifest.frame else None
+        self._kind = manifest.answer_kind
         self.version = manifest.version
 
-    def probabilities(self, rows: Matrix) -> Vector:
+    def outputs(self, rows: Matrix) -> Outputs:
         # Estimators are fitted on float64 arrays. In float32 some compute otherwise: a histogram
         # tree compares with thresholds that float32 cannot hold.
         values: Any = rows.astype("float64")
         if self._table is not None:
             values = frame_of(self._table, values)
-        found: np.ndarray[Any, Any] = self._estimator.predict_proba(values)[:, 1]
-        return found.astype("float32")
+        return self._kind.of_estimator(self._estimator, values).astype("float32")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from shared.records.coding import FEWEST_ROWS, count_categories
 from shared.records.counts import Counts
 from shared.records.errors import FieldError
+from shared.records.kinds import Outputs
 from shared.records.schema import FieldSpec, FieldTable
-from shared.records.scoring import Vector
 
 if TYPE_CHECKING:
     from shared.records.scoring import Scorer
@@ -40,9 +40,10 @@ Rejected = dict[int, tuple[FieldError, ...]]
 class Outcome:
     """What became of a block's rows; texts are keyed by the index of their row."""
 
-    probabilities: Vector
+    outputs: Outputs
     """NaN where a row is rejected."""
-    predictions: NDArray[np.int8]
+    answers: tuple[NDArray[Any], ...]
+    """One array for each column of the kind of answer; meaningless where a row is rejected."""
     warnings: dict[int, str]
     errors: dict[int, str]
     counts: Counts
@@ -81,9 +82,9 @@ def score_columns(
     for column, index in enumerate(scorer.table.used):
         # A rejected value may be none that float32 holds.
         matrix[:, column] = values[index, scored] if rejected else values[index]
-    probabilities = np.full(count, np.nan, np.float32)
-    probabilities[scored] = scorer.probabilities_each(matrix)
-    for index in np.flatnonzero(scored & np.isnan(probabilities)).tolist():
+    outputs = scorer.kind.no_answers(count)
+    outputs[scored] = scorer.outputs_each(matrix)
+    for index in np.flatnonzero(scored & ~scorer.kind.answered(outputs)).tolist():
         rejected[index] = (FieldError("model_error"),)
         scored[index] = False
 
@@ -93,8 +94,8 @@ def score_columns(
     warnings = _warnings(values, scored, scorer.table)
     counts.warned = len(warnings)
     return Outcome(
-        probabilities,
-        scorer.predictions(probabilities),
+        outputs,
+        scorer.kind.values(outputs),
         warnings,
         {index: "; ".join(map(str, rejections)) for index, rejections in rejected.items()},
         counts,

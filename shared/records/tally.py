@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.records.kinds import Kind
 from shared.records.reference import SCORE_BINS, Reference
 from shared.records.schema import RECORD_ID, FieldSpec, FieldTable
 
@@ -121,9 +122,10 @@ def _added(one: Iterable[int], other: Iterable[int]) -> list[int]:
 class Tallier:
     """Counts rows for one model."""
 
-    def __init__(self, table: FieldTable, reference: Reference | None) -> None:
+    def __init__(self, table: FieldTable, kind: Kind, reference: Reference | None) -> None:
         """Without a reference, all values of a number are in one bin."""
         self._table = table
+        self._kind = kind
         known = reference.fields if reference else {}
         self._edges = [
             np.array(known[f.name].edges if f.name in known else (), np.float32)
@@ -139,15 +141,17 @@ class Tallier:
 
     def count(self, outcome: Outcome, first_row: int) -> Tally:
         """Count a block's rows, of which the first has this number (from 1)."""
-        values, probabilities = outcome.values, outcome.probabilities
-        positive = outcome.predictions == 1
+        values, outputs = outcome.values, outcome.outputs
         if outcome.rejected:
-            scored = np.ones(len(probabilities), np.bool_)
+            scored = np.ones(len(outputs), np.bool_)
             scored[list(outcome.rejected)] = False
-            values, probabilities = values[:, scored], probabilities[scored]
-            positive = positive[scored]
+            values, outputs = values[:, scored], outputs[scored]
+        probabilities = self._kind.probabilities(outputs)
+        if probabilities is None:
+            probabilities = outputs[:0]
+        positive = self._kind.predictions(outputs) == 1
         return Tally(
-            len(probabilities),
+            len(outputs),
             [
                 _count_field(field, edges, column)
                 for field, edges, column in zip(

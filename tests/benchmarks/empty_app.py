@@ -5,11 +5,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from api.schemas import ScoreBody
+from api.schemas import score_models
 from shared.records.artifact import load_artifact
 
 
@@ -17,11 +18,12 @@ def create_app(artifact_dir: str) -> FastAPI:
     """One route, `/predict`."""
     manifest = load_artifact(Path(artifact_dir)).manifest
     table = manifest.fields
+    score_body = score_models(manifest.answer_kind).score
     app = FastAPI()
 
-    @app.post("/predict", response_model_exclude_unset=True)
-    async def predict(body: table.record_model) -> ScoreBody:  # type: ignore[name-defined]
-        return ScoreBody(
+    @app.post("/predict", response_model=score_body, response_model_exclude_unset=True)
+    async def predict(body: table.record_model) -> Any:  # type: ignore[name-defined]
+        return score_body(
             patient_id=None,
             probability=0.5,
             prediction=1,

@@ -43,7 +43,7 @@ from shared.records.artifact import load_artifact
 from shared.records.scoring import Scorer
 artifact = load_artifact(pathlib.Path({str(artifact_dir)!r}))
 table = artifact.manifest.fields
-scorer = Scorer(artifact.model, table, artifact.manifest.threshold)
+scorer = Scorer(artifact.model, table, artifact.manifest.answer_kind)
 scorer.score(table.read({{"age": 60, "sex": "male"}}))
 """
 
@@ -63,7 +63,7 @@ from shared.files.formats import open_table
 from shared.files.base import Limits
 from shared.files.options import Options
 artifact = load_artifact(pathlib.Path({str(artifact_dir)!r}))
-scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
+scorer = Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.answer_kind)
 table = open_table("csv", scorer, Options(), Limits())
 blocks = [*table.feed(b"age,sex\\n60,male\\n"), *table.finish()]
 assert table.score(table.read(blocks[0]), 1).counts.rows == 1

@@ -61,7 +61,7 @@ async def test_every_patient_scores_alike_through_all_doors(
     used = [[patient[name] for name in TABLE.used_names] for patient in patients]
     manifest, _ = read_manifest(artifact_dir)
     estimator = read_estimator(artifact_dir, manifest, allow_pickle=False)
-    expected = estimator.probabilities(np.array(used, float))
+    expected = estimator.outputs(np.array(used, float))
     assert np.abs(np.array(by_http) - expected).max() < 1e-6
 
 

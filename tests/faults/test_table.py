@@ -21,7 +21,8 @@ from shared.batches.message import event_batch_id
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
 from shared.records.errors import OwnershipLost, StorageRefused, StorageUnavailable
-from shared.records.scoring import Matrix, Vector
+from shared.records.kinds import Outputs
+from shared.records.scoring import Matrix
 from shared.testing import run_virtually
 from tests.faults.invariants import Failed, Fate, GivenBack, Sent, Watch, check_world, sent
 from tests.faults.patients import patients
@@ -618,8 +619,8 @@ class MoodyModel:
         self.refused_age = -1.0
         self.outside = False
 
-    def probabilities(self, rows: Matrix) -> Vector:
-        found = self.inner.probabilities(rows)
+    def outputs(self, rows: Matrix) -> Outputs:
+        found = self.inner.outputs(rows)
         refused = rows[:, 0] == self.refused_age
         if refused.any() and not self.outside:
             raise RuntimeError("cannot")

@@ -34,8 +34,8 @@ def rows(artifact: Artifact) -> Any:
 @pytest.fixture
 def expected(artifact: Artifact, rows: Any) -> list[float]:
     manifest = artifact.manifest
-    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
-    return [float(str(p)) for p in scorer.probabilities(rows)]
+    scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
+    return [float(str(p)) for p in scorer.outputs(rows)]
 
 
 def infer(client: TestClient, body: object, path: str = "/v2/models/heart-cleveland") -> Any:

@@ -10,8 +10,9 @@ import pytest
 
 from api.microbatch import MicroBatcher
 from shared.records.artifact import Artifact
+from shared.records.kinds import Outputs, Probability
 from shared.records.schema import Record
-from shared.records.scoring import Matrix, ModelFault, Score, Scorer, Vector
+from shared.records.scoring import Matrix, ModelFault, Score, Scorer
 from tests.api_client import an_async_client
 from tests.builders import a_patient
 from tests.fakes_model import FailingModel, FakeModel
@@ -27,9 +28,9 @@ class CountingModel(FakeModel):
     def __init__(self) -> None:
         self.runs: list[int] = []
 
-    def probabilities(self, rows: Matrix) -> Vector:
+    def outputs(self, rows: Matrix) -> Outputs:
         self.runs.append(len(rows))
-        return super().probabilities(rows)
+        return super().outputs(rows)
 
 
 async def scored(batcher: MicroBatcher, records: Sequence[Record]) -> list[Any]:
@@ -38,8 +39,8 @@ async def scored(batcher: MicroBatcher, records: Sequence[Record]) -> list[Any]:
 
 async def test_records_that_arrive_together_are_scored_in_one_run_as_if_alone() -> None:
     model = CountingModel()
-    batcher = MicroBatcher(Scorer(model, TABLE, 0.5))
-    alone = Scorer(FakeModel(), TABLE, 0.5)
+    batcher = MicroBatcher(Scorer(model, TABLE, Probability(0.5)))
+    alone = Scorer(FakeModel(), TABLE, Probability(0.5))
 
     found = await scored(batcher, RECORDS)
 
@@ -51,7 +52,7 @@ async def test_records_that_arrive_together_are_scored_in_one_run_as_if_alone() 
 
 async def test_a_record_that_came_alone_waits_for_nobody() -> None:
     model = CountingModel()
-    batcher = MicroBatcher(Scorer(model, TABLE, 0.5))
+    batcher = MicroBatcher(Scorer(model, TABLE, Probability(0.5)))
     alone = asyncio.create_task(batcher.score(RECORDS[0]))
     await asyncio.sleep(0)  # asked for
 
@@ -62,7 +63,7 @@ async def test_a_record_that_came_alone_waits_for_nobody() -> None:
 
 
 async def test_one_record_without_an_answer_takes_none_from_the_others() -> None:
-    scorer = Scorer(FailingModel(66), TABLE, 0.5)
+    scorer = Scorer(FailingModel(66), TABLE, Probability(0.5))
 
     found = await scored(MicroBatcher(scorer), RECORDS)
 
@@ -74,7 +75,7 @@ async def test_one_record_without_an_answer_takes_none_from_the_others() -> None
 
 
 async def test_a_request_that_is_given_up_takes_none_from_the_others() -> None:
-    batcher = MicroBatcher(Scorer(FakeModel(), TABLE, 0.5))
+    batcher = MicroBatcher(Scorer(FakeModel(), TABLE, Probability(0.5)))
     tasks = [asyncio.create_task(batcher.score(record)) for record in RECORDS]
     await asyncio.sleep(0)
     tasks[3].cancel()
@@ -90,7 +91,7 @@ async def test_a_fault_of_ours_in_the_common_run_leaves_each_its_own() -> None:
         def score_each(self, records: Sequence[Record]) -> list[Score | None]:
             raise KeyError("nobody foresaw this")
 
-    scorer = Faulty(FailingModel(66), TABLE, 0.5)
+    scorer = Faulty(FailingModel(66), TABLE, Probability(0.5))
 
     found = await scored(MicroBatcher(scorer), RECORDS)
 

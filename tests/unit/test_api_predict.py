@@ -36,14 +36,14 @@ def test_a_score_has_the_bits_of_the_one_scoring_path(
     client: TestClient, artifact: Artifact
 ) -> None:
     manifest = artifact.manifest
-    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
+    scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
 
     for golden in manifest.golden:
         expected = scorer.score(manifest.fields.read(golden.record))
         answer = client.post("/predict", json=golden.record).json()
 
-        assert answer["probability"] == expected.probability
-        assert answer["prediction"] == expected.prediction
+        assert answer["probability"] == expected.members["probability"]
+        assert answer["prediction"] == expected.members["prediction"]
         assert answer["model_version"] == manifest.version
 
 
@@ -189,7 +189,7 @@ def test_where_the_model_has_no_answer_only_that_record_is_without_score(
 
 def test_a_model_that_lost_its_golden_answers_is_not_ready(artifact: Artifact) -> None:
     class Drifted(FailingModel):
-        def probabilities(self, rows: Any) -> Any:
+        def outputs(self, rows: Any) -> Any:
             return np.full(len(rows), 0.5, np.float32)
 
     client = a_client(Artifact(artifact.manifest, artifact.sha256, Drifted(1)))

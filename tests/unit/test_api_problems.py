@@ -149,7 +149,7 @@ def assert_is_problem(answer: Any, path: str) -> None:
 class Unscoring(FakeModel):
     """Raises where the API expects that a model may."""
 
-    def probabilities(self, rows: Any) -> Any:
+    def outputs(self, rows: Any) -> Any:
         raise ValueError(f"{MARK} is wrong")
 
 

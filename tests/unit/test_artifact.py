@@ -45,7 +45,7 @@ def test_a_sound_artifact_loads_and_answers(artifact_dir: Path) -> None:
 
     rows = np.array([[60, 1] + [np.nan] * 9], np.float32)
     assert artifact.golden_holds()
-    assert 0 < artifact.model.probabilities(rows)[0] < 1
+    assert 0 < artifact.model.outputs(rows)[0] < 1
 
 
 def test_the_pinned_hash_is_that_of_the_manifest(artifact_dir: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_model_without_an_explanation_scores_all_the_same(copy: Path) -> None:
     assert isinstance(model, OnnxModel)
     rows = np.array([[60, 1] + [np.nan] * 9], np.float32)
 
-    assert model.probabilities(rows).shape == (1,)
+    assert model.outputs(rows).shape == (1,)
     with pytest.raises(KeyError):
         model.explain(rows)
 
@@ -105,7 +105,7 @@ def test_a_model_that_does_not_parse_is_refused(copy: Path) -> None:
 
 
 def test_a_model_that_scores_otherwise_than_when_it_was_trained_is_refused(copy: Path) -> None:
-    change(copy, lambda manifest: manifest["golden"][1].update({"probability": 0.123}))
+    change(copy, lambda manifest: manifest["golden"][1].update({"output": [0.123]}))
 
     with pytest.raises(StartupError, match="golden record 2"):
         load_artifact(copy)
@@ -126,7 +126,7 @@ def test_a_pickled_estimator_serves_where_the_manifest_says_so(
 
     rows = np.array([[60, 1] + [np.nan] * 9], np.float32)
 
-    assert abs(onnx.model.probabilities(rows) - pickled.model.probabilities(rows))[0] < 1e-6
+    assert abs(onnx.model.outputs(rows) - pickled.model.outputs(rows))[0] < 1e-6
 
 
 class Trap:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from shared.batches.message import Batch, InlineInput, parse_message
-from shared.files.base import OUTPUT_COLUMNS
+from shared.files.base import output_columns
 from shared.files.formats import SUFFIXES, Format
 from shared.records.errors import CODES
+from shared.records.kinds import Probability
 from tests.builders import score_file
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -66,7 +67,7 @@ def test_every_code_has_its_fix_and_no_other_is_named() -> None:
 def test_every_column_of_the_result_is_named() -> None:
     columns = re.findall(r"^\| `(\w+)…?` \|", section("Results"), re.MULTILINE)
 
-    assert columns == [*OUTPUT_COLUMNS, "input_"]
+    assert columns == [*output_columns(Probability(0.5)), "input_"]
 
 
 def test_the_page_says_what_to_do_without_event_grid() -> None:

@@ -209,18 +209,24 @@ def test_a_row_differs_by_its_score_by_having_one_or_by_its_place(
     expected: list[tuple[int, float | None]],
     different: int,
 ) -> None:
-    rows = [(row, probability, probability) for row, probability in expected]
+    rows = [(row, numbers(p), numbers(p)) for row, p in expected]
 
-    comparison = compare_rows(found, rows, 1e-4)
+    comparison = compare_rows([(row, numbers(p)) for row, p in found], rows, 1e-4)
 
     assert comparison.different == different
     assert comparison.failed == (different > 0)
 
 
-def test_a_row_differs_by_what_rounding_the_values_does_to_it() -> None:
-    rows = [(1, 0.5, 0.5), (2, 0.5, 0.5 + 9e-5), (3, 0.5, 0.8), (4, None, None)]
+def numbers(probability: float | None) -> tuple[float, ...] | None:
+    """A row's answer as it is compared."""
+    return None if probability is None else (probability,)
 
-    comparison = compare_rows([(1, 0.5), (2, 0.5), (3, 0.5), (4, None)], rows, 1e-4)
+
+def test_a_row_differs_by_what_rounding_the_values_does_to_it() -> None:
+    half = (0.5,)
+    rows = [(1, half, half), (2, half, (0.5 + 9e-5,)), (3, half, (0.8,)), (4, None, None)]
+
+    comparison = compare_rows([(1, half), (2, half), (3, half), (4, None)], rows, 1e-4)
 
     assert comparison.different == 0
     assert comparison.failed
@@ -230,7 +236,7 @@ def test_a_row_differs_by_what_rounding_the_values_does_to_it() -> None:
 def test_rows_that_differ_are_shown_up_to_twenty() -> None:
     expected = [(n, None, None) for n in range(50)]
 
-    comparison = compare_rows([(n, 0.5) for n in range(50)], expected, 1e-4)
+    comparison = compare_rows([(n, (0.5,)) for n in range(50)], expected, 1e-4)
 
     assert comparison.different == 50
     assert len(comparison.first) == 20

@@ -17,6 +17,7 @@ from shared.files.formats import open_table
 from shared.files.options import Options
 from shared.records.counts import Counts
 from shared.records.errors import BadFile
+from shared.records.kinds import Probability
 from shared.records.schema import FieldTable
 from shared.records.scoring import Scorer
 from tests.builders import (
@@ -117,7 +118,7 @@ def test_odd_quotes_before_crlf_leave_the_cell_as_it_is() -> None:
 
 def test_a_file_of_one_column_may_have_blank_lines_and_empty_cells() -> None:
     table = FieldTable(fields=(TABLE.by_name["age"],))
-    scorer = Scorer(FakeModel(), table, threshold=0.5)
+    scorer = Scorer(FakeModel(), table, Probability(0.5))
 
     result = score_file("csv", b'age\n54\n\n""\n \n55\n', scorer=scorer)
 
@@ -368,7 +369,8 @@ def test_probabilities_are_the_shortest_text_that_gives_the_float32_back() -> No
         a_patient(age=int(a), chol=float(c))
         for a, c in zip(rng.integers(18, 110, 500), rng.uniform(50, 700, 500), strict=True)
     ]
-    expected = [a_scorer().score(TABLE.read(record)).probability for record in records]
+    scores = [a_scorer().score(TABLE.read(record)) for record in records]
+    expected = [float(score.members["probability"]) for score in scores]
 
     rows = score_file("csv", a_csv(*records)).rows
 

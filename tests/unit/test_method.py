@@ -78,7 +78,7 @@ def served() -> OnnxModel:
         data_sha256="",
         threshold=0.5,
         fields=TABLE,
-        golden=(Golden(record={}, probability=0),),
+        golden=(Golden(record={}, output=()),),
     )
     graphs = [build(fitted(), TABLE) for build in (pattern_graph, pattern_explanation)]
     return OnnxModel(graphs[0], manifest, graphs[1])
@@ -95,7 +95,7 @@ def probability(record: dict[str, float]) -> float:
 @pytest.mark.parametrize(("record", "expected"), GOLDEN)
 def test_golden_answers(record: dict[str, float], expected: float) -> None:
     assert probability(record) == pytest.approx(expected, abs=1e-5)
-    assert served().probabilities(row(record))[0] == pytest.approx(expected, abs=1e-5)
+    assert served().outputs(row(record))[0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_recipe_records_the_same_golden_answers() -> None:
@@ -134,7 +134,7 @@ def test_a_value_beyond_the_training_range_scores_like_its_end(record: dict[str,
     ranges = {name: TABLE.by_name[name].training for name in record}
     clipped = {name: float(np.clip(record[name], *ranges[name])) for name in record}
 
-    found = served().probabilities(np.concatenate([row(record), row(clipped)]))
+    found = served().outputs(np.concatenate([row(record), row(clipped)]))
     assert found[0] == found[1]
     assert probability(record) == pytest.approx(probability(clipped), abs=1e-6)
 
@@ -145,7 +145,7 @@ def test_contributions_and_intercept_sum_to_the_logit(record: dict[str, float]) 
     contributions, intercept = served().explain(row(record))
     logit = contributions.astype(float).sum() + intercept[0]
 
-    [found] = served().probabilities(row(record))
+    [found] = served().outputs(row(record))
     assert 1 / (1 + np.exp(-logit)) == pytest.approx(found, abs=1e-6)
     absent = [name not in record for name in NAMES]
     assert not contributions[0, absent].any()
@@ -181,7 +181,7 @@ def test_each_of_the_512_field_sets_scores() -> None:
 
     assert model.field_sets(rows).tolist() == list(range(512))
     assert ((found > 0) & (found < 1)).all()
-    assert served().probabilities(rows.astype(np.float32)) == pytest.approx(found, abs=1e-6)
+    assert served().outputs(rows.astype(np.float32)) == pytest.approx(found, abs=1e-6)
 
 
 def test_field_sets_are_numbered_by_their_missing_fields() -> None:
@@ -194,7 +194,7 @@ def test_a_missing_required_field_has_no_answer(name: str) -> None:
     record = {key: number for key, number in ROW_2.items() if key != name}
 
     assert np.isnan(probability(record))
-    assert np.isnan(served().probabilities(row(record))[0])
+    assert np.isnan(served().outputs(row(record))[0])
 
 
 def test_no_coefficient_points_the_wrong_way() -> None:
@@ -216,8 +216,8 @@ def test_a_fit_of_some_field_sets_is_the_same_fit() -> None:
 def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
     rows = np.tile(read_heart().rows.astype(np.float32), (9, 1))
 
-    together = served().probabilities(rows)
-    alone = np.concatenate([served().probabilities(one[None]) for one in rows])
+    together = served().outputs(rows)
+    alone = np.concatenate([served().outputs(one[None]) for one in rows])
 
     assert together.tobytes() == alone.tobytes()
 

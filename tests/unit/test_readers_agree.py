@@ -105,7 +105,13 @@ def _plain_row(names: list[str], row: list[str], separator: str, scorer: Scorer)
         return escaped(patient_id), "", "", "", str(error)
     score = scorer.score(record)
     warnings = "; ".join(score.warnings)
-    return escaped(patient_id), str(score.probability), str(score.prediction), warnings, ""
+    return (
+        escaped(patient_id),
+        str(score.members["probability"]),
+        str(score.members["prediction"]),
+        warnings,
+        "",
+    )
 
 
 def escaped(text: str) -> str:
@@ -233,7 +239,7 @@ def answer(item: object) -> tuple[object, object, object]:
         record: Record = TABLE.read(item)
     except RecordRejected as error:
         return None, None, str(error)
-    return SCORER.score(record).probability, "; ".join(record.warnings) or None, None
+    return SCORER.score(record).members["probability"], "; ".join(record.warnings) or None, None
 
 
 def answers(lines: list[dict[str, object]]) -> list[tuple[object, object, object]]:

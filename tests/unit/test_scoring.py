@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from shared.records.artifact import Artifact
-from shared.records.scoring import Matrix, ModelFault, Scorer, Vector, shortest
+from shared.records.kinds import Outputs, Probability, shortest
+from shared.records.scoring import Matrix, ModelFault, Scorer
 
 
 def scorer_of(artifact: Artifact) -> Scorer:
-    return Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold)
+    return Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.answer_kind)
 
 
 class Failing:
@@ -21,7 +22,7 @@ class Failing:
     def __init__(self, answer: float | None) -> None:
         self._answer = answer
 
-    def probabilities(self, rows: Matrix) -> Vector:
+    def outputs(self, rows: Matrix) -> Outputs:
         bad = rows[:, 0] < 0
         if self._answer is None and bad.any():
             raise RuntimeError("no")
@@ -39,9 +40,9 @@ def test_a_record_scores_the_same_bits_alone_and_among_twenty_thousand(
     rows[(random.random(rows.shape) < 0.3) & optional] = np.nan
     matrix = rows.astype(np.float32)
 
-    together = scorer.probabilities(matrix)
-    alone = np.concatenate([scorer.probabilities(matrix[n : n + 1]) for n in range(0, 20_000, 37)])
-    sevens = np.concatenate([scorer.probabilities(matrix[n : n + 7]) for n in range(0, 700, 7)])
+    together = scorer.outputs(matrix)
+    alone = np.concatenate([scorer.outputs(matrix[n : n + 1]) for n in range(0, 20_000, 37)])
+    sevens = np.concatenate([scorer.outputs(matrix[n : n + 7]) for n in range(0, 700, 7)])
 
     assert (together[::37] == alone).all()
     assert (together[:700] == sevens).all()
@@ -54,21 +55,21 @@ def test_a_record_read_from_json_scores_as_its_row_does(artifact: Artifact) -> N
     score = scorer.score(record)
 
     row = np.array([[record.values[i] for i in scorer.table.used]], np.float32)
-    assert np.float32(score.probability) == scorer.probabilities(row)[0]
-    assert score.prediction == int(score.probability >= scorer.threshold)
+    assert np.float32(score.members["probability"]) == scorer.outputs(row)[0]
+    assert score.members["prediction"] == int(float(score.members["probability"]) >= 0.5)
 
 
 @pytest.mark.parametrize("answer", [None, -0.5, 1.5, float("nan")])
 def test_only_the_rows_that_the_model_cannot_answer_are_without_a_score(
     artifact: Artifact, answer: float | None
 ) -> None:
-    scorer = Scorer(Failing(answer), artifact.manifest.fields, 0.5)
+    scorer = Scorer(Failing(answer), artifact.manifest.fields, Probability(0.5))
     rows = np.ones((100, 11), np.float32)
     rows[[3, 50, 99], 0] = -1
 
     with pytest.raises(ModelFault):
-        scorer.probabilities(rows)
-    found = scorer.probabilities_each(rows)
+        scorer.outputs(rows)
+    found = scorer.outputs_each(rows)
 
     assert np.flatnonzero(np.isnan(found)).tolist() == [3, 50, 99]
     assert (found[~np.isnan(found)] == np.float32(0.25)).all()

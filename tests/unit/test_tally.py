@@ -15,6 +15,7 @@ from shared.files.formats import open_table
 from shared.files.options import Options
 from shared.records.artifact import Artifact
 from shared.records.columns import Outcome
+from shared.records.kinds import Probability
 from shared.records.reference import Reference
 from shared.records.scoring import Scorer
 from shared.records.tally import Tallier, Tally, mean_of, sum_exponent
@@ -34,7 +35,7 @@ def tallies(content: bytes, rows: int, scorer: Scorer | None = None) -> list[Tal
     """What is counted in each block of a file."""
     scorer = scorer or a_scorer()
     table = open_table("csv", scorer, Options(), Limits(rows=rows))
-    tallier = Tallier(TABLE, reference())
+    tallier = Tallier(TABLE, Probability(0.5), reference())
     found, first_row = [], 1
     for block in blocks_of(table, cut(content, 1 << 20)):
         outcome: Outcome = table.score(table.read(block), first_row).outcome
@@ -44,7 +45,7 @@ def tallies(content: bytes, rows: int, scorer: Scorer | None = None) -> list[Tal
 
 
 def added(parts: list[Tally]) -> Tally:
-    total = Tallier(TABLE, reference()).empty()
+    total = Tallier(TABLE, Probability(0.5), reference()).empty()
     for part in parts:
         total.add(part)
     return total
@@ -113,7 +114,9 @@ def test_names_that_a_file_made_up_are_not_kept() -> None:
     table = open_table("jsonl", scorer, Options(), Limits())
     [block] = blocks_of(table, [content])
 
-    tally = Tallier(TABLE, None).count(table.score(table.read(block), 1).outcome, 1)
+    tally = Tallier(TABLE, Probability(0.5), None).count(
+        table.score(table.read(block), 1).outcome, 1
+    )
 
     assert list(tally.rejections) == [("unknown_field", "")]
 
@@ -122,7 +125,7 @@ def test_a_score_on_the_edge_of_a_bin_belongs_to_the_bin_above() -> None:
     class Steps:
         version = "steps"
 
-        def probabilities(self, rows: np.ndarray) -> np.ndarray:
+        def outputs(self, rows: np.ndarray) -> np.ndarray:
             return np.linspace(0, 1, len(rows), dtype=np.float32)
 
     content = a_csv(*(a_patient() for _ in range(21)))
@@ -137,7 +140,7 @@ def test_a_score_on_the_edge_of_a_bin_belongs_to_the_bin_above() -> None:
 def test_training_writes_what_its_own_rows_count_to(artifact: Artifact) -> None:
     rows = read_heart().rows
     made = reference_of(
-        Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.threshold), rows
+        Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.answer_kind), rows
     )
 
     assert made.rows == 303

@@ -94,12 +94,12 @@ def test_an_estimator_of_frames_is_served_as_its_owner_knows_it(tmp_path: Path) 
 
     artifact = load_artifact(tmp_path / "model")
 
-    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
-    found = scorer.probabilities(data.rows.astype(np.float32))
+    scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
+    found = scorer.outputs(data.rows.astype(np.float32))
     expected = fitted.predict_proba(frame_of(TABLE, data.rows))[:, 1]
     assert np.array_equal(found, expected.astype(np.float32))
-    other = scorer.score(TABLE.read({"speed": 100, "road": "other"})).probability
-    dry = scorer.score(TABLE.read({"speed": 100, "road": "dry"})).probability
+    other = scorer.score(TABLE.read({"speed": 100, "road": "other"})).members["probability"]
+    dry = scorer.score(TABLE.read({"speed": 100, "road": "dry"})).members["probability"]
     assert other != dry
 
 

@@ -54,6 +54,7 @@ from xgboost import XGBClassifier
 
 from shared.records.artifact import Golden, Manifest, OnnxModel, SklearnModel, load_artifact
 from shared.records.estimator import SKOPS, load_estimator
+from shared.records.kinds import Probability
 from shared.records.schema import FieldSpec, FieldTable
 from shared.records.scoring import Scorer
 from training.errors import TrainingError
@@ -87,8 +88,8 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     artifact = load_artifact(tmp_path / "model")
     data = recipe.load(None)
     fitted = recipe.estimator().fit(data.rows, data.outcome)
-    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
-    found = scorer.probabilities(data.rows.astype(np.float32))
+    scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
+    found = scorer.outputs(data.rows.astype(np.float32))
     assert np.abs(found - fitted.predict_proba(data.rows)[:, 1]).max() < 1e-6
     assert manifest.figures["cross_validated"]["auc"] > 0.87
     served = "model.skops" if recipe.runtime == "sklearn" else "model.onnx"
@@ -224,7 +225,7 @@ def test_a_usual_pipeline_converts_to_what_scikit_learn_computes(name: str, hear
 
     graph = stock_graph(fitted, TABLE)
 
-    assert check_parity(OnnxModel(graph, A_MANIFEST), fitted, rows) < 1e-6
+    assert check_parity(OnnxModel(graph, A_MANIFEST), fitted, rows, KIND) < 1e-6
 
 
 A_MANIFEST = Manifest(
@@ -234,8 +235,9 @@ A_MANIFEST = Manifest(
     data_sha256="",
     threshold=0.5,
     fields=TABLE,
-    golden=(Golden(record={}, probability=0),),
+    golden=(Golden(record={}, output=()),),
 )
+KIND = A_MANIFEST.answer_kind
 
 
 class Doubled(FunctionTransformer):  # type: ignore[misc]
@@ -411,7 +413,7 @@ def test_parity_compares_what_is_served(tmp_path: Path) -> None:
     model = load_artifact(tmp_path / "model").model
 
     with pytest.raises(TrainingError, match="differs from scikit-learn"):
-        check_parity(model, other, parity_rows(TABLE, data.rows))
+        check_parity(model, other, parity_rows(TABLE, data.rows), KIND)
 
 
 def test_a_recipe_without_prose_or_groups_still_has_a_card() -> None:
@@ -453,9 +455,11 @@ def test_the_model_file_of_the_page_trains_and_is_served(tmp_path: Path) -> None
     manifest = train(read_model_file(path), tmp_path / "model", progress=quiet)
 
     artifact = load_artifact(tmp_path / "model")
-    scorer = Scorer(artifact.model, manifest.fields, manifest.threshold)
-    assert scorer.score(manifest.fields.read({"speed": 180, "wet": True})).prediction == 1
-    assert scorer.score(manifest.fields.read({"speed": 30})).prediction == 0
+    scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
+    assert (
+        scorer.score(manifest.fields.read({"speed": 180, "wet": True})).members["prediction"] == 1
+    )
+    assert scorer.score(manifest.fields.read({"speed": 30})).members["prediction"] == 0
 
 
 def test_the_page_names_every_option_and_file() -> None:
@@ -512,7 +516,7 @@ def test_the_served_model_is_the_one_that_was_fitted_to_the_values_as_served() -
         trained.manifest,
     )
 
-    found = model.probabilities(data.rows.astype(np.float32))
+    found = model.outputs(data.rows.astype(np.float32))
 
     assert np.array_equal(found, fitted.predict_proba(data.rows)[:, 1].astype(np.float32))
     assert "on the data as they are" in summary(trained.manifest)
@@ -526,7 +530,7 @@ class Served:
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def probabilities(self, rows: Any) -> Any:
+    def outputs(self, rows: Any) -> Any:
         return self.estimator.predict_proba(rows.astype(float))[:, 1].astype(np.float32)
 
 
@@ -536,12 +540,12 @@ def test_training_counts_the_rows_that_rounding_to_float32_moves_and_fails_beyon
     data = fine_data()
     line = make_pipeline(StandardScaler(), LogisticRegression()).fit(data.rows, data.outcome)
 
-    rounding = check_rounding(Served(line), line, data.rows, limit=1)
+    rounding = check_rounding(Served(line), line, data.rows, KIND, limit=1)
 
     assert rounding["differing"] > 100
     assert rounding["largest_difference"] > 0.1
     with pytest.raises(TrainingError, match="or set rounding_limit in the recipe"):
-        check_rounding(Served(line), line, data.rows, limit=1e-4)
+        check_rounding(Served(line), line, data.rows, KIND, limit=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -563,9 +567,9 @@ def test_an_estimator_with_a_threshold_sets_the_one_that_is_served(
         threshold = fitted.best_threshold_
         assert threshold != 0.5
     assert recipe.threshold == threshold
-    counts = compare_predictions(Served(fitted), fitted, heart.rows, recipe.threshold)
+    counts = compare_predictions(Served(fitted), fitted, heart.rows, recipe.answer_kind)
     assert counts == {"rows": 303, "differing": 0}
-    other = compare_predictions(Served(fitted), fitted, heart.rows, 0.9)
+    other = compare_predictions(Served(fitted), fitted, heart.rows, Probability(0.9))
     assert other["differing"] > 10
 
 

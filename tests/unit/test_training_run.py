@@ -125,7 +125,7 @@ def test_the_artifact_names_no_place(output: Path) -> None:
 def test_onnx_and_scikit_learn_agree_on_every_patient(output: Path, estimator: Any) -> None:
     rows = MODEL.load(None).rows.astype(np.float32)
 
-    found = load_artifact(output).model.probabilities(rows)
+    found = load_artifact(output).model.outputs(rows)
 
     assert np.abs(found - estimator.predict_proba(rows)[:, 1]).max() <= 1e-6
 
@@ -165,7 +165,9 @@ def test_a_graph_that_differs_from_scikit_learn_is_refused(
         TrainingError,
         match=r"would be served differs from scikit-learn by up to .* 19[56] of 100352",
     ):
-        check_parity(OnnxModel(model.SerializeToString(), manifest), estimator, rows)
+        check_parity(
+            OnnxModel(model.SerializeToString(), manifest), estimator, rows, manifest.answer_kind
+        )
 
 
 def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(
@@ -186,7 +188,9 @@ def test_a_graph_whose_rows_depend_on_their_neighbours_is_refused(
     rows = parity_rows(MODEL.table, MODEL.load(None).rows)
 
     with pytest.raises(TrainingError, match="alone and among others differently"):
-        check_parity(OnnxModel(model.SerializeToString(), manifest), estimator, rows)
+        check_parity(
+            OnnxModel(model.SerializeToString(), manifest), estimator, rows, manifest.answer_kind
+        )
 
 
 def test_an_explanation_of_another_model_is_refused(output: Path, manifest: Manifest) -> None:

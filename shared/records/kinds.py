@@ -1,0 +1,164 @@
+"""Kinds of answer: what a model gives for a record, and how that becomes a score.
+
+A kind is one class here. Everything that scores, writes, describes, reads or compares scores asks
+it, as `Scorer.kind` or `Manifest.answer_kind`: `columns` for names and types, `values` for the
+columns of many outputs, `members` for one record's. No other module knows a kind by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+KindName = Literal["probability"]
+Outputs = NDArray[Any]
+"""What the model gives, float32: [rows], or [rows, outputs of a row]. NaN: no answer."""
+Member = float | int | str
+
+
+class Column(NamedTuple):
+    """A column of every result: a member of a score, a column of a file, an output tensor."""
+
+    name: str
+    type: Literal["float32", "int8", "text"]
+    schema: Any
+    """The member as pydantic annotates it."""
+
+
+class Kind(ABC):
+    """A kind of answer."""
+
+    name: ClassVar[KindName]
+    output: ClassVar[str]
+    """Name of the model's output in ONNX."""
+    highest: ClassVar[str]
+    """Title of the example whose answer has the largest number."""
+    shape: tuple[int, ...] = ()
+    """Of one row's output."""
+    columns: tuple[Column, ...]
+    """What a score holds, in the order of files, members and tensors."""
+
+    @abstractmethod
+    def are_answers(self, outputs: Outputs) -> bool:
+        """Whether outputs of the right shape can all be answers; NaN never is."""
+
+    @abstractmethod
+    def members(self, output: Any) -> dict[str, Member]:
+        """The columns of one row's output, by name, as JSON holds them."""
+
+    @abstractmethod
+    def values(self, outputs: Outputs) -> tuple[NDArray[Any], ...]:
+        """The columns of many outputs. Without an answer numbers are NaN, others meaningless."""
+
+    @abstractmethod
+    def of_estimator(self, estimator: Any, rows: Any) -> NDArray[Any]:
+        """Outputs of a scikit-learn estimator, in its own precision."""
+
+    @abstractmethod
+    def probability(self, members: Mapping[str, Any]) -> float | None:
+        """The probability of one score that monitoring counts."""
+
+    @abstractmethod
+    def probabilities(self, outputs: Outputs) -> Outputs | None:
+        """The same of many outputs, [rows]."""
+
+    @abstractmethod
+    def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
+        """Counts of rows whose prediction differs between two models."""
+
+    def has_answer(self, output: Any) -> bool:
+        """Whether one row's output is an answer."""
+        first = output[0] if self.shape else output
+        return bool(first == first)  # NaN alone is not itself
+
+    def answered(self, outputs: Outputs) -> NDArray[np.bool_]:
+        """Which rows have an answer, [rows]."""
+        return ~np.isnan(outputs[:, 0] if self.shape else outputs)
+
+    def no_answers(self, rows: int) -> Outputs:
+        """Outputs of rows without an answer."""
+        return np.full((rows, *self.shape), np.nan, np.float32)
+
+    def predictions(self, outputs: Outputs) -> NDArray[Any]:
+        """The column `prediction`."""
+        index = [column.name for column in self.columns].index("prediction")
+        return self.values(outputs)[index]
+
+    def numbers(self, row: Mapping[str, Any]) -> tuple[float, ...] | None:
+        """The numbers that a row of a result holds; None: it was rejected."""
+        cells = [row[column.name] for column in self.columns if column.type == "float32"]
+        return None if cells[0] in (None, "") else tuple(map(float, cells))
+
+
+class Probability(Kind):
+    """The probability of one outcome, and whether it reaches a threshold."""
+
+    name = "probability"
+    output = "probability"
+    highest = "Highest score"
+    columns = (
+        Column(
+            "probability",
+            "float32",
+            Annotated[
+                float,
+                Field(ge=0, le=1, description="The model's float32 output; see the model's notice"),
+            ],
+        ),
+        Column(
+            "prediction",
+            "int8",
+            Annotated[
+                Literal[0, 1],
+                Field(description="1 if the probability is at least the model's threshold"),
+            ],
+        ),
+    )
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
+    def are_answers(self, outputs: Outputs) -> bool:
+        # NaN compares as false, so this also refuses NaN.
+        if len(outputs) == 1:  # three calls of NumPy cost a request more than the comparison
+            return bool(0 <= outputs[0] <= 1)
+        return bool(((outputs >= 0) & (outputs <= 1)).all())
+
+    def members(self, output: np.float32) -> dict[str, Member]:
+        return {"probability": shortest(output), "prediction": int(output >= self.threshold)}
+
+    def values(self, outputs: Outputs) -> tuple[NDArray[Any], ...]:
+        return outputs, (outputs >= self.threshold).astype(np.int8)
+
+    def of_estimator(self, estimator: Any, rows: Any) -> NDArray[Any]:
+        return np.asarray(estimator.predict_proba(rows)[:, 1])
+
+    def probability(self, members: Mapping[str, Any]) -> float:
+        probability: float = members["probability"]
+        return probability
+
+    def probabilities(self, outputs: Outputs) -> Outputs:
+        return outputs
+
+    def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
+        return {
+            "crossed_up": int((after > before).sum()),
+            "crossed_down": int((after < before).sum()),
+        }
+
+
+def shortest(number: np.float32) -> float:
+    """A float32 as the float that prints with the fewest digits that give it back."""
+    return float(str(number))
+
+
+def difference(found: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
+    """How far outputs are apart: relative to the expected ones beyond 1, absolute below."""
+    expected = np.asarray(expected, np.float64)
+    apart = np.abs(np.asarray(found, np.float64) - expected)
+    return np.asarray(apart / np.maximum(1, np.abs(expected)))
