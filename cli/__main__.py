@@ -14,6 +14,7 @@ from cli.cancel import cancel
 from cli.check import check
 from cli.compare import compare
 from cli.doctor import doctor
+from cli.import_ import fields, import_
 from cli.logs import logs
 from cli.output import Exit
 from cli.queue import queue
@@ -65,9 +66,9 @@ def root(
 for command in (
     *(up, logs, doctor),
     *(check, submit, status, queue, wait, scores, cancel),
-    *(train, verify, compare),
+    *(train, import_, fields, verify, compare),
 ):
-    app.command()(command)
+    app.command(command.__name__.rstrip("_"))(command)
 app.add_typer(poison.app, name="poison")
 app.command()(version)
 

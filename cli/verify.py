@@ -145,14 +145,14 @@ class Oracle(NamedTuple):
 
 
 def read_oracle(model_dir: Path, scored_by: dict[str, Any] | None = None) -> Oracle:
-    """Load the estimator of an artifact after checking its hash.
+    """Load the estimator of an artifact, or its ONNX file if that was imported.
 
     `scored_by`: the model of a batch's summary. It is the same model if it computes the same, even
     if the two manifests differ in the versions of libraries. Raises `StartupError`.
     """
     import numpy as np
 
-    from shared.records.artifact import read_estimator, read_manifest
+    from shared.records.artifact import read_manifest, read_reference
     from shared.records.errors import StartupError
     from shared.records.scoring import Scorer
 
@@ -167,10 +167,11 @@ def read_oracle(model_dir: Path, scored_by: dict[str, Any] | None = None) -> Ora
             )
     same_manifest = scored_by is not None and sha256 == scored_by["sha256"]
     allowed = allow_pickle() or same_manifest or pinned() is not None
-    model = read_estimator(model_dir, manifest, allow_pickle=allowed)
+    model = read_reference(model_dir, manifest, allow_pickle=allowed)
+    # An imported ONNX file has no estimator behind it, and takes float32 only.
+    exact = np.float64 if manifest.has_estimator else np.float32
     served, given = (
-        Scorer(model, manifest.fields, manifest.answer_kind, dtype)
-        for dtype in (np.float32, np.float64)
+        Scorer(model, manifest.fields, manifest.answer_kind, dtype) for dtype in (np.float32, exact)
     )
     return Oracle(served, given, manifest.rounding_limit)
 
@@ -194,7 +195,7 @@ class Comparison:
         return bool(self.different or self.beyond_rounding_limit)
 
     def __str__(self) -> str:
-        lines = [f"row {row}: {_shown(a)}, by scikit-learn {_shown(b)}" for row, a, b in self.first]
+        lines = [f"row {row}: {_shown(a)}, scored again {_shown(b)}" for row, a, b in self.first]
         total = f"{self.rows} rows, {self.different} differ, largest difference {self.largest:.3g}"
         given = (
             f"on the values as given (float64): {self.beyond_rounding_limit} rows differ by more "

@@ -14,6 +14,7 @@ from shared.records.schema import FieldSpec
 from training import plots
 from training.blocks import Block, Picture, Section, Table
 from training.evaluation import SHUFFLES
+from training.export import is_estimator
 from training.recipe import Recipe
 
 
@@ -27,6 +28,7 @@ def sections(
     """
     figures = manifest.figures
     described = (recipe.describe or _any_estimator)(estimator, recipe)
+    evaluated = method_of(figures) is not None
     parts: list[tuple[str, list[Block]]] = [
         ("Intended use", []),
         ("Setting and dates", []),
@@ -34,13 +36,13 @@ def sections(
         ("Outcome", []),
         ("Predictors", [_predictors(manifest)]),
         ("Missing data", []),
-        ("Sample size", [_sample(figures)]),
+        ("Sample size", [_sample(figures)] if evaluated else []),
         ("Specification", []),
-        ("Performance", _performance(figures, curves)),
-        ("Field sets", _field_sets(figures)),
-        ("Thresholds", _thresholds(figures, manifest.threshold)),
-        ("Subgroups", _subgroups(figures)),
-        ("Importance", _importance(figures)),
+        ("Performance", _performance(figures, curves) if evaluated else [NOT_EVALUATED]),
+        ("Field sets", _field_sets(figures) if evaluated else []),
+        ("Thresholds", _thresholds(figures, manifest.threshold) if evaluated else []),
+        ("Subgroups", _subgroups(figures) if evaluated else []),
+        ("Importance", _importance(figures) if evaluated else []),
         ("Effect of each field", []),
         ("Limits", []),
         ("Licence and citation", []),
@@ -53,8 +55,31 @@ def sections(
     return [section for section in filled if section.blocks]
 
 
+NOT_EVALUATED = (
+    "Imported, not evaluated here: this card knows nothing of how well the model predicts."
+)
+HOW = {
+    "cross_validated": "cross-validated",
+    "held_out": "on held-out rows",
+    "in_sample": "in-sample",
+}
+"""How the main figures were found, by their name in the manifest."""
+EVALUATED_ON = {
+    "cross_validated": "training data",
+    "held_out": "held-out data",
+    "in_sample": "training data",
+}
+
+
+def method_of(figures: dict[str, Any]) -> str | None:
+    """The name of the main figures; None: the model was imported and not evaluated."""
+    return next((name for name in HOW if name in figures), None)
+
+
 def _any_estimator(estimator: Any, _: Recipe) -> dict[str, list[Block]]:
     """All that can be said of an estimator of any kind."""
+    if not is_estimator(estimator):
+        return {"Specification": ["An ONNX file of another tool."]}
     text = f"scikit-learn `{type(estimator).__name__}`, in full in `model.skops` or `model.joblib`."
     return {"Specification": [text]}
 
@@ -83,10 +108,9 @@ def _predictor(field: FieldSpec) -> tuple[str, ...]:
 def _thinning(found: dict[str, Any]) -> list[Block]:
     if found["evaluated"] == found["rows"]:
         return []
-    return [
-        f"The figures are those of a random sample of {found['evaluated']} of the {found['rows']} "
-        "rows; the model is fitted to all of them."
-    ]
+    sample = f"a random sample of {found['evaluated']} of the {found['rows']} rows"
+    fitted = "" if "imported" in found else "; the model is fitted to all of them"
+    return [f"The figures are those of {sample}{fitted}."]
 
 
 def _sample(found: dict[str, Any]) -> str:
@@ -111,21 +135,22 @@ NAMES = {
 
 
 def _performance(found: dict[str, Any], curves: dict[str, Any]) -> list[Block]:
+    method = method_of(found) or ""
+    apparent = found.get("apparent")
     rows = tuple(
         (
             title,
-            f"{found['cross_validated'][name]:.3f}",
+            f"{found[method][name]:.3f}",
             _interval(found["intervals"].get(name)),
-            f"{found['apparent'][name]:.3f}",
+            *([f"{apparent[name]:.3f}"] if apparent else []),
         )
         for name, title in NAMES.items()
     )
+    head = ("figure", HOW[method], "95 % interval", *(["apparent"] if apparent else []))
     return [
         *_thinning(found),
-        f"Cross-validated: ten stratified folds, repeated {_times(found['repeats'])}; means over "
-        "the repeats. Intervals are over patients (95 %, bootstrap). The apparent figures, on "
-        "the training rows themselves, are shown for the optimism only.",
-        Table(("figure", "cross-validated", "95 % interval", "apparent"), rows),
+        _method(found, method),
+        Table(head, rows),
         Picture(plots.roc_plot(curves["roc"], found["thresholds"]), "ROC with the thresholds"),
         Picture(plots.calibration_plot(curves["calibration"]), "Calibration in ten groups"),
         Picture(
@@ -134,6 +159,25 @@ def _performance(found: dict[str, Any], curves: dict[str, Any]) -> list[Block]:
         ),
         Picture(plots.benefit_plot(found["net_benefit"]), "Decision curve"),
     ]
+
+
+def _method(found: dict[str, Any], method: str) -> str:
+    intervals = "Intervals are over patients (95 %, bootstrap)."
+    if method == "held_out":
+        return (
+            "Imported, and evaluated without a fit on rows that the model was not fitted to, as "
+            f"whoever imported it states. {intervals}"
+        )
+    if method == "in_sample":
+        return (
+            "Imported, and evaluated without a fit on rows that the model was fitted to: figures "
+            f"for other rows are worse. {intervals}"
+        )
+    return (
+        f"Cross-validated: ten stratified folds, repeated {_times(found['repeats'])}; means over "
+        f"the repeats. {intervals} The apparent figures, on the training rows themselves, are "
+        "shown for the optimism only."
+    )
 
 
 def _field_sets(found: dict[str, Any]) -> list[Block]:
@@ -227,8 +271,7 @@ def _origin(manifest: Manifest) -> Table:
         ("model", f"{manifest.name} {manifest.version}"),
         ("runtime", manifest.runtime),
         *((f"SHA-256 of {name}", digest) for name, digest in sorted(manifest.files.items())),
-        ("SHA-256 of the data", manifest.data_sha256),
-        ("repeats of the cross-validation", str(manifest.figures["repeats"])),
+        *_source(manifest),
         *((name, number) for name, number in sorted(manifest.libraries.items())),
     ]
     for line in comparisons(manifest.figures):
@@ -237,14 +280,25 @@ def _origin(manifest: Manifest) -> Table:
     return Table(("what", "which"), tuple(rows))
 
 
+def _source(manifest: Manifest) -> list[tuple[str, str]]:
+    found = manifest.figures
+    lines = [("imported from", found["imported"])] if "imported" in found else []
+    if manifest.data_sha256:
+        lines.append(("SHA-256 of the data", manifest.data_sha256))
+    if "cross_validated" in found:
+        lines.append(("repeats of the cross-validation", str(found["repeats"])))
+    return lines
+
+
 def comparisons(figures: dict[str, Any]) -> list[str]:
-    """The comparisons of the served model with the estimator, a line each."""
+    """The comparisons of the served model with what it came from, a line each."""
     parity, rounding = figures["parity"], figures["rounding"]
     predictions = figures["predictions"]
+    reference = "the imported model" if "imported" in figures else "scikit-learn"
     return [
-        "largest difference to scikit-learn: "
+        f"largest difference to {reference}: "
         f"{parity['largest_difference']:.1e} over {parity['rows']} rows",
-        "largest difference to scikit-learn on the data as they are: "
+        f"largest difference to {reference} on the data as they are: "
         f"{rounding['largest_difference']:.1e}, {rounding['differing']} of {rounding['rows']} rows "
         "differ by more than rounding",
         "predictions other than the estimator's predict: "
@@ -272,8 +326,12 @@ def _times(repeats: int) -> str:
 
 def named_figures(found: dict[str, Any]) -> list[str]:
     """For a terminal: the sample and the main figures with their intervals, a line each."""
-    lines = [f"{_sample(found)} Cross-validation repeated {_times(found['repeats'])}:"]
-    for name, value in found["cross_validated"].items():
+    method = method_of(found)
+    if method is None:
+        return [NOT_EVALUATED]
+    repeated = f"Cross-validation repeated {_times(found['repeats'])}"
+    lines = [f"{_sample(found)} {repeated if method == 'cross_validated' else HOW[method]}:"]
+    for name, value in found[method].items():
         interval = _interval(found["intervals"].get(name))
         lines.append(f"  {NAMES[name]:32}{value:7.3f}  {interval}".rstrip())
     return lines
@@ -282,6 +340,8 @@ def named_figures(found: dict[str, Any]) -> list[str]:
 def run_tables(manifest: Manifest) -> list[Table]:
     """For a terminal: field sets, thresholds, bands and subgroups."""
     found = manifest.figures
+    if method_of(found) is None:
+        return []
     blocks = [
         *_field_sets(found),
         *_thresholds(found, manifest.threshold),

@@ -117,6 +117,11 @@ def check_data(recipe: Recipe, data: Dataset) -> None:
     if rows.dtype.kind not in "fiub":
         raise TrainingError(f"{recipe.name}: the rows must be numbers, NaN for missing")
     _check_outcome(recipe, outcome)
+    check_rows(recipe, rows)
+
+
+def check_rows(recipe: Recipe, rows: Floats) -> None:
+    """Compare rows with the field table. Raises `TrainingError` that names each fault."""
     fields = [recipe.table.fields[index] for index in recipe.table.used]
     faults = [
         fault

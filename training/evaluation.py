@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ from training.recipe import Dataset, Recipe
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Progress = Callable[[str], None]
+Method = Literal["held_out", "in_sample"]
+"""How a fitted estimator is evaluated: on rows that it was not fitted to, or on its own rows."""
 
 FOLDS = 10
 SHUFFLES = 50
@@ -77,11 +79,24 @@ class Evaluation:
     """Curves that only the model card shows."""
 
 
-def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) -> Evaluation:
-    """Cross-validate. Raises `TrainingError` when known data give other figures than expected."""
+def evaluate(
+    recipe: Recipe,
+    data: Dataset,
+    repeats: int,
+    progress: Progress,
+    fitted: Fitted | None = None,
+) -> Evaluation:
+    """Cross-validate, or score the data with an estimator that is fitted already.
+
+    Raises `TrainingError` when known data give other figures than expected.
+    """
     everything, data = data, _thinned(data, progress)
     withheld, shuffles = _withheld(recipe, data), _Shuffles(data.rows, SHUFFLES)
-    predicted = out_of_fold(recipe, data, repeats, withheld, progress, shuffles)
+    if fitted:
+        progress("evaluating")
+        predicted = _by_fitted(fitted.estimator, data, withheld, shuffles)
+    else:
+        predicted = out_of_fold(recipe, data, repeats, withheld, progress, shuffles)
     sets = {title: figures(data.outcome, predicted[title], recipe.threshold) for title in withheld}
     title, main = next(iter(sets.items()))
     if data.demonstration:
@@ -93,7 +108,7 @@ def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) ->
         "evaluated": len(outcome),
         "complete": int((~np.isnan(everything.rows).any(axis=1)).sum()),
         "positive": int(everything.outcome.sum()),
-        "cross_validated": main,
+        fitted.method if fitted else "cross_validated": main,
         "intervals": intervals(outcome, unseen, recipe.threshold),
         "field_sets": sets,
         "subgroups": _subgroups(recipe, data, unseen),
@@ -101,7 +116,10 @@ def evaluate(recipe: Recipe, data: Dataset, repeats: int, progress: Progress) ->
         "bands": {
             name: bands(outcome, predicted[name], recipe.bands) for name in withheld if recipe.bands
         },
-        "similar": _similar(recipe, data, predicted),
+        # The API's page shows them for new records, whose scores an in-sample share would flatter.
+        "similar": []
+        if fitted and fitted.method == "in_sample"
+        else _similar(recipe, data, predicted),
         **_importance(recipe, float(((unseen - outcome) ** 2).mean()), shuffles, repeats),
         "net_benefit": [net_benefit(outcome, unseen, t) for t in BENEFITS],
     }
@@ -125,6 +143,25 @@ def _thinned(data: Dataset, progress: Progress) -> Dataset:
     )
     sample = np.sort(sample)
     return replace(data, rows=data.rows[sample], outcome=data.outcome[sample])
+
+
+class Fitted(NamedTuple):
+    """An estimator that is evaluated as it is."""
+
+    estimator: Any
+    method: Method
+    """Whether it was fitted to the rows that evaluate it."""
+
+
+def _by_fitted(
+    estimator: Any, data: Dataset, asked: Mapping[str, Floats], shuffles: _Shuffles
+) -> dict[str, Floats]:
+    """Predictions [1, n] for each version of the rows, like `out_of_fold` but without fitting."""
+    everyone = np.arange(len(data.outcome))
+    for field, block in enumerate(shuffles.blocks(everyone)):
+        answers = estimator.predict_proba(block)[:, 1].reshape(-1, len(everyone))
+        shuffles.errors[field] += ((answers - data.outcome) ** 2).sum(axis=1)
+    return {name: estimator.predict_proba(rows)[None, :, 1] for name, rows in asked.items()}
 
 
 class _Shuffles:

@@ -32,6 +32,11 @@ LIBRARIES = (
 )
 
 
+def is_estimator(model: Any) -> bool:
+    """Whether a model is of scikit-learn's kind. An imported ONNX file is stored as ONNX only."""
+    return hasattr(model, "fit")
+
+
 def estimator_files(estimator: Any, *, served: bool) -> dict[str, bytes]:
     """The estimator as `model.skops`, or as `model.joblib` if it has types of its own.
 
@@ -124,6 +129,8 @@ def libraries(estimator: Any) -> dict[str, str]:
 
 
 def _libraries_of(estimator: Any) -> Iterator[str]:
+    if not is_estimator(estimator):
+        return
     try:
         types = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
     except Exception:  # skops and the classes that it meets may raise anything

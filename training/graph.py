@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+import pandas as pd
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.calibration import CalibratedClassifierCV
@@ -218,7 +219,7 @@ class _Writer:
                     raise _refusal(path, estimator, "it starts from another estimator")
                 sample = _dense(rows)[:1]
                 sample = np.where(np.isnan(sample), 0, sample)
-                start = estimator.decision_function(sample)[0]
+                start = estimator.decision_function(_named(estimator, sample))[0]
                 start -= rate * sum(tree.predict(sample)[0] for tree in trees)
                 total = self._trees([(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in trees], x)
                 return graph.add("Add", total, graph.constant([[start]]))
@@ -247,7 +248,7 @@ class _Writer:
                 for name, one in step.steps:
                     if one is not None and one != "passthrough":
                         x = self.transform(one, x, rows, f"{path}.{name}")
-                        rows = one.transform(rows)
+                        rows = one.transform(_named(one, rows))
                 return x
             case ColumnTransformer():
                 parts = []
@@ -280,7 +281,7 @@ class _Writer:
         for name, step in pipeline.steps[:-1]:
             if step is not None and step != "passthrough":
                 x = self.transform(step, x, rows, f"{path}{name}")
-                rows = step.transform(rows)
+                rows = step.transform(_named(step, rows))
         name, final = pipeline.steps[-1]
         return final, x, rows, f"{path}{name}"
 
@@ -310,10 +311,10 @@ class _Writer:
         for name, one, method in zip(names, stack.estimators_, stack.stack_method_, strict=True):
             if method == "predict_proba":
                 parts.append(self.probability(one, x, rows, f"{path}.{name}"))
-                answers.append(one.predict_proba(rows)[:, 1])
+                answers.append(one.predict_proba(_named(one, rows))[:, 1])
             elif method == "decision_function":
                 parts.append(self.decision(one, x, rows, f"{path}.{name}"))
-                answers.append(one.decision_function(rows))
+                answers.append(one.decision_function(_named(one, rows)))
             else:
                 raise _refusal(f"{path}.{name}", one, "it stacks labels, not probabilities")
         below = np.column_stack(answers)
@@ -466,8 +467,9 @@ def _shares(tree: Any) -> NDArray[np.float64]:
     """The probability of class 1 at each node of a classification tree."""
     values: NDArray[np.float64] = tree.tree_.value[:, 0, :]
     classes = list(tree.classes_)
-    ones: NDArray[np.float64] = values[:, classes.index(1)] if 1 in classes else values[:, 0] * 0
-    return ones
+    if len(classes) == 2:
+        return np.asarray(values[:, 1])
+    return np.asarray(values[:, 0] if classes == [1] else values[:, 0] * 0)
 
 
 def _indices(columns: Any, transformer: ColumnTransformer) -> NDArray[np.int64]:
@@ -484,7 +486,14 @@ def _indices(columns: Any, transformer: ColumnTransformer) -> NDArray[np.int64]:
     return np.asarray(everything[listed.astype(np.int64)], np.int64)
 
 
+def _named(step: Any, rows: Rows) -> Rows:
+    """Rows as a DataFrame, if the step was fitted to one."""
+    names = getattr(step, "feature_names_in_", None)
+    return rows if names is None else pd.DataFrame(_dense(rows), columns=names)
+
+
 def _answers(step: Any, rows: Rows, output: Output) -> NDArray[np.float64]:
+    rows = _named(step, rows)
     match output:
         case "transform":
             return _dense(step.transform(rows))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.records.artifact import OnnxModel
+from shared.records.artifact import OnnxModel, SklearnModel
 from shared.records.kinds import Kind, difference
 from shared.records.schema import FieldSpec, FieldTable
 from shared.records.scoring import Model
@@ -29,6 +29,10 @@ ALL_PATTERNS = 12
 ADVICE = "set runtime='sklearn' to serve the estimator as it is"
 
 Rows = NDArray[np.float32]
+
+
+class DependsOnOthers(TrainingError):
+    """The model's answer for a row depends on the rows that it gets together with it."""
 
 
 def parity_rows(table: FieldTable, data: NDArray[np.float64], count: int = PARITY_ROWS) -> Rows:
@@ -80,7 +84,8 @@ def check_parity(model: Model, estimator: Any, rows: Rows, kind: Kind) -> float:
     Raises `TrainingError` if it exceeds rounding, or if a row's bits depend on its neighbours.
     """
     found = model.outputs(rows)
-    apart = _apart(found, kind.of_estimator(estimator, rows.astype(float)))
+    exact = model.exact(rows) if isinstance(model, SklearnModel) else rows.astype(float)
+    apart = _apart(found, kind.of_estimator(estimator, exact))
     largest = float(apart.max())
     if not largest <= PARITY_LIMIT:
         wrong = ~(apart <= PARITY_LIMIT)
@@ -146,7 +151,7 @@ def _check_alone(model: Model, rows: Rows, found: Rows) -> None:
     for start, size in zip(starts, itertools.cycle([1, 3, 7]), strict=False):
         block = slice(start, start + size)
         if model.outputs(rows[block]).tobytes() != found[block].tobytes():
-            raise TrainingError(
+            raise DependsOnOthers(
                 "the model scores a row alone and among others differently: the same record "
                 f"would get two answers; {ADVICE}"
             )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shared.records.kinds import Kind, KindName, Probability
 from shared.records.schema import FieldTable
 from training.blocks import Block
+from training.errors import TrainingError
 
 Fault = Literal["missing_required", "unknown_code", "out_of_range", "training_range"]
 Floats = NDArray[np.float64]
@@ -36,6 +37,19 @@ class Dataset:
     """Whether the expected figures were measured on this file."""
 
 
+def no_data(_: Path | None) -> Dataset:
+    """Replace `load` in the recipe of an imported model. Raises `TrainingError`."""
+    raise TrainingError(
+        "the recipe has no `load` for data: to train, add `load` and `estimator`; a finished model "
+        "is imported with `heart-scorer import`"
+    )
+
+
+def no_estimator() -> Any:
+    """Replace `estimator` in the recipe of an imported model. Raises `TrainingError`."""
+    raise TrainingError("the recipe has no `estimator`")
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A model: its fields, where its data come from and how it is fitted."""
@@ -45,10 +59,11 @@ class Recipe:
     title: str
     """Names the probability for people."""
     table: FieldTable
-    load: Callable[[Path | None], Dataset]
-    """Reads and checks the data, from a given file or from its usual place."""
-    estimator: Callable[[], Any]
-    """An unfitted scikit-learn classifier of rows as in `Dataset`."""
+    load: Callable[[Path | None], Dataset] = no_data
+    """Reads and checks the data, from a given file or from its usual place. An imported model needs
+    none."""
+    estimator: Callable[[], Any] = no_estimator
+    """An unfitted scikit-learn classifier of rows as in `Dataset`. An imported model needs none."""
     allow: tuple[Fault, ...] = ()
     """Faults of the data, compared with the field table, that training accepts."""
     notice: str = ""
@@ -67,6 +82,12 @@ class Recipe:
     """Values are served as float32. Training fails if that changes a training row's probability by
     more than this, compared with the estimator on the data as they are."""
     runtime: Literal["onnx", "sklearn"] = "onnx"
+    one_by_one: bool = False
+    """Score rows one at a time: for a finished ONNX model that takes one row, or whose answer for a
+    row depends on the others."""
+    decimals: bool = False
+    """The scikit-learn runtime passes decimals in place of float32 values: for a finished
+    estimator, which was fitted to the numbers themselves and not to rounded ones."""
     frame: bool = False
     """Pass the estimator a DataFrame: the fields' columns as names, words instead of codes. Needs
     `runtime="sklearn"`."""

@@ -10,7 +10,14 @@ from html import escape
 
 from shared.records.artifact import Manifest
 from training.blocks import Block, Picture, Section, Table
-from training.card import comparisons, named_figures, run_tables
+from training.card import (
+    EVALUATED_ON,
+    HOW,
+    comparisons,
+    method_of,
+    named_figures,
+    run_tables,
+)
 
 
 def markdown(manifest: Manifest, parts: Iterable[Section]) -> str:
@@ -107,26 +114,28 @@ def page(manifest: Manifest, parts: Iterable[Section]) -> str:
 def _key_figures(manifest: Manifest) -> str:
     """How many rows, how well the score ranks them, how often the prediction is right."""
     found = manifest.figures
-    unseen, intervals = found["cross_validated"], found["intervals"]
+    method = method_of(found)
+    if method is None:
+        return ""
+    unseen, intervals, how = found[method], found["intervals"], HOW[method]
     share, threshold = found["positive"] / found["rows"], manifest.threshold
     auc_low, auc_high = intervals["auc"]
     low, high = intervals["accuracy"]
     figures = (
         (
-            f"{manifest.nouns.capitalize()} in the training data",
+            f"{manifest.nouns.capitalize()} in the {EVALUATED_ON[method]}",
             f"{found['rows']:,}",
             f"{found['positive']:,} of them ({_percent(share)}) had {manifest.outcome}",
         ),
         (
             "AUC",
             f"{unseen['auc']:.2f}",
-            f"cross-validated; 95 % interval {auc_low:.2f} to {auc_high:.2f} "
-            "(0.5 is chance, 1 is perfect)",
+            f"{how}; 95 % interval {auc_low:.2f} to {auc_high:.2f} (0.5 is chance, 1 is perfect)",
         ),
         (
             f"Right at the threshold of {_percent(threshold)}",
             _percent(unseen["accuracy"]),
-            f"cross-validated; 95 % interval {_percent(low)} to {_percent(high)}",
+            f"{how}; 95 % interval {_percent(low)} to {_percent(high)}",
         ),
     )
     items = "".join(

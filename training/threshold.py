@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from shared.records.kinds import Kind
 from shared.records.scoring import Model
 from training.errors import TrainingError
+from training.framed import unframed
 from training.recipe import Floats, Recipe
 
 
@@ -42,4 +43,5 @@ def with_own_threshold(recipe: Recipe, estimator: Any) -> Recipe:
 def compare_predictions(model: Model, estimator: Any, rows: Floats, kind: Kind) -> dict[str, int]:
     """Count the rows where the served prediction differs from `predict` of the estimator."""
     served = kind.predictions(model.outputs(rows.astype(np.float32)))
-    return {"rows": len(rows), "differing": int((served != (estimator.predict(rows) == 1)).sum())}
+    predicted = np.ravel(estimator.predict(rows)) == unframed(estimator).classes_[1]
+    return {"rows": len(rows), "differing": int((served != predicted).sum())}

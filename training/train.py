@@ -22,12 +22,18 @@ from training.card import sections
 from training.checks import load, new_estimator
 from training.errors import TrainingError
 from training.evaluation import Evaluation, Progress, evaluate, rounded
-from training.export import estimator_files, libraries, sha256, write_artifact
+from training.export import (
+    estimator_files,
+    is_estimator,
+    libraries,
+    sha256,
+    write_artifact,
+)
 from training.figures import figures
 from training.framed import unframed
 from training.graph import stock_graph
 from training.parity import check_explanation, check_parity, check_rounding, parity_rows
-from training.recipe import Dataset, Recipe
+from training.recipe import Dataset, Floats, Recipe
 from training.reference import reference_of, with_reference
 from training.report import markdown, page
 from training.threshold import compare_predictions, with_own_threshold
@@ -86,42 +92,63 @@ def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> 
         estimator = new_estimator(recipe).fit(served.rows, served.outcome)
         recipe = with_own_threshold(recipe, unframed(estimator))
         evaluation = evaluate(recipe, served, repeats, progress)
-        return artifact_of(recipe, dataset, estimator, evaluation, progress)
+        fitted = recipe.answer_kind.of_estimator(estimator, served.rows)[None]
+        apparent = rounded(figures(served.outcome, fitted, recipe.threshold))
+        evaluation = replace(evaluation, figures=evaluation.figures | {"apparent": apparent})
+        return artifact_of(
+            recipe, Evidence(dataset.rows, dataset.sha256), estimator, evaluation, progress
+        )
 
 
 def as_served(data: Dataset) -> Dataset:
-    """The data with every value rounded to float32, as a server sees them; still float64 arrays."""
+    """The data with every value rounded to float32, as a server sees them."""
+    return replace(data, rows=rounded_rows(data.rows))
+
+
+def rounded_rows(rows: Floats) -> Floats:
+    """Rows with every value rounded to float32, still as float64."""
     with np.errstate(over="ignore"):
-        return replace(data, rows=data.rows.astype(np.float32).astype(np.float64))
+        return rows.astype(np.float32).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Rows that the served model is compared on, besides drawn ones."""
+
+    rows: Floats
+    """[n, fields used], as they are; the data of the training, or a sample."""
+    sha256: str = ""
+    """Of the training data, if they are known."""
+    reference: bool = True
+    """The rows show how often each category occurs where the model is used."""
 
 
 def artifact_of(
-    recipe: Recipe, original: Dataset, estimator: Any, evaluation: Evaluation, progress: Progress
+    recipe: Recipe, known: Evidence, estimator: Any, evaluation: Evaluation, progress: Progress
 ) -> Trained:
-    """The artifact of an estimator that was fitted to `as_served(original)`.
+    """The artifact of a fitted estimator. Compares what is served with it.
 
-    Compares what is served with scikit-learn. Raises `TrainingError`.
+    Raises `TrainingError`.
     """
     progress("exporting and comparing with scikit-learn")
-    data, kind = as_served(original), recipe.answer_kind
+    seen, kind = rounded_rows(known.rows), recipe.answer_kind
     files = _model_files(recipe, unframed(estimator))
-    manifest = _manifest(recipe, data, files, libraries(unframed(estimator)))
+    manifest = _manifest(recipe, known, seen, files, libraries(unframed(estimator)))
     model = _served(manifest, files)
-    rows = parity_rows(recipe.table, data.rows)
-    fitted = kind.of_estimator(estimator, data.rows)[None]
+    rows = parity_rows(recipe.table, seen)
     found = evaluation.figures | {
-        "apparent": rounded(figures(data.outcome, fitted, recipe.threshold)),
         "parity": {
             "rows": len(rows),
             "largest_difference": check_parity(model, estimator, rows, kind),
         },
-        "rounding": check_rounding(model, estimator, original.rows, kind, recipe.rounding_limit),
-        "predictions": compare_predictions(model, estimator, original.rows, kind),
+        "rounding": check_rounding(model, estimator, known.rows, kind, recipe.rounding_limit),
+        "predictions": compare_predictions(model, estimator, known.rows, kind),
     }
     if isinstance(model, OnnxModel) and recipe.explain:
         check_explanation(model, rows)
     golden = _golden(manifest, model)
-    reference = reference_of(Scorer(model, manifest.fields, kind), data.rows)
+    scorer = Scorer(model, manifest.fields, kind)
+    reference = reference_of(scorer, seen) if known.reference else None
     manifest = manifest.model_copy(
         update={"golden": golden, "figures": found, "reference": reference}
     )
@@ -132,7 +159,9 @@ def artifact_of(
 
 
 def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
-    files = estimator_files(estimator, served=recipe.runtime == "sklearn")
+    files = {}
+    if is_estimator(estimator):
+        files = estimator_files(estimator, served=recipe.runtime == "sklearn")
     if recipe.runtime == "onnx":
         files["model.onnx"] = (recipe.convert or stock_graph)(estimator, recipe.table)
         if recipe.explain:
@@ -143,7 +172,11 @@ def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
 
 
 def _manifest(
-    recipe: Recipe, data: Dataset, files: dict[str, bytes], versions: dict[str, str]
+    recipe: Recipe,
+    known: Evidence,
+    seen: Floats,
+    files: dict[str, bytes],
+    versions: dict[str, str],
 ) -> Manifest:
     """The manifest, still without figures and golden answers."""
     hashes = {name: sha256(content) for name, content in files.items()}
@@ -159,20 +192,22 @@ def _manifest(
         kind=recipe.kind,
         runtime=recipe.runtime,
         files=hashes,
-        data_sha256=data.sha256,
+        data_sha256=known.sha256,
         threshold=recipe.threshold,
         frame=recipe.frame,
+        one_by_one=recipe.one_by_one,
+        decimals=recipe.decimals,
         rounding_limit=recipe.rounding_limit,
-        fields=with_reference(recipe.table, data.rows),
+        fields=with_reference(recipe.table, seen) if known.reference else recipe.table,
         libraries=versions,
         golden=tuple(
             Golden(record=dict(record), output=())
-            for record in recipe.golden or _first_records(recipe, data)
+            for record in recipe.golden or _first_records(recipe, seen)
         ),
     )
 
 
-def _first_records(recipe: Recipe, data: Dataset) -> list[dict[str, float]]:
+def _first_records(recipe: Recipe, rows: Floats) -> list[dict[str, float]]:
     names = recipe.table.used_names
     return [
         {
@@ -180,7 +215,7 @@ def _first_records(recipe: Recipe, data: Dataset) -> list[dict[str, float]]:
             for name, value in zip(names, row, strict=True)
             if not math.isnan(value)
         }
-        for row in data.rows[:GOLDEN_ROWS]
+        for row in rows[:GOLDEN_ROWS]
     ]
 
 

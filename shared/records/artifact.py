@@ -20,8 +20,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.records.errors import RecordRejected, StartupError
-from shared.records.estimator import estimator_file, load_estimator
-from shared.records.frames import frame_of
+from shared.records.estimator import JOBLIB, SKOPS, estimator_file, load_estimator
+from shared.records.frames import decimals_of, frame_of
 from shared.records.kinds import Kind, KindName, Probability, difference
 from shared.records.reference import Reference
 from shared.records.schema import FieldTable
@@ -88,8 +88,12 @@ class Manifest(BaseModel):
     fields: FieldTable
     frame: bool = False
     """The estimator takes a DataFrame with words instead of codes."""
+    one_by_one: bool = False
+    """The ONNX model gets one row at a time."""
+    decimals: bool = False
+    """The estimator gets the decimal that each float32 value stands for, not the value itself."""
     reference: Reference | None = None
-    """The training data's distribution; None: trained before it was recorded."""
+    """The training data's distribution; None: trained before it was recorded, or imported."""
     figures: dict[str, Any] = {}
     libraries: dict[str, str] = {}
     golden: tuple[Golden, ...] = Field(min_length=1)
@@ -103,6 +107,11 @@ class Manifest(BaseModel):
     def served_file(self) -> str:
         """The name of the file that computes the scores."""
         return ONNX if self.runtime == "onnx" else estimator_file(self.files)
+
+    @property
+    def has_estimator(self) -> bool:
+        """Whether the artifact holds the scikit-learn estimator; an imported ONNX file does not."""
+        return not {SKOPS, JOBLIB}.isdisjoint(self.files)
 
     @property
     def served_sha256(self) -> str:
@@ -187,6 +196,13 @@ def read_estimator(directory: Path, manifest: Manifest, *, allow_pickle: bool) -
     return SklearnModel(estimator, manifest)
 
 
+def read_reference(directory: Path, manifest: Manifest, *, allow_pickle: bool) -> Model:
+    """What `verify` scores with: the estimator, or the ONNX file of a model that has none."""
+    if manifest.has_estimator:
+        return read_estimator(directory, manifest, allow_pickle=allow_pickle)
+    return OnnxModel(_read(directory / ONNX, manifest), manifest)
+
+
 def _read(path: Path, manifest: Manifest) -> bytes:
     """A file of the artifact, compared with its hash. Raises `StartupError`."""
     try:
@@ -240,13 +256,14 @@ class OnnxModel:
         self._session = _session(content)
         self._output = [manifest.answer_kind.output]
         self._explanation = explanation
+        self._step = 1 if manifest.one_by_one else CACHED_ROWS
         self.version = manifest.version
 
     def outputs(self, rows: Matrix) -> Outputs:
-        if len(rows) <= CACHED_ROWS:
+        if len(rows) <= self._step:
             return self._run(rows)
-        starts = range(0, len(rows), CACHED_ROWS)
-        return np.concatenate([self._run(rows[start : start + CACHED_ROWS]) for start in starts])
+        starts = range(0, len(rows), self._step)
+        return np.concatenate([self._run(rows[start : start + self._step]) for start in starts])
 
     def _run(self, rows: Matrix) -> Outputs:
         found: Outputs = self._session.run(self._output, {"fields": rows})[0]
@@ -292,12 +309,22 @@ class SklearnModel:
         self._estimator = estimator
         self._table = manifest.fields if manifest.frame else None
         self._kind = manifest.answer_kind
+        self._decimals = manifest.decimals
         self.version = manifest.version
 
+    def exact(self, rows: Matrix) -> np.ndarray[Any, Any]:
+        """The float64 rows that the estimator gets.
+
+        Estimators are fitted on float64 arrays. In float32 some compute otherwise: a histogram
+        tree compares with thresholds that float32 cannot hold. Training fits on rounded values. A
+        finished estimator was fitted to the numbers themselves, so it gets back what was sent.
+        """
+        if self._decimals and rows.dtype == "float32":
+            return decimals_of(rows)
+        return rows.astype("float64")
+
     def outputs(self, rows: Matrix) -> Outputs:
-        # Estimators are fitted on float64 arrays. In float32 some compute otherwise: a histogram
-        # tree compares with thresholds that float32 cannot hold.
-        values: Any = rows.astype("float64")
+        values: Any = self.exact(rows)
         if self._table is not None:
             values = frame_of(self._table, values)
         return self._kind.of_estimator(self._estimator, values).astype("float32")

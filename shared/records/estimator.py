@@ -38,11 +38,17 @@ def estimator_file(files: Mapping[str, object]) -> str:
 
 
 def load_estimator(
-    name: str, content: bytes, libraries: Mapping[str, str], *, allow_pickle: bool
+    name: str,
+    content: bytes,
+    libraries: Mapping[str, str],
+    *,
+    allow_pickle: bool,
+    other_version: bool = False,
 ) -> Any:
     """Load the content of an estimator file. `libraries`: versions from the manifest.
 
-    Raises `StartupError`.
+    `other_version`: load what another version of scikit-learn fitted, for an import that the user
+    has agreed to. Raises `StartupError`.
     """
     if name == JOBLIB and not allow_pickle:
         raise StartupError(
@@ -54,7 +60,7 @@ def load_estimator(
     try:
         # Another version of a library may load and score wrongly: its warning is an error.
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("ignore" if other_version else "error")
             return _joblib(content) if name == JOBLIB else _skops(content, libraries)
     except StartupError:
         raise

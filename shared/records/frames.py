@@ -1,6 +1,6 @@
-"""Rows as a pandas DataFrame, for estimators that were fitted to one.
+"""Rows as estimators of the scikit-learn runtime take them: decimals, pandas DataFrames.
 
-Only the scikit-learn runtime needs it, so pandas is imported late.
+Only estimators of DataFrames need pandas, so it is imported late.
 """
 
 from __future__ import annotations
@@ -14,6 +14,26 @@ from shared.records.schema import FieldSpec, FieldTable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+DIGITS = 7
+"""Of a decimal that a float32 value stands for; up to six always survive the way there."""
+
+
+def decimals_of(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The decimals of at most seven digits that round to float32 values, each as a float64.
+
+    A value that no such decimal rounds to stays as it is.
+    """
+    values = rows.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        digits = DIGITS - 1 - np.floor(np.log10(np.abs(values)))
+    digits = np.clip(np.nan_to_num(digits, posinf=0, neginf=0), -22, 22)
+    # Powers of ten up to 22 are exact, so the quotient or product is the decimal's nearest float64.
+    scale = 10 ** np.abs(digits)
+    whole = np.rint(np.where(digits < 0, values / scale, values * scale))
+    decimals: NDArray[np.float64] = np.where(digits < 0, whole * scale, whole / scale)
+    return np.where(decimals.astype(np.float32) == rows, decimals, values)
 
 
 def frame_of(table: FieldTable, rows: NDArray[Any]) -> DataFrame:

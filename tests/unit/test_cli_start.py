@@ -20,7 +20,17 @@ from cli.output import Exit
 
 SLOW = {"asyncio", "azure", "numpy", "onnxruntime", "polars", "pydantic", "rich", "sklearn"}
 COMMANDS = ["up", "logs", "doctor", "check", "submit", "status", "queue", "wait", "scores"]
-COMMANDS += ["cancel", "train", "verify", "compare", "version", "help", "poison"]
+COMMANDS += [
+    "cancel",
+    "train",
+    "import",
+    "fields",
+    "verify",
+    "compare",
+    "version",
+    "help",
+    "poison",
+]
 POISON_COMMANDS = ["list", "show", "replay", "drop"]
 
 

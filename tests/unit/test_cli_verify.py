@@ -240,7 +240,7 @@ def test_rows_that_differ_are_shown_up_to_twenty() -> None:
 
     assert comparison.different == 50
     assert len(comparison.first) == 20
-    assert str(comparison).startswith("row 0: 0.5, by scikit-learn rejected\n")
+    assert str(comparison).startswith("row 0: 0.5, scored again rejected\n")
 
 
 def test_a_model_compared_with_itself_moves_nothing(artifact_dir: Path) -> None:

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from shared.records.artifact import load_artifact
-from shared.records.frames import frame_of
+from shared.records.frames import decimals_of, frame_of
 from shared.records.schema import Choice, FieldSpec, FieldTable
 from shared.records.scoring import Scorer
 from training.errors import TrainingError
@@ -118,3 +118,17 @@ def test_a_message_names_ten_choices_of_a_field() -> None:
 
     assert field.limit.endswith("9 (w09) and 2 more")
     assert "w10" not in field.limit
+
+
+def test_a_float32_value_becomes_the_decimal_that_it_stands_for() -> None:
+    decimals = np.array([[80.1, -0.003, 0], [123456, 1.5e-7, 299.999]])
+
+    found = decimals_of(decimals.astype(np.float32))
+
+    assert np.array_equal(found, decimals)
+
+
+def test_a_float32_value_without_a_short_decimal_stays_as_it_is() -> None:
+    values = np.array([1 / 3, np.pi * 1e5, np.nan, np.inf], np.float32)
+
+    assert np.array_equal(decimals_of(values), values.astype(np.float64), equal_nan=True)
