@@ -128,7 +128,7 @@ $(BIN)/uv:
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: | $(BIN)/uv  ## Resolve requirements/*.in again (uv itself comes from the last lock)
-	for name in dev pip peers openapi-client $(CLIENTS:%=clients/%); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+	for name in dev pip peers clients/openapi $(CLIENTS:%=clients/%); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 clean:  ## Remove all that make made
 	rm -rf $(VENV) .venv-peers .venv-clients .local artifact
