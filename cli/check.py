@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -41,7 +41,9 @@ class NoModel:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSON or JSONL.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSON, JSONL or Parquet.")
+    ],
     first: Annotated[int, typer.Option(min=1, help="Rows to show per kind of fault.")] = 3,
     model_dir: Annotated[
         Path, typer.Option(envvar="SCORER_MODEL_DIR", help="Directory of the artifact.")
@@ -83,7 +85,7 @@ def examine(
 ) -> dict[str, Any]:
     """Counts, and the first rows of each code with their reasons. Raises `BadFile`."""
     from shared.files.advice import batch_warnings
-    from shared.files.base import Limits, output_columns
+    from shared.files.base import Limits
     from shared.files.formats import open_table
     from shared.records.coding import Categories, check_coding
     from shared.records.counts import Counts
@@ -91,7 +93,7 @@ def examine(
 
     kind = manifest.answer_kind
     scorer = Scorer(NoModel(kind), manifest.fields, kind)
-    table = open_table(file_format, scorer, options, Limits())
+    table = open_table(file_format, scorer, replace(options, output="jsonl"), Limits())
     counts = Counts()
     categories: Categories = {}
     examples: dict[str, list[dict[str, object]]] = {}
@@ -103,8 +105,7 @@ def examine(
         if scored.counts.rejected and any(
             len(examples.get(code, [])) < first for code in scored.counts.codes
         ):
-            columns = None if block.first else output_columns(scorer.kind)
-            collect(scored.content, file_format, columns, examples=examples, first=first)
+            collect(scored.content, examples=examples, first=first)
     if not options.coding_checked:
         check_coding(counts, manifest.fields)
     warnings = batch_warnings(
@@ -118,10 +119,16 @@ def examine(
 
 
 def check_head(
-    head: bytes, file_format: Format, *, packed: bool, manifest: Any, options: Options
+    head: bytes,
+    file: BinaryIO,
+    file_format: Format,
+    *,
+    packed: bool,
+    manifest: Any,
+    options: Options,
 ) -> None:
-    """Read the start of a file as the worker would. Raises `BadFile`."""
-    from shared.files.base import Limits
+    """Read the start of a file as the worker would, or where its names are. Raises `BadFile`."""
+    from shared.files.base import Limits, SeekingTable
     from shared.files.formats import open_table
     from shared.files.gunzip import Gunzip
     from shared.records.scoring import Scorer
@@ -129,6 +136,10 @@ def check_head(
     kind = manifest.answer_kind
     scorer = Scorer(NoModel(kind), manifest.fields, kind)
     table = open_table(file_format, scorer, options, Limits())
+    if isinstance(table, SeekingTable):
+        if file.seekable():
+            table.read(next(table.blocks(file, 0)))
+        return
     for piece in Gunzip().feed(head) if packed else (head,):
         for block in table.feed(piece):
             table.read(block)
@@ -161,14 +172,12 @@ def as_found(
 
 def collect(
     content: bytes,
-    file_format: Format,
-    columns: Sequence[str] | None,
     *,
     examples: dict[str, list[dict[str, object]]],
     first: int,
 ) -> None:
     """Keep the first rejected rows of each code: their number and reasons."""
-    for row in output_rows(content, file_format, columns):
+    for row in output_rows(content, "jsonl"):
         for fault in (row["error"] or "").split("; "):
             code, _, reason = fault.partition(": ")
             if reason and len(kept := examples.setdefault(code, [])) < first:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from cli.output import Exit, say
 if TYPE_CHECKING:
     from shared.files.base import Block, Table
     from shared.files.formats import Format
-    from shared.files.options import Options
+    from shared.files.options import Options, OutputFormat
     from shared.records.scoring import Scorer
 
 Answer = tuple[int, tuple[float, ...] | None]
@@ -29,11 +30,11 @@ PIECE = 2 << 20
 
 def format_or_exit(name: str) -> tuple[Format, bool]:
     """Format by a file's name, and whether it is gzip; exit 3 for an unknown format."""
-    from shared.files.formats import format_of
+    from shared.files.formats import NAMES, PACKED, format_of
 
     kind, packed = format_of(name)
-    if kind is None:
-        say(f"{name}: the name must end in .csv, .json, .jsonl or .ndjson, or one with .gz")
+    if kind is None or (packed and kind in PACKED):
+        say(f"{name}: the name must end in {NAMES}")
         raise typer.Exit(Exit.REFUSED)
     return kind, packed
 
@@ -55,10 +56,14 @@ def exit_if_refused(name: str) -> Iterator[None]:
 
 def file_blocks(file: Path, table: Table, *, packed: bool) -> Iterator[Block]:
     """Blocks of a file, unpacked where it is gzip. Raises `BadFile`."""
+    from shared.files.base import SeekingTable
     from shared.files.gunzip import Gunzip
 
     gunzip = Gunzip() if packed else None
     with file.open("rb") as content:
+        if isinstance(table, SeekingTable):
+            yield from table.blocks(content, 0)
+            return
         while piece := content.read(PIECE):
             for part in gunzip.feed(piece) if gunzip else (piece,):
                 yield from table.feed(part)
@@ -67,12 +72,14 @@ def file_blocks(file: Path, table: Table, *, packed: bool) -> Iterator[Block]:
     yield from table.finish()
 
 
-def output_rows(
-    content: bytes, kind: Format, columns: Sequence[str] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Rows of a piece of output; `columns` if it does not begin with the header line (CSV)."""
-    if kind == "csv":
-        yield from csv.DictReader(io.StringIO(content.decode(), newline=""), columns)
+def output_rows(content: bytes, file_format: OutputFormat) -> Iterator[dict[str, Any]]:
+    """Rows of a result. CSV begins with its header line; Parquet must be whole."""
+    if file_format == "parquet":
+        from shared.files.parquet_output import read_result
+
+        yield from read_result(content)
+    elif file_format == "csv":
+        yield from csv.DictReader(io.StringIO(content.decode(), newline=""))
     else:
         for line in content.splitlines():
             yield json.loads(line)
@@ -82,15 +89,15 @@ def scored_rows(
     file: Path, kind: Format, scorer: Scorer, *, packed: bool, options: Options | None = None
 ) -> Iterator[Answer]:
     """Each row's number and the numbers of its answer. Raises `BadFile`."""
-    from shared.files.base import Limits, output_columns
+    from shared.files.base import Limits
     from shared.files.formats import open_table
     from shared.files.options import Options as NoOptions
 
-    table = open_table(kind, scorer, options or NoOptions(), Limits())
+    options = replace(options or NoOptions(), output="jsonl")
+    table = open_table(kind, scorer, options, Limits())
     row = 1
     for block in file_blocks(file, table, packed=packed):
         scored = table.score(table.read(block), row)
         row += scored.counts.rows
-        columns = None if block.first else output_columns(scorer.kind)
-        for line in output_rows(scored.content, kind, columns):
+        for line in output_rows(scored.content, "jsonl"):
             yield int(line["row"]), scorer.kind.numbers(line)

@@ -48,6 +48,9 @@ def scores(
             state = "has no outcome yet" if summary is None else str(summary["status"])
             say(f"batch {batch} {state}; see: heart-scorer status {batch}")
             return Exit.FAILED
+        if rejected and summary["output"]["blob"].endswith(".parquet"):
+            say("--rejected is for CSV and JSON lines: in Parquet, select rows by the column error")
+            return Exit.USAGE
         if output is None:
             await write(blobs, summary, sys.stdout.buffer, rejected=rejected)
             return Exit.DONE

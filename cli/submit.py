@@ -9,7 +9,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
@@ -57,7 +57,7 @@ class Source:
 def submit(
     files: Annotated[
         list[Path],
-        typer.Argument(help="CSV, JSON or JSONL files, folders of them, or - for stdin."),
+        typer.Argument(help="CSV, JSON, JSONL or Parquet files, folders of them, or - for stdin."),
     ],
     batch_id: Annotated[str | None, typer.Option(help="Batch ID (default: generated).")] = None,
     include_input: Annotated[
@@ -78,8 +78,13 @@ def submit(
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Check the header before sending.")
     ] = True,
+    output_format: Annotated[
+        Literal["csv", "jsonl", "parquet"] | None,
+        typer.Option(help="Format of the result (default: the file's)."),
+    ] = None,
     stdin_format: Annotated[
-        Literal["csv", "json", "jsonl"], typer.Option("--format", help="Format of stdin.")
+        Literal["csv", "json", "jsonl", "parquet"],
+        typer.Option("--format", help="Format of stdin."),
     ] = "csv",
     model_dir: Annotated[
         Path,
@@ -97,7 +102,10 @@ def submit(
     """
     sources = expand(files, stdin_format)
     check_options(sources, batch_id, output)
-    options = options_or_exit(rename, coding_checked=coding_checked, include_input=include_input)
+    options = replace(
+        options_or_exit(rename, coding_checked=coding_checked, include_input=include_input),
+        output=output_format,
+    )
     if check:
         check_headers(sources, model_dir, options)
     several = len(files) > 1 or files[0].is_dir()
@@ -125,7 +133,7 @@ def submit(
 
 def expand(files: list[Path], stdin_format: Format) -> list[Source]:
     """The files, and those in the folders whose names have a known extension, in order."""
-    from shared.files.formats import format_of
+    from shared.files.formats import NAMES, format_of
 
     sources: list[Source] = []
     for file in files:
@@ -137,7 +145,7 @@ def expand(files: list[Path], stdin_format: Format) -> list[Source]:
         if file.is_dir():
             inside = sorted(f for f in file.iterdir() if f.is_file() and format_of(f.name)[0])
             if not inside:
-                say(f"{file}: no .csv, .json, .jsonl or .ndjson in this folder")
+                say(f"{file}: no file in this folder ends in {NAMES}")
                 raise typer.Exit(Exit.REFUSED)
         elif not file.exists():
             say(f"{file} does not exist")
@@ -181,10 +189,15 @@ def check_headers(sources: list[Source], model_dir: Path, options: Options) -> N
         say(f"headers are not checked: there is no model in {model_dir}")
         return
     for source in sources:
-        with exit_if_refused(source.name):
-            with _opened(source) as content:
-                head = source.head or content.read(HEAD)
-            check_head(head, source.format, packed=source.gzip, manifest=manifest, options=options)
+        with exit_if_refused(source.name), _opened(source) as content:
+            check_head(
+                source.head or content.read(HEAD),
+                content,
+                source.format,
+                packed=source.gzip,
+                manifest=manifest,
+                options=options,
+            )
 
 
 def generated_id(file: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
@@ -21,7 +21,7 @@ from shared.batches.results import read_summary
 if TYPE_CHECKING:
     from shared.batches.ports import Account, Blobs
     from shared.files.formats import Format
-    from shared.files.options import Options
+    from shared.files.options import Options, OutputFormat
     from shared.records.kinds import Kind
     from shared.records.scoring import Scorer
 
@@ -119,7 +119,7 @@ async def fetch_blob(blobs: Blobs, named: dict[str, Any], target: Path) -> None:
 
 def committed_rows(file: Path, name: str, kind: Kind) -> Iterator[Answer]:
     """Rows of a result."""
-    file_format, _ = format_or_exit(name)
+    file_format = cast("OutputFormat", name.rpartition(".")[2])
     for line in output_rows(file.read_bytes(), file_format):
         yield int(line["row"]), kind.numbers(line)
 

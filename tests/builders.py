@@ -107,4 +107,5 @@ def score_file(
         scored = table.score(table.read(block), counts.rows + 1)
         counts.add(scored.counts)
         parts.append(scored.content)
+    parts.append(table.output.finish())
     return Result(b"".join(parts), counts, table)

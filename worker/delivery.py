@@ -12,6 +12,7 @@ from shared.batches.message import Batch, BlobInput, UnreadableMessage
 from shared.batches.ports import Message
 from shared.batches.results import scores_name
 from shared.files.formats import output_format
+from shared.files.options import OutputFormat
 from worker.lease import Lease
 from worker.policy import DeliveryFacts
 
@@ -52,7 +53,7 @@ class Target:
     """The input with the options that change its output; `etag` None means not known (yet)."""
     batch: Batch | None
     """None when the message could not be read."""
-    scores_format: Literal["csv", "jsonl"] = "csv"
+    scores_format: OutputFormat = "csv"
     claim: Literal["not needed", "wanted", "held", "a twin's"] = "not needed"
     """Ids that a sender chose are claimed; those derived from a message or an event are unique."""
 
@@ -86,7 +87,7 @@ def target_of(batch: Batch, etag: str | None = None) -> Target:
     else:
         identity |= {"sha256": source.sha256}
     claim: Literal["wanted", "not needed"] = "wanted" if batch.chosen_id else "not needed"
-    scores_format = output_format(source.format)
+    scores_format = output_format(source.format, batch.options)
     return Target(batch.batch_id, identity, batch, scores_format, claim, batch.from_event)
 
 

@@ -39,6 +39,7 @@ from shared.files.base import Limits, Scored, Table
 from shared.files.formats import open_table
 from shared.records.artifact import Artifact
 from shared.records.coding import Categories
+from shared.records.counts import Counts
 from shared.records.errors import (
     AlreadyExists,
     BlocksGone,
@@ -69,14 +70,16 @@ from worker.policy import (
     settle,
 )
 from worker.result import ResultWriter, check_block_count
-from worker.source import Prefetch, read_rows
+from worker.source import SMALL, Prefetch, read_rows
 
 log = logging.getLogger(__name__)
 
 INPUT_CONTAINERS = frozenset({INCOMING, UPLOADS})
-SMALL = 64 << 10
-"""Bytes of input below which a thread costs more than the work."""
-CONTENT_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+CONTENT_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
 
 CANCELLATION_SECONDS = 5
 """Between two looks whether a long batch was cancelled."""
@@ -348,7 +351,13 @@ class Processor:
         # A later delivery has a marker staged, so storage may say of the blob that it exists.
         first = delivery.message.dequeue_count == 1
         async with ResultWriter(
-            self._blobs, delivery.lease, name, plan, progress, may_put=first
+            self._blobs,
+            delivery.lease,
+            name,
+            plan,
+            progress,
+            may_put=first,
+            again=not table.output.resumes,
         ) as writer:
             categories = await self._score_blocks(batch, facts, table, progress, writer)
             counts = writer.counts
@@ -398,7 +407,9 @@ class Processor:
         small = _is_small(batch, facts)
         run = _at_once if small else asyncio.to_thread
         categories: Categories = {}
-        read = read_rows(self._blobs, batch, facts, table, progress.offset, run)
+        resumes = table.output.resumes
+        end = progress.offset if resumes else 0
+        read = read_rows(self._blobs, batch, facts, table, end, run)
         # One block is read while the last one is scored and the one before it staged.
         blocks = read if small else Prefetch(read)
         next_look = 0.0
@@ -409,17 +420,19 @@ class Processor:
                     span.set({"rows": scored.counts.rows, "rejected": scored.counts.rejected})
                 if rows.first:
                     categories = scored.categories
-                    if progress.done:
+                    if progress.done and resumes:
                         continue
                 del rows  # the next ones are being read
                 self._check_model(scored)
                 if scored.content:  # storage takes no empty block: these were blank lines
-                    await writer.add(scored, end)
+                    await writer.add(scored.content, scored.counts, end)
                 if self._stopping() and not small:
                     raise Interrupted("asked to stop")
                 if not small and time.monotonic() >= next_look:
                     next_look = time.monotonic() + CANCELLATION_SECONDS
                     await self._check_not_cancelled(batch.batch_id)
+        if content := await run(table.output.finish):
+            await writer.add(content, Counts(), end)
         return categories
 
     async def _check_not_cancelled(self, batch_id: str) -> None:

@@ -10,7 +10,6 @@ from typing import Self
 from shared.batches.checkpoint import DataBlock, Progress
 from shared.batches.ports import BlobFacts, Blobs
 from shared.batches.results import SCORES
-from shared.files.base import Scored
 from shared.records.counts import Counts
 from shared.records.errors import BadFile, Interrupted
 from shared.settings import MAX_BLOCKS
@@ -43,9 +42,12 @@ class ResultWriter:
         progress: Progress,
         *,
         may_put: bool,
+        again: bool = False,
     ) -> None:
-        self.blocks = list(progress.done)
+        """`again`: all blocks come once more, and only those that are missing are staged."""
+        self.blocks = [] if again else list(progress.done)
         """All blocks of the result so far, in order."""
+        self._done = {block.name for block in progress.done}
         self._blobs = blobs
         self._lease = lease
         self._name = name
@@ -70,16 +72,18 @@ class ResultWriter:
     def size(self) -> int:
         return sum(block.size for block in self.blocks)
 
-    async def add(self, scored: Scored, end: int) -> None:
+    async def add(self, content: bytes, counts: Counts, end: int) -> None:
         """Take the next block; the one after it starts at `end` of the input."""
         await self._stage_held()
         check_block_count(len(self.blocks) + 1)
-        block = DataBlock(self._plan, len(self.blocks), end, scored.counts, len(scored.content))
+        block = DataBlock(self._plan, len(self.blocks), end, counts, len(content))
         self.blocks.append(block)
+        if block.name in self._done:
+            return
         if self._may_put and len(self.blocks) == 1:
-            self._held = scored.content
+            self._held = content
         else:
-            await self._stage(block, scored.content)
+            await self._stage(block, content)
 
     async def commit(self, media_type: str, metadata: Mapping[str, str]) -> BlobFacts:
         """Make the result appear. Raises `AlreadyExists` or `BlocksGone`: look again."""

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from shared import tracing
 from shared.batches.message import Batch, BlobInput, InlineInput
 from shared.batches.ports import BlobFacts, Blobs
-from shared.files.base import Block, Table
+from shared.files.base import Block, SeekingTable, Table
+from shared.files.formats import Format
 from shared.files.gunzip import Gunzip
-from shared.records.errors import InputMissing, InputUnreadable, NotFound, StorageRefused
+from shared.records.errors import (
+    BadFile,
+    InputMissing,
+    InputUnreadable,
+    Interrupted,
+    NotFound,
+    StorageRefused,
+)
 
 T = TypeVar("T")
 
 Run = Callable[..., Any]
 """Runs a function: at once, or in a thread."""
+SMALL = 64 << 10
+"""Bytes of input below which a thread, or a look into a file's middle, costs more than the work."""
+LINES: tuple[Format, ...] = ("csv", "jsonl")
+"""Formats that can be read from any line on."""
 
 
 async def read_rows(
@@ -44,6 +58,16 @@ async def _blocks(
 ) -> AsyncGenerator[Block]:
     """The first block, and those that begin at `offset` or after it."""
     source, start = batch.input, 0
+    if (
+        isinstance(table, SeekingTable)
+        and isinstance(source, BlobInput)
+        and facts is not None
+        and facts.size > SMALL
+    ):
+        with BlobFile(blobs, source, facts) as file:
+            async for block in _stepwise(file.watched(table.blocks(file, offset)), run):
+                yield block
+        return
     # Packed files and arrays are read from their start: an offset in them cannot be looked up.
     if offset and _can_jump(source) and facts is not None:
         yield await _first_block(blobs, source, facts, table)
@@ -60,7 +84,7 @@ async def _blocks(
 
 
 def _can_jump(source: BlobInput | InlineInput) -> TypeGuard[BlobInput]:
-    return isinstance(source, BlobInput) and not source.gzip and source.format != "json"
+    return isinstance(source, BlobInput) and not source.gzip and source.format in LINES
 
 
 async def _pieces(
@@ -95,15 +119,82 @@ async def _first_block(blobs: Blobs, source: BlobInput, facts: BlobFacts, table:
 
 
 async def _chunks(
-    blobs: Blobs, source: BlobInput, facts: BlobFacts, start: int
+    blobs: Blobs, source: BlobInput, facts: BlobFacts, start: int, end: int | None = None
 ) -> AsyncGenerator[bytes]:
     try:
-        async for chunk in blobs.chunks(source.container, source.blob, facts.etag, start):
+        async for chunk in blobs.chunks(source.container, source.blob, facts.etag, start, end):
             yield chunk
     except NotFound as error:
         raise InputMissing("the input blob was deleted while it was read") from error
     except StorageRefused as error:
         raise InputUnreadable(error.reason) from error
+
+
+class BlobFile(io.RawIOBase):
+    """A blob as a file that a thread may read in any order; the event loop downloads for it."""
+
+    def __init__(self, blobs: Blobs, source: BlobInput, facts: BlobFacts) -> None:
+        """To be made in the event loop."""
+        super().__init__()
+        self._blobs, self._source, self._facts = blobs, source, facts
+        self._loop = asyncio.get_running_loop()
+        self._position = 0
+        self._pending: set[Future[bytes]] = set()
+        self._error: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._facts.size}
+        self._position = start[whence] + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        start, end = self._position, self._facts.size
+        if size >= 0:
+            end = min(start + size, end)
+        if start >= end:
+            return b""
+        if self.closed:
+            raise Interrupted("the file is read no more")
+        download = asyncio.run_coroutine_threadsafe(self._download(start, end), self._loop)
+        self._pending.add(download)
+        try:
+            content = download.result()
+        except Exception as error:
+            self._error = error
+            raise
+        finally:
+            self._pending.discard(download)
+        self._position = start + len(content)
+        return content
+
+    async def _download(self, start: int, end: int) -> bytes:
+        pieces = _chunks(self._blobs, self._source, self._facts, start, end)
+        async with aclosing(pieces):
+            return b"".join([piece async for piece in pieces])
+
+    def watched(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """The blocks; a failed download is raised as it was, not as a damaged file."""
+        try:
+            yield from blocks
+        except BadFile:
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+    def close(self) -> None:
+        """End downloads that are under way, so that no thread waits for them."""
+        for download in list(self._pending):
+            download.cancel()
+        super().close()
 
 
 class Prefetch(Generic[T]):

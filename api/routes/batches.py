@@ -56,8 +56,8 @@ from shared.batches.message import BATCH_ID
 from shared.batches.ports import Blobs, Queue
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
-from shared.files.formats import SUFFIXES, Format, format_of
-from shared.files.options import Options, parse_rename
+from shared.files.formats import NAMES, PACKED, Format, format_of
+from shared.files.options import Options, OutputFormat, parse_rename
 from shared.records.errors import NotFound, StorageError, StorageUnavailable
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
@@ -71,7 +71,14 @@ MEDIA_TYPES: dict[str, Format] = {
     "application/json": "json",
     "application/x-ndjson": "jsonl",
     "application/jsonl": "jsonl",
+    "application/vnd.apache.parquet": "parquet",
 }
+RESULT_TYPES: dict[str, str] = {
+    "csv": "text/csv",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""Media types of results, by their names' ends."""
 # A string of structured fields (RFC 8941) with its parameters, or a bare word.
 QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;[ -~]*)?')
 BARE_KEY = re.compile(r"[!#-~]{1,255}")
@@ -83,7 +90,8 @@ Rename = Annotated[
     list[str], Query(description="NAME=FIELD: read the column or key NAME as FIELD; repeatable")
 ]
 Text = {"schema": {"type": "string"}}
-FILES = {"text/csv": Text, "application/x-ndjson": Text}
+Bytes = {"schema": {"type": "string", "format": "binary"}}
+FILES = {kind: Text if end in ("csv", "jsonl") else Bytes for end, kind in RESULT_TYPES.items()}
 
 
 def router(store: Store, settings: ApiSettings) -> APIRouter:
@@ -99,9 +107,9 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         "",
         summary="Upload a file of records",
         description=(
-            "CSV with a header line, a JSON array, or JSON lines; any of them with "
-            "`Content-Encoding: gzip`. A form with one file is taken, too; there the file's name "
-            "tells format and gzip. The worker scores it; its state is at `Location`."
+            "CSV with a header line, a JSON array, or JSON lines, any of them with "
+            "`Content-Encoding: gzip`; or Parquet. A form with one file is taken, too; there the "
+            "file's name tells format and gzip. The worker scores it; its state is at `Location`."
         ),
         status_code=202,
         dependencies=json_only,
@@ -124,6 +132,9 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         include_input: IncludeInput = False,
         rename: Rename = [],  # noqa: B006  # FastAPI copies defaults
         coding_checked: CodingChecked = False,
+        output: Annotated[
+            OutputFormat | None, Query(description="Format of the result (default: the file's)")
+        ] = None,
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -133,7 +144,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             ),
         ] = None,
     ) -> BatchAccepted:
-        options = Options(include_input, _mapping(rename), coding_checked)
+        options = Options(include_input, _mapping(rename), coding_checked, output)
         media_type, packed = _body_type(request)
         batch_id = _batch_id(idempotency_key)
         check_length(request, settings.upload_bytes)
@@ -286,27 +297,29 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         *,
         rejected: bool,
     ) -> Response:
-        is_csv = output["blob"].endswith(".csv")
+        end = output["blob"].rpartition(".")[2]
+        if rejected and end not in ("csv", "jsonl"):
+            raise bad_parameter("only", f"left out for {end}")
         size, source = output["bytes"], (output["container"], output["blob"], output["etag"])
         part = "rejected" if rejected else "scores"
         etag = f'"{output["etag"]}{"-rejected" if rejected else ""}"'
-        name = f"{batch_id}-{part}.{'csv' if is_csv else 'jsonl'}"
+        name = f"{batch_id}-{part}.{end}"
         headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="{name}"'}
         if is_unchanged(request, etag):
             return Response(status_code=304, headers={"ETag": etag})
         status = 200
         if rejected:
-            pieces = rejected_rows(in_storage_time(blobs.chunks(*source)), is_csv=is_csv)
+            pieces = rejected_rows(in_storage_time(blobs.chunks(*source)), is_csv=end == "csv")
         elif (wanted := requested_range(request, etag, size)) is not None:
-            start, end = wanted
+            start, stop = wanted
             status = 206
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-            headers["Content-Length"] = str(end - start)
-            pieces = first_bytes(in_storage_time(blobs.chunks(*source, start)), end - start)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+            headers["Content-Length"] = str(stop - start)
+            pieces = first_bytes(in_storage_time(blobs.chunks(*source, start)), stop - start)
         else:
             headers |= {"Content-Length": str(size), "Accept-Ranges": "bytes"}
             pieces = in_storage_time(blobs.chunks(*source))
-        media_type = "text/csv" if is_csv else "application/x-ndjson"
+        media_type = RESULT_TYPES[end]
         if request.state.head:
             return Response(status_code=status, headers=headers, media_type=media_type)
         return Download(
@@ -393,8 +406,10 @@ def _file_body() -> dict[str, object]:
     """The request body of an upload, for the document."""
     # With the media type in the schema, too, Swagger UI offers a file picker.
     content: dict[str, object] = {
-        kind: {"schema": {"type": "string", "minLength": 1, "contentMediaType": kind}}
-        for kind in MEDIA_TYPES
+        kind: Bytes
+        if file_format in PACKED
+        else {"schema": {"type": "string", "minLength": 1, "contentMediaType": kind}}
+        for kind, file_format in MEDIA_TYPES.items()
         if kind != JSON
     }
     content[FORM] = {"schema": ref(FileForm)}
@@ -441,10 +456,9 @@ def _form_submission(form: FormFile, options: Options) -> Submission:
     by_name, packed = format_of(form.name)
     file_format = MEDIA_TYPES.get(form.media_type, by_name)
     if file_format is None:
-        endings = ", ".join(SUFFIXES)
         raise Problem(
             "unsupported_media_type",
-            f"the file's name must end in one of {endings}, with or without .gz",
+            f"the file's name must end in {NAMES}",
         )
     return Submission(file_format, packed, options)
 

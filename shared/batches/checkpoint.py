@@ -51,9 +51,10 @@ def _to_number(text: str) -> int:
 
 
 @cache
-def _libraries() -> tuple[str, ...]:
+def _libraries(*, parquet: bool) -> tuple[str, ...]:
     """Versions of the libraries that could change the bytes of a result."""
-    return tuple(version(name) for name in ("onnxruntime", "polars"))
+    names = ("onnxruntime", "polars", "pyarrow") if parquet else ("onnxruntime", "polars")
+    return tuple(map(version, names))
 
 
 def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, limits: Limits) -> str:
@@ -65,7 +66,7 @@ def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, lim
         limits.rows,
         limits.size,
         OUTPUT_FORMAT,
-        _libraries(),
+        _libraries(parquet="parquet" in (kind, identity.get("output"))),
     ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
     return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)

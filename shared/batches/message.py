@@ -28,8 +28,8 @@ from pydantic import (
 )
 
 from shared.files.base import SEPARATORS
-from shared.files.formats import SUFFIXES, Format, format_of
-from shared.files.options import Options, check_rename
+from shared.files.formats import NAMES, PACKED, Format, format_of
+from shared.files.options import Options, OutputFormat, check_rename
 from shared.records.errors import BadMessage
 from shared.records.schema import printable
 from shared.records.strict_json import DuplicateKeys, parse_json
@@ -133,6 +133,7 @@ class EnvelopeOptions(_Strict):
         default=None, repr=False
     )
     coding_checked: bool | None = None
+    output: OutputFormat | None = None
 
     @classmethod
     def of(cls, options: Options) -> EnvelopeOptions:
@@ -141,11 +142,14 @@ class EnvelopeOptions(_Strict):
             include_input=options.include_input,
             rename=dict(options.rename) or None,
             coding_checked=options.coding_checked or None,
+            output=options.output,
         )
 
     def options(self) -> Options:
         """The reverse of `of`."""
-        return Options(self.include_input, self.rename or {}, bool(self.coding_checked))
+        return Options(
+            self.include_input, self.rename or {}, bool(self.coding_checked), self.output
+        )
 
 
 class Envelope(_Strict):
@@ -352,9 +356,7 @@ def _blob_input(
     by_name, gzip = format_of(blob)
     format_ = asked or by_name
     if format_ is None:
-        known = ", ".join(SUFFIXES)
-        raise UnreadableMessage(
-            f"unknown format: the blob's name must end in one of {known}, each also with .gz",
-            batch_id,
-        )
+        raise UnreadableMessage(f"unknown format: the blob's name must end in {NAMES}", batch_id)
+    if gzip and format_ in PACKED:
+        raise UnreadableMessage(f"{format_} is packed already: send it without gzip", batch_id)
     return BlobInput(container, blob, bare_etag(etag) if etag else None, format_, gzip)

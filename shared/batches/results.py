@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
 """Containers: what others drop, what our own senders write, what the worker writes."""
-FORMATS = ("csv", "jsonl")
+FORMATS = ("csv", "jsonl", "parquet")
 """Of results; also their names' ends."""
 COMMIT = "commit"
 """Name of the metadata in which a result carries all that its summary is made from."""

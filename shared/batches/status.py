@@ -102,7 +102,7 @@ async def read_status(blobs: Blobs, batch_id: str) -> BatchStatus | None:
         return BatchStatus(batch_id, summary["status"], progress, summary)
     upload = await read_upload(blobs, batch_id)
     created, size = await _facts(blobs, upload) if upload else (None, None)
-    for file_format in FORMATS:
+    for file_format in (upload.scores_format,) if upload else FORMATS:
         found = await read_progress(blobs, scores_name(batch_id, file_format))
         if found is not None:
             return BatchStatus(batch_id, "running", found, None, created, size)
@@ -117,7 +117,7 @@ async def _facts(blobs: Blobs, upload: Upload) -> tuple[datetime | None, int | N
         facts = await blobs.facts(UPLOADS, upload.blob)
     except NotFound:  # the upload is not complete
         return None, None
-    return facts.created, None if upload.gzip else facts.size
+    return facts.created, None if upload.packed else facts.size
 
 
 async def read_progress(blobs: Blobs, scores_blob: str) -> BatchProgress | None:

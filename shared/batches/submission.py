@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
 from shared.batches.results import UPLOADS, read_claim, read_summary, same_identity
 from shared.files.base import recognised
-from shared.files.options import Options
+from shared.files.formats import FIRST_BYTES, PACKED, Format, output_format
+from shared.files.options import Options, OutputFormat
 from shared.records.errors import AlreadyExists, BadFile, BatchIdUsed, BlocksGone, NotFound
 
 if TYPE_CHECKING:
     from shared.batches.ports import Blobs, Queue
-    from shared.files.formats import Format
 
 BLOCK = 4 << 20
 """Bytes of one upload request."""
@@ -76,7 +76,7 @@ async def submit(
     size = 0
     async for block in content:
         if not blocks:
-            _check_head(block, gzip=submission.gzip)
+            _check_head(block, submission)
         blocks.append(f"{nonce}{len(blocks):032d}")
         digest.update(block)
         size += len(block)
@@ -122,7 +122,9 @@ class Upload:
     """A submitted file, by the request that bound its batch id."""
 
     blob: str
-    gzip: bool
+    packed: bool
+    """Whether its size says nothing of how far the worker is."""
+    scores_format: OutputFormat
 
 
 async def read_upload(blobs: Blobs, batch_id: str) -> Upload | None:
@@ -132,21 +134,32 @@ async def read_upload(blobs: Blobs, batch_id: str) -> Upload | None:
     except NotFound:
         return None
     gzip = bool(request["gzip"])
-    return Upload(_input_name(batch_id, request["format"], gzip=gzip), gzip)
+    kind = request["format"]
+    return Upload(
+        _input_name(batch_id, kind, gzip=gzip),
+        gzip or kind in PACKED,
+        output_format(kind, Options.of_identity(request)),
+    )
 
 
 def _input_name(batch_id: str, file_format: str, *, gzip: bool) -> str:
     return f"{batch_id}/input.{file_format}{'.gz' if gzip else ''}"
 
 
-def _check_head(block: bytes, *, gzip: bool) -> None:
-    if gzip and not block.startswith(GZIP):
+def _check_head(block: bytes, submission: Submission) -> None:
+    if submission.format in PACKED:
+        if submission.gzip:
+            raise BadFile(f"{submission.format} is packed already: send it without gzip")
+        if not block.startswith(FIRST_BYTES[submission.format]):
+            raise BadFile(f"the file was announced as {submission.format} and is not")
+        return
+    if submission.gzip and not block.startswith(GZIP):
         raise BadFile("the file was announced as gzip and is not: send it as it is, or packed")
-    if not gzip and block.startswith(GZIP):
+    if not submission.gzip and block.startswith(GZIP):
         raise BadFile(
             "the file is gzip: name it .gz, or send it with the header Content-Encoding: gzip"
         )
-    kind = None if gzip else recognised(block)
+    kind = None if submission.gzip else recognised(block)
     if kind is not None:
         raise BadFile(f"the file is {kind}")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from shared.records.counts import Counts
 from shared.records.errors import BadFile, FieldError
 from shared.records.kinds import Kind
 from shared.records.schema import RECORD_ID
+
+if TYPE_CHECKING:
+    from shared.files.output import Output
 
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
@@ -110,6 +113,11 @@ class Table(Protocol):
     """
 
     @property
+    def output(self) -> Output:
+        """What writes the scores."""
+        ...
+
+    @property
     def ignored_columns(self) -> tuple[str, ...]:
         """Names of columns that are not fields, if they look like names."""
         ...
@@ -160,10 +168,27 @@ class Table(Protocol):
         ...
 
 
+class Seekable(Protocol):
+    """A file of bytes that is read in any order."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+@runtime_checkable
+class SeekingTable(Protocol):
+    """A table that can also read a file where it lies, in no order, without holding it whole."""
+
+    def blocks(self, file: Seekable, offset: int) -> Iterator[Block]:
+        """The first block, and those from `offset` (a block's `end`) on."""
+        ...
+
+
 _KINDS = (
     (b"PK\x03\x04", "an Excel workbook (.xlsx) or another zip archive: save it as CSV UTF-8"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old kind (.xls): save it as CSV UTF-8"),
-    (b"PAR1\x15", "Parquet: write it as CSV or JSON lines"),
+    (b"PAR1", "Parquet: give it a name that ends in .parquet"),
     (b"\x1f\x8b", "gzip: give it a name that ends in .gz"),
     (b"BZh9", "bzip2: unpack it, or pack it with gzip"),
     (b"\xfd7zXZ\x00", "xz: unpack it, or pack it with gzip"),

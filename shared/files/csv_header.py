@@ -113,7 +113,9 @@ def find_header(
     _refuse_lone_returns(columns)
     if whole and length == len(head) and any(map(NUMBER.fullmatch, columns)):
         raise BadFile(f"the file has one line only, and {LOST_LINE_ENDS}")
-    return _header(length, separator, columns, table, rename)
+    if len(columns) == 1 and len(table.by_name.keys() & words_of(columns[0])) > 1:
+        raise BadFile("the cells must be separated by commas, semicolons, tabs or pipes")
+    return match_columns(columns, table, rename, length=length, separator=separator)
 
 
 def _skip(seen: bytes, start: int) -> tuple[int, str]:
@@ -163,17 +165,18 @@ def _refuse_lone_returns(names: Iterable[str]) -> None:
         raise BadFile("the lines end with CR alone: save the file with LF or CRLF line ends")
 
 
-def _header(
-    length: int,
-    separator: str,
-    columns: tuple[str, ...],
+def match_columns(
+    names: Sequence[str],
     table: FieldTable,
     rename: Mapping[str, str],
+    *,
+    length: int = 0,
+    separator: str = ",",
 ) -> Header:
+    """Which column is which, by name. Raises `BadFile` where some are missing or misleading."""
+    columns = tuple(name.strip() for name in names)
     if len(columns) > MAX_COLUMNS:
         raise BadFile(f"the header has more than {MAX_COLUMNS} columns")
-    if len(columns) == 1 and len(table.by_name.keys() & words_of(columns[0])) > 1:
-        raise BadFile("the cells must be separated by commas, semicolons, tabs or pipes")
     renamed = _renamed(columns, rename)
     by_lower = {field.name.lower(): field.name for field in table.fields}
     places: dict[str, int] = {}

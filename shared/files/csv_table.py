@@ -7,9 +7,7 @@ every other one goes to `FieldSpec.read_text`, so both give the same answer.
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,26 +16,22 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.files.base import ROW_TOO_LONG, Block, Limits, Scored, output_columns
+from shared.files.base import ROW_TOO_LONG, Block, Limits, Scored
 from shared.files.csv_cells import RaggedRows, blank_bytes, read_cells
 from shared.files.csv_header import LOST_LINE_ENDS, Header, find_header
+from shared.files.csv_output import FORMULA, SPLIT_FORMULA, nulls
 from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
-from shared.records.columns import UNREADABLE, Outcome, Rejected, Values, faults, score_columns
-from shared.records.errors import BadFile, FieldError, RecordRejected
-from shared.records.schema import NOT_TEXT, RECORD_ID, RECORD_ID_LENGTH, FieldSpec, read_id
+from shared.files.output import Columns, Output, Shown
+from shared.files.values import explain, faults_of
+from shared.records.columns import UNREADABLE, Rejected, Values, faults, score_columns
+from shared.records.errors import BadFile, FieldError
+from shared.records.schema import NOT_TEXT, RECORD_ID, RECORD_ID_LENGTH, read_id
 from shared.records.scoring import Scorer
 
-# First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
-FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
-SPLIT_FORMULA = r"([;\t] *)([=+\-@＝＋－＠])"
-"""A formula sign after a character at which a spreadsheet may split the cell."""
 ODD_ID = f"{NOT_TEXT}|{FORMULA}|{SPLIT_FORMULA}"
-NEEDS_QUOTES = r"^$|[,\"\r\n;\t]"
-"""Cells to quote. Many spreadsheets split at semicolons, so those cells are quoted as well."""
 PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"=+@;')) + b"\n"
 """Of these no cell is odd that does not begin with a hyphen."""
-PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,12 +44,15 @@ class Rows:
     rejected: Rejected
     frame: pl.DataFrame
     """What the output shows beside the score."""
+    plain: bool
+    """Whether no id is anything that a spreadsheet could run."""
 
 
 class CsvTable:
     """A CSV file, comma or semicolon separated, with a header line."""
 
-    def __init__(self, scorer: Scorer, options: Options, limits: Limits) -> None:
+    def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
+        self.output = output
         self._scorer = scorer
         self._include_input = options.include_input
         self._rename = options.rename
@@ -126,30 +123,25 @@ class CsvTable:
         if block.first and frame.height == 0 and header.has_numbers:
             raise BadFile(f"the file has no rows; {LOST_LINE_ENDS}")
         found: dict[int, list[FieldError]] = {}
+        plain = True
         if header.record_id is not None:
-            frame, found = _read_ids(frame, f"c{header.record_id}", block.lines.content)
+            plain, found = _read_ids(frame[f"c{header.record_id}"], block.lines.content)
         values = self._values(frame, header, rejected, found)
         if not self._include_input:
             # Only this column is still needed.
             frame = frame.select(f"c{i}" for i in [header.record_id] if i is not None)
-        return Rows(block.first, values, rejected, frame)
+        return Rows(block.first, values, rejected, frame, plain)
 
     def score(self, rows: Rows, first_row: int) -> Scored:
         header, _ = self._parts()
         frame = rows.frame
         outcome = score_columns(self._scorer, rows.values, rows.rejected, counting=rows.first)
-        ids = _ids(frame, header, rows)
-        columns = _output(outcome, ids, first_row)
-        names = [*output_columns(self._scorer.kind)]
+        inputs = None
         if self._include_input:
-            columns += [_escape(frame[f"c{i}"]) for i in range(len(header.columns))]
-            names += [f"input_{name}" for name in header.columns]
-        buffer = io.BytesIO()
-        if rows.first:
-            buffer.write(_header_line(names))
-        output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
-        _quoted(output).write_csv(buffer, include_header=False, quote_style="never")
-        return Scored(buffer.getvalue(), outcome)
+            inputs = Columns(header.columns, [frame[f"c{i}"] for i in range(len(header.columns))])
+        shown = Shown(_ids(frame, header, rows), inputs, rows.plain)
+        content = self.output.write(outcome, shown, first_row, first=rows.first)
+        return Scored(content, outcome)
 
     def _cells(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
         """Text of the columns that are needed, and the rows that have no cells to speak of."""
@@ -198,7 +190,7 @@ class CsvTable:
                     read = partial(field.read_text, decimal_comma=header.decimal_comma)
                     values[index] = _numbers(cells, read, decimal_comma=header.decimal_comma)
                 rows = np.flatnonzero(faults(values[index], field))
-                for row, rejections in _explain(cells, rows, read, field):
+                for row, rejections in explain(cells, rows, read, field):
                     found.setdefault(row, []).extend(rejections)
         for row, rejections in found.items():
             rejected.setdefault(row, tuple(rejections))
@@ -226,28 +218,6 @@ def _refuse_if_alike(ragged: RaggedRows, header: Header) -> None:
     raise BadFile(f"every row has {cells} cells and the header has {width}: {why}")
 
 
-def _explain(
-    cells: pl.Series, rows: NDArray[np.int64], read: Callable[[Any], float], field: FieldSpec
-) -> Iterator[tuple[int, list[FieldError]]]:
-    """What is wrong with the cells of these rows, of which none is accepted."""
-    if len(rows) == 0:
-        return
-    known: dict[str | float | None, list[FieldError]] = {}
-    for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
-        if cell not in known:
-            faulty = cell is not None and _faults(read, cell)
-            known[cell] = faulty or [field.rejection("missing_required")]
-        yield row, known[cell]
-
-
-def _faults(read: Callable[[Any], object], cell: str | float) -> list[FieldError]:
-    try:
-        read(cell)
-    except RecordRejected as error:
-        return list(error.rejections)
-    return []
-
-
 def _numbers(
     cells: pl.Series, read: Callable[[str], float], *, decimal_comma: bool
 ) -> NDArray[np.float64]:
@@ -259,22 +229,18 @@ def _numbers(
         # Words, texts for "missing", blanks around, and all that is no number.
         texts = cells.gather(odd)
         distinct = texts.unique()
-        known = [UNREADABLE if _faults(read, t or "") else read(t or "") for t in distinct]
+        known = [UNREADABLE if faults_of(read, t or "") else read(t or "") for t in distinct]
         values[odd] = texts.replace_strict(distinct, pl.Series(known, dtype=pl.Float64)).to_numpy()
     return values
 
 
-def _read_ids(
-    frame: pl.DataFrame, column: str, content: bytes
-) -> tuple[pl.DataFrame, dict[int, list[FieldError]]]:
-    """The frame with its ids as they may be shown, and what is wrong with some of them."""
-    ids = frame[column]
+def _read_ids(ids: pl.Series, content: bytes) -> tuple[bool, dict[int, list[FieldError]]]:
+    """Whether all ids are plain, and what is wrong with some of them."""
     # As a rule one look at the block's content and one at each id's length are enough.
     if not (_any_odd(ids, content) or (ids.str.len_bytes() > RECORD_ID_LENGTH).any()):
-        return frame, {}
+        return True, {}
     suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
-    faulty = {row: _faults(read_id, ids[row]) for row in suspect.arg_true()}
-    return frame.with_columns(_escape(ids).alias(column)), faulty
+    return False, {row: faults_of(read_id, ids[row]) for row in suspect.arg_true()}
 
 
 def _any_odd(ids: pl.Series, content: bytes) -> bool:
@@ -288,7 +254,7 @@ def _any_odd(ids: pl.Series, content: bytes) -> bool:
 def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:
     """Ids to show: none where the id is at fault, or the cells may be another column's."""
     if header.record_id is None:
-        return _nulls(rows.values.shape[1])
+        return nulls(rows.values.shape[1])
     hidden = [
         row
         for row, rejections in rows.rejected.items()
@@ -296,68 +262,3 @@ def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:
     ]
     ids = frame[f"c{header.record_id}"]
     return ids.clone().scatter(hidden, None) if hidden else ids
-
-
-def _output(outcome: Outcome, ids: pl.Series, first_row: int) -> list[pl.Series]:
-    """The columns of `output_columns`."""
-    count = len(ids)
-    return [
-        pl.int_range(first_row, first_row + count, dtype=pl.Int64, eager=True),
-        ids,
-        *(_answer(values, list(outcome.errors)) for values in outcome.answers),
-        _texts(outcome.warnings, count),
-        _texts(outcome.errors, count),
-    ]
-
-
-def _answer(values: NDArray[Any], rejected: list[int]) -> pl.Series:
-    """A column of the kind of answer, empty where the row was rejected."""
-    if values.dtype.kind == "f":
-        return pl.Series(values, nan_to_null=True)
-    column = pl.Series(values)
-    return column.scatter(rejected, None) if rejected else column
-
-
-def _texts(texts: dict[int, str], count: int) -> pl.Series:
-    if not texts:
-        return _nulls(count)
-    column: list[str | None] = [None] * count
-    for row, text in texts.items():
-        column[row] = text
-    return pl.Series(column, dtype=pl.String)
-
-
-def _nulls(count: int) -> pl.Series:
-    # `pl.repeat` takes twelve times as long.
-    return pl.Series([None], dtype=pl.String).new_from_index(0, count)
-
-
-def _escape(cells: pl.Series) -> pl.Series:
-    """Text that a spreadsheet would run gets an apostrophe; numbers stay."""
-    if not cells.str.contains(f"{FORMULA}|{SPLIT_FORMULA}").any():
-        return cells
-    risky = cells.str.contains(FORMULA) & ~cells.str.contains(PLAIN_NUMBER)
-    split = cells.str.replace_all(SPLIT_FORMULA, "${1}'${2}")
-    return pl.select(pl.when(risky).then("'" + split).otherwise(split)).to_series()
-
-
-def _quoted(output: pl.DataFrame) -> pl.DataFrame:
-    """The columns with their cells as a CSV file has them."""
-    return output.with_columns(
-        pl.when(column.str.contains(NEEDS_QUOTES))
-        .then('"' + column.str.replace_all('"', '""', literal=True) + '"')
-        .otherwise(column)
-        .alias(column.name)
-        for column in output.get_columns()
-        if column.dtype == pl.String and column.str.contains(NEEDS_QUOTES).any()
-    )
-
-
-def _header_line(names: Iterable[str]) -> bytes:
-    """The output is always comma-separated."""
-    names = (re.sub(SPLIT_FORMULA, r"\1'\2", name) for name in names)
-    cells = (
-        '"' + name.replace('"', '""') + '"' if re.search(NEEDS_QUOTES, name) else name
-        for name in names
-    )
-    return (",".join(cells) + "\n").encode()

@@ -5,19 +5,31 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from shared.files.base import output_columns
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.files.base import Limits, Table
-    from shared.files.options import Options
+    from shared.files.options import Options, OutputFormat
+    from shared.files.output import Output
     from shared.records.scoring import Scorer
 
 
-Format = Literal["csv", "json", "jsonl"]
+Format = Literal["csv", "json", "jsonl", "parquet"]
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".parquet": "parquet",
 }
+PACKED: frozenset[Format] = frozenset({"parquet"})
+"""Formats that pack their content themselves: gzip on top of them is not read."""
+FIRST_BYTES: dict[Format, bytes] = {"parquet": b"PAR1"}
+"""With which every file of such a format begins."""
+NAMES = "one of .csv, .json, .jsonl, .ndjson (each also with .gz) and .parquet"
+"""How a file's name may end, for people."""
 
 
 def open_table(
@@ -28,29 +40,57 @@ def open_table(
     items: tuple[object, ...] | None = None,
 ) -> Table:
     """A table for a file of this format; `items` are records that were parsed already."""
-    # Polars takes as long to import as half of the rest: not every message needs it.
-    if kind == "csv":
-        from shared.files.csv_table import CsvTable
+    output = open_output(output_format(kind, options), output_columns(scorer.kind))
+    # Polars takes as long to import as half of the rest, and so does Arrow: not every message
+    # needs them, and small files must pay nothing for large ones.
+    match kind:
+        case "csv":
+            from shared.files.csv_table import CsvTable
 
-        return CsvTable(scorer, options, limits)
-    from shared.files.json_table import JsonArrayTable, JsonLinesTable
+            return CsvTable(scorer, options, limits, output)
+        case "parquet":
+            from shared.files.parquet_table import ParquetTable
 
-    if kind == "json":
-        return JsonArrayTable(scorer, options, limits, items)
-    return JsonLinesTable(scorer, options, limits)
+            return ParquetTable(scorer, options, limits, output)
+        case "json":
+            from shared.files.json_table import JsonArrayTable
+
+            return JsonArrayTable(scorer, options, limits, output, items)
+        case "jsonl":
+            from shared.files.json_table import JsonLinesTable
+
+            return JsonLinesTable(scorer, options, limits, output)
+
+
+def open_output(kind: OutputFormat, columns: Sequence[str]) -> Output:
+    """What writes a result in this format; its library is imported late for the same reason."""
+    match kind:
+        case "csv":
+            from shared.files.csv_output import CsvOutput
+
+            return CsvOutput(columns)
+        case "jsonl":
+            from shared.files.json_output import JsonLinesOutput
+
+            return JsonLinesOutput(columns)
+        case "parquet":
+            from shared.files.parquet_output import ParquetOutput
+
+            return ParquetOutput(columns)
 
 
 def preload() -> None:
-    """Import what `open_table` would import for the first file."""
+    """Import what `open_table` would import for the first file of the usual formats."""
     # What is missing is told by the file that needs it.
     with suppress(ImportError):
         import shared.files.csv_table
+        import shared.files.json_output
         import shared.files.json_table  # noqa: F401  # for later
 
 
-def output_format(kind: Format) -> Literal["csv", "jsonl"]:
-    """CSV for CSV, JSON lines for both forms of JSON."""
-    return "csv" if kind == "csv" else "jsonl"
+def output_format(kind: Format, options: Options) -> OutputFormat:
+    """The format that was asked for; else like the input, JSON lines for both forms of JSON."""
+    return options.output or ("jsonl" if kind == "json" else kind)
 
 
 def format_of(name: str) -> tuple[Format | None, bool]:

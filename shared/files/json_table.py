@@ -1,4 +1,4 @@
-"""JSON arrays and JSON lines in, JSON lines out.
+"""JSON arrays and JSON lines in.
 
 Read strictly: NaN and Infinity are not JSON, and a duplicate key is a fault.
 """
@@ -6,13 +6,8 @@ Read strictly: NaN and Infinity are not JSON, and a duplicate key is a fault.
 from __future__ import annotations
 
 import codecs
-import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from shared.files.advice import check_keys, misnamed
 from shared.files.base import (
@@ -24,13 +19,13 @@ from shared.files.base import (
     Limits,
     Scored,
     decode,
-    output_columns,
     strip_bom,
 )
 from shared.files.json_columns import Records, read_records
 from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
-from shared.records.columns import Outcome, score_columns
+from shared.files.output import Items, Output, Shown
+from shared.records.columns import score_columns
 from shared.records.errors import BadFile, FieldError
 from shared.records.schema import RECORD_ID, printable
 from shared.records.scoring import Scorer
@@ -41,8 +36,6 @@ ARRAY_BYTES = 64 << 20
 """An array must be held whole to be read; longer ones belong into JSON lines."""
 
 PYTHON_NOTATION = "the records are in Python's notation, not JSON: write them with json.dumps"
-
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,18 +49,22 @@ class Rows:
 
 
 class _JsonTable:
-    """What both forms of JSON share: scoring items and writing lines."""
+    """What both forms of JSON share: reading and scoring items."""
 
     ignored_columns: tuple[str, ...] = ()
     unnamed_columns: int = 0
     notes: tuple[str, ...] = ()
     absent_fields: tuple[str, ...] = ()
 
-    def __init__(self, scorer: Scorer, options: Options, limits: Limits) -> None:
+    def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
+        self.output = output
         self._scorer = scorer
         self._include_input = options.include_input
         self._rename = options.rename
         self._limits = limits
+        old = {new: old for old, new in options.rename.items()}
+        self._names = [old.get(name, name) for name in (RECORD_ID, *scorer.table.by_name)]
+        """Keys of the input, in case that the output has columns for them."""
 
     def _items(self, block: Block) -> Sequence[object]:
         """Parsed records; a `FieldError` is where there is none."""
@@ -109,77 +106,17 @@ class _JsonTable:
     def score(self, rows: Rows, first_row: int) -> Scored:
         records = rows.records
         outcome = score_columns(self._scorer, records.values, records.rejected, counting=rows.first)
-        names = output_columns(self._scorer.kind)
-        lines = _lines(outcome, names, records.ids, first_row)
-        if self._include_input:
-            lines = [
-                f"{line[:-1]},{_inputs(item)[1:]}" if isinstance(item, dict) and item else line
-                for line, item in zip(lines, rows.items, strict=True)
-            ]
-        content = "".join(f"{line}\n" for line in lines).encode()
+        inputs = Items(self._names, rows.items) if self._include_input else None
+        shown = Shown(records.ids, inputs)
+        content = self.output.write(outcome, shown, first_row, first=rows.first)
         return Scored(content, outcome)
-
-
-def _lines(
-    outcome: Outcome, names: Sequence[str], ids: Sequence[str | None], first_row: int
-) -> list[str]:
-    """One object for each row, put together from texts: an encoder takes four times as long."""
-    members = [f'"{name}":%s' for name in names]
-    rejected = "{" + ",".join(members) + "}"
-    scored = "{" + ",".join([*members[:-2], f'"{names[-2]}":null', f'"{names[-1]}":null']) + "}"
-    shown = ["null" if record_id is None else _encode(record_id) for record_id in ids]
-    numbers = range(first_row, first_row + len(shown))
-    answers = (_json_texts(values) for values in outcome.answers)
-    lines = list(map(scored.__mod__, zip(numbers, shown, *answers, strict=True)))
-    for index, text in outcome.warnings.items():
-        lines[index] = lines[index].replace('"warnings":null', f'"warnings":{_encode(text)}')
-    nulls = ["null"] * (len(names) - 3)
-    for index, text in outcome.errors.items():
-        lines[index] = rejected % (first_row + index, shown[index], *nulls, _encode(text))
-    return lines
-
-
-def _json_texts(values: NDArray[Any]) -> list[Any]:
-    """A column of the kind of answer as JSON shows it."""
-    match values.dtype.kind:
-        case "f":  # as text, a float32 has the fewest digits that give it back
-            texts: list[Any] = values.astype(str).tolist()
-            return texts
-        case "U":
-            return [_encode(text) for text in values.tolist()]
-        case _:
-            return list(values.tolist())
-
-
-def _inputs(item: dict[str, object]) -> str:
-    """The input's members, as they are repeated in the output."""
-    return _dump({f"input_{key}": value for key, value in item.items()})
-
-
-def _dump(line: dict[str, object]) -> str:
-    try:
-        text = _encode(line)
-    except ValueError:  # 1e999 was read as infinity, which JSON cannot say
-        text = _encode(_finite(line))
-    if "\\ud" in text:  # half of a pair has no UTF-8: strict readers refuse the whole file
-        whole = json.dumps(_finite(line), ensure_ascii=False).encode(errors="replace")
-        text = _encode(json.loads(whole))
-    return text
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class JsonLinesTable(_JsonTable):
     """One JSON object a line."""
 
-    def __init__(self, scorer: Scorer, options: Options, limits: Limits) -> None:
-        super().__init__(scorer, options, limits)
+    def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
+        super().__init__(scorer, options, limits, output)
         self._head = b""
         self._splitter: LineSplitter | None = None
 
@@ -284,9 +221,10 @@ class JsonArrayTable(_JsonTable):
         scorer: Scorer,
         options: Options,
         limits: Limits,
+        output: Output,
         items: tuple[object, ...] | None = None,
     ) -> None:
-        super().__init__(scorer, options, limits)
+        super().__init__(scorer, options, limits, output)
         self._parsed = items
         self._content = bytearray()
         self._first = True

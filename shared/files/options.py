@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, cast, get_args
 
+OutputFormat = Literal["csv", "jsonl", "parquet"]
+"""Formats of a result."""
 RENAME_LENGTH = 1500
 """Characters that a mapping may have as JSON: it must fit a blob's metadata."""
 
@@ -19,6 +22,8 @@ class Options:
     """New names of columns or keys, by those in the file."""
     coding_checked: bool = False
     """The sender vouches for the coding: do not guard against another one."""
+    output: OutputFormat | None = None
+    """Format of the result; None: like the file."""
 
     @property
     def identity(self) -> dict[str, object]:
@@ -27,16 +32,18 @@ class Options:
             "include_input": self.include_input,
             **({"rename": dict(self.rename)} if self.rename else {}),
             **({"coding_checked": True} if self.coding_checked else {}),
+            **({"output": self.output} if self.output else {}),
         }
 
     @classmethod
     def of_identity(cls, identity: Mapping[str, object]) -> Options:
         """The reverse of `identity`; other members are ignored."""
-        rename = identity.get("rename")
+        rename, output = identity.get("rename"), identity.get("output")
         return cls(
             include_input=bool(identity.get("include_input")),
             rename=rename if isinstance(rename, dict) else {},
             coding_checked=bool(identity.get("coding_checked")),
+            output=cast(OutputFormat, output) if output in get_args(OutputFormat) else None,
         )
 
 

@@ -153,13 +153,13 @@ def test_a_file_that_cannot_be_read_is_refused_and_says_why(
 
 
 def test_a_name_that_tells_no_format_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "patients.xlsx"
+    file = tmp_path / "patients.xls"
     file.write_bytes(b"PK")
 
     code, _, said = check(file)
 
     assert code == 3
-    assert "must end in .csv" in said
+    assert "must end in one of .csv" in said
 
 
 def test_without_a_model_the_way_out_is_said(tmp_path: Path) -> None:

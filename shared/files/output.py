@@ -1,0 +1,101 @@
+"""What a result shows, in no format yet: scores as columns, ids, and the input's own columns.
+
+`csv_output`, `json_output` and `parquet_output` write it; every reader hands over to any of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from shared.records.columns import Outcome
+
+Column: TypeAlias = "pl.Series | Sequence[str | None]"
+"""A Polars series, or a list of texts where Polars was not needed."""
+
+
+class Inputs(Protocol):
+    """The input's columns, to be repeated in the result."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names as they were in the input."""
+        ...
+
+    def columns(self) -> Sequence[Column]:
+        """One column for each name."""
+        ...
+
+    def records(self) -> Sequence[object]:
+        """One object for each row, with its members as the input named them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Columns:
+    """Inputs of a file with columns."""
+
+    names: Sequence[str]
+    series: Sequence[pl.Series]
+
+    def columns(self) -> Sequence[pl.Series]:
+        return self.series
+
+    def records(self) -> Sequence[object]:
+        rows = zip(*(series.to_list() for series in self.series), strict=True)
+        return [dict(zip(self.names, row, strict=True)) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Items:
+    """Inputs of a JSON file: `names` are the keys that a record may have."""
+
+    names: Sequence[str]
+    items: Sequence[object]
+
+    def columns(self) -> Sequence[Column]:
+        records = [item if isinstance(item, dict) else {} for item in self.items]
+        return [[_text(record.get(name)) for record in records] for name in self.names]
+
+    def records(self) -> Sequence[object]:
+        return self.items
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Shown:
+    """What a block's rows show beside their scores."""
+
+    ids: Column
+    """As text; None where a row has no id, or one that may not be shown."""
+    inputs: Inputs | None = None
+    plain: bool = False
+    """Whether no id is anything that a spreadsheet could run."""
+
+
+class Output(Protocol):
+    """Writes one result, block by block and in order."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a block's bytes depend on that block alone.
+
+        If not, a delivery that resumes must score all rows again, but stages only what is missing.
+        """
+        ...
+
+    def write(self, outcome: Outcome, shown: Shown, first_row: int, *, first: bool) -> bytes:
+        """A block's rows, of which the first has this number. The `first` block has the header."""
+        ...
+
+    def finish(self) -> bytes:
+        """What comes after the last block."""
+        ...

@@ -1,0 +1,239 @@
+"""Parquet in: row group by row group, only the columns that are needed, columns by name.
+
+A file is read where it lies, since its table of contents is at its end; a small one may also be
+fed whole. A block is one batch of rows of a row group, and its offsets count rows.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shared.files.base import NO_LINES, ROW_BYTES, Block, Limits, Scored, Seekable
+from shared.files.csv_header import Header, match_columns
+from shared.files.options import Options
+from shared.files.output import Columns, Output, Shown
+from shared.files.values import explain, typed_ids, typed_values
+from shared.records.columns import Rejected, Values, faults, score_columns
+from shared.records.errors import BadFile, FieldError
+from shared.records.scoring import Scorer
+
+WHOLE_BYTES = 64 << 20
+"""Of a file that is fed whole."""
+GROUP_BYTES = 16 << 20
+"""Packed bytes of a row group that are fetched at once; of a larger one, pieces of each column."""
+PIECE = 1 << 20
+"""Bytes of such a piece."""
+BATCH_BYTES = 64 << 20
+"""Unpacked bytes of a batch of rows: fewer rows than the limit where they are larger."""
+
+
+READABLE = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_boolean,
+    pa.types.is_null,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+)
+"""Types of a field's values, and of ids; a dictionary may hold them, too."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """A block's rows, read and checked."""
+
+    first: bool
+    """As of the block."""
+    values: Values
+    rejected: Rejected
+    shown: Shown
+
+
+class ParquetTable:
+    """A Parquet file."""
+
+    ready = False
+
+    def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
+        self.output = output
+        self._scorer = scorer
+        self._options = options
+        self._limits = limits
+        self._content = bytearray()
+        self._header: Header | None = None
+
+    @property
+    def ignored_columns(self) -> tuple[str, ...]:
+        return self._header.ignored if self._header else ()
+
+    @property
+    def unnamed_columns(self) -> int:
+        return self._header.unnamed if self._header else 0
+
+    @property
+    def absent_fields(self) -> tuple[str, ...]:
+        return self._header.absent if self._header else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._header.notes if self._header else ()
+
+    def jump(self, offset: int) -> None:
+        raise RuntimeError("a Parquet file that is fed is read whole")
+
+    def feed(self, chunk: bytes) -> Iterator[Block]:
+        self._content += chunk
+        if len(self._content) > WHOLE_BYTES:
+            raise BadFile(f"a Parquet file may have {WHOLE_BYTES >> 20} MiB here")
+        return iter(())
+
+    def finish(self) -> Iterator[Block]:
+        yield from self.blocks(io.BytesIO(self._content), 0)
+
+    def blocks(self, file: Seekable, offset: int) -> Iterator[Block]:
+        """The first block, and those from `offset` on, of a file that is read where needed."""
+        with _damage():
+            parquet = pq.ParquetFile(file)
+        schema = parquet.schema_arrow
+        header = match_columns(tuple(schema.names), self._scorer.table, self._options.rename)
+        _refuse_types(schema, header)
+        self._header = header
+        if offset:
+            yield next(self._blocks_from(0, file, parquet.metadata, schema))
+        yield from self._blocks_from(offset, file, parquet.metadata, schema)
+
+    def _blocks_from(
+        self, offset: int, file: Seekable, metadata: pq.FileMetaData, schema: pa.Schema
+    ) -> Iterator[Block]:
+        header = self._opened()
+        names = None
+        if not self._options.include_input:
+            names = [schema.names[i] for i in header.needed]
+        start = 0
+        for number in range(metadata.num_row_groups):
+            rows = metadata.row_group(number).num_rows
+            if start + rows <= offset:
+                start += rows
+                continue
+            for batch in self._batches(file, metadata, number, names):
+                end = start + batch.num_rows
+                if start >= offset:
+                    yield Block(start, end, start == 0, NO_LINES, (batch,))
+                start = end
+        if start == 0:
+            yield Block(0, 0, True, NO_LINES, (schema.empty_table().select(names or schema.names),))
+
+    def _opened(self) -> Header:
+        if self._header is None:
+            raise RuntimeError("the footer was not read yet")
+        return self._header
+
+    def _batches(
+        self, file: Seekable, metadata: pq.FileMetaData, number: int, names: list[str] | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of one row group, so many at once as make a block."""
+        group = metadata.row_group(number)
+        packed, unpacked = _sizes(group, names)
+        per_row = unpacked // max(group.num_rows, 1)
+        if per_row > ROW_BYTES:
+            raise BadFile(f"the rows of row group {number + 1} are larger than {ROW_BYTES} bytes")
+        with _damage():
+            batches = pq.ParquetFile(
+                file, metadata=metadata, pre_buffer=packed <= GROUP_BYTES, buffer_size=PIECE
+            ).iter_batches(
+                min(self._limits.rows, max(1, BATCH_BYTES // max(per_row, 1))),
+                row_groups=[number],
+                columns=names,
+                use_threads=False,
+            )
+            yield from (batch for batch in batches if batch.num_rows)
+
+    def count_rows(self, block: Block) -> int:
+        return block.end - block.start
+
+    def read(self, block: Block) -> Rows:
+        header, table, batch = self._opened(), self._scorer.table, _batch_of(block)
+        places = range(len(header.columns)) if self._options.include_input else header.needed
+        cells = dict(zip(places, map(_series, batch.columns), strict=True))
+        found: dict[int, list[FieldError]] = {}
+        ids = pl.Series([None], dtype=pl.String).new_from_index(0, batch.num_rows)
+        if header.record_id is not None:
+            ids, found = typed_ids(_numbered(cells[header.record_id]))
+        values = np.full((len(table.fields), batch.num_rows), np.nan)
+        for index, field in enumerate(table.fields):
+            column = ids
+            if field.name in header.places:
+                column = _numbered(cells[header.places[field.name]])
+                values[index] = typed_values(column, field)
+            rows = np.flatnonzero(faults(values[index], field))
+            for row, rejections in explain(column, rows, field.read, field):
+                found.setdefault(row, []).extend(rejections)
+        inputs = (
+            Columns(header.columns, list(cells.values())) if self._options.include_input else None
+        )
+        rejected = {row: tuple(rejections) for row, rejections in found.items()}
+        return Rows(block.first, values, rejected, Shown(ids, inputs))
+
+    def score(self, rows: Rows, first_row: int) -> Scored:
+        outcome = score_columns(self._scorer, rows.values, rows.rejected, counting=rows.first)
+        content = self.output.write(outcome, rows.shown, first_row, first=rows.first)
+        return Scored(content, outcome)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Arrow's errors about a file as ours."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise BadFile("the file is not Parquet, or is damaged or encrypted") from error
+
+
+def _refuse_types(schema: pa.Schema, header: Header) -> None:
+    """Raise `BadFile` if a column that is needed has values that no field can have."""
+    for index in header.needed:
+        kind = schema.types[index]
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not any(check(kind) for check in READABLE):
+            raise BadFile(
+                f"column `{header.columns[index]}` has the type {kind}, and only numbers, words, "
+                "booleans and decimals can be read: convert it, or rename the column if it is "
+                "something else"
+            )
+
+
+def _sizes(group: pq.RowGroupMetaData, names: list[str] | None) -> tuple[int, int]:
+    """Bytes of a row group's columns of these names, packed and unpacked."""
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    chunks = [c for c in chunks if names is None or c.path_in_schema.partition(".")[0] in names]
+    return (
+        sum(chunk.total_compressed_size for chunk in chunks),
+        sum(chunk.total_uncompressed_size for chunk in chunks),
+    )
+
+
+def _batch_of(block: Block) -> pa.RecordBatch | pa.Table:
+    [batch] = block.items
+    assert isinstance(batch, pa.RecordBatch | pa.Table)  # noqa: S101  # we made it
+    return batch
+
+
+def _series(column: pa.Array | pa.ChunkedArray) -> pl.Series:
+    series = pl.Series(column)
+    return series.cast(pl.String) if series.dtype == pl.Categorical else series
+
+
+def _numbered(cells: pl.Series) -> pl.Series:
+    """Decimals as the numbers that the readers know."""
+    return cells.cast(pl.Float64) if cells.dtype.is_decimal() else cells

@@ -1,0 +1,69 @@
+"""Checks columns of cells that have types: numbers, words, booleans, nulls.
+
+A plain number is compared with its field's limits at once; about every other cell the field's own
+reader is asked, once for each distinct value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shared.records.columns import UNREADABLE
+from shared.records.errors import FieldError, RecordRejected
+from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, read_id
+
+
+def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:
+    """One field's values: NaN for missing, `UNREADABLE` for what is neither number nor word."""
+    if cells.dtype.is_numeric():
+        return cells.cast(pl.Float64).to_numpy()
+    distinct = cells.unique()
+    known = [UNREADABLE if faults_of(field.read, cell) else field.read(cell) for cell in distinct]
+    numbers = cells.replace_strict(distinct, pl.Series(known, dtype=pl.Float64))
+    return numbers.to_numpy()
+
+
+def typed_ids(cells: pl.Series) -> tuple[pl.Series, dict[int, list[FieldError]]]:
+    """Ids as text, None where they are at fault, and what is wrong with those."""
+    if cells.dtype == pl.String:
+        suspect = (cells.str.len_chars() > RECORD_ID_LENGTH) | cells.str.contains(NOT_TEXT)
+        found = {row: faults_of(read_id, cells[row]) for row in suspect.arg_true()}
+        return cells.scatter(list(found), None) if found else cells, found
+    if cells.dtype.is_integer() or cells.dtype == pl.Null:
+        return cells.cast(pl.String), {}
+    texts: list[str | None] = []
+    found = {}
+    for row, cell in enumerate(cells.to_list()):
+        faulty = faults_of(read_id, cell)
+        texts.append(None if faulty else read_id(cell))
+        if faulty:
+            found[row] = faulty
+    return pl.Series(texts, dtype=pl.String), found
+
+
+def explain(
+    cells: pl.Series, rows: NDArray[np.int64], read: Callable[[Any], float], field: FieldSpec
+) -> Iterator[tuple[int, list[FieldError]]]:
+    """What is wrong with the cells of these rows, of which none is accepted."""
+    if len(rows) == 0:
+        return
+    known: dict[str | float | None, list[FieldError]] = {}
+    for row, cell in zip(rows.tolist(), cells.gather(rows).to_list(), strict=True):
+        if cell not in known:
+            faulty = cell is not None and faults_of(read, cell)
+            known[cell] = faulty or [field.rejection("missing_required")]
+        yield row, known[cell]
+
+
+def faults_of(read: Callable[[Any], object], cell: str | float) -> list[FieldError]:
+    """Why a reader refuses a cell; empty if it does not."""
+    try:
+        read(cell)
+    except RecordRejected as error:
+        return list(error.rejections)
+    return []
