@@ -63,6 +63,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         openapi_tags=openapi.TAGS,
     )
+    app.state.public_url = settings.public_url
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
     app.add_middleware(RequestMiddleware, keys=settings.keys, capacity=settings.requests)
     problems.add_handlers(app)

@@ -16,6 +16,7 @@ from fastapi import Request, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.links import route_path
 from api.problems import Problem, answer_error, overloaded, respond
 from shared import metrics, tracing
 from shared.trace import TRACEPARENT
@@ -71,7 +72,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        method = scope["method"]
+        method, path = scope["method"], route_path(scope)
         scope.setdefault("state", {})
         if method == "HEAD":  # answered as GET, without a body
             scope = {**scope, "method": "GET"}
@@ -91,9 +92,9 @@ class RequestMiddleware:
             await send(message)
 
         self._capacity -= 1
-        with _span(scope["path"], headers) as span:
+        with _span(path, headers) as span:
             try:
-                self._admit(scope["path"], headers)
+                self._admit(path, headers)
                 await self._app(scope, receive, send_answer)
             except Problem as problem:  # not admitted; FastAPI has handlers for all others
                 await respond(problem, request)(scope, receive, send_answer)
@@ -180,7 +181,7 @@ def _record(request: Request, method: str, status: int, seconds: float, span: tr
             "http.response.status_code": status,
         }
     )
-    if request.scope["path"] in PROBES:
+    if route_path(request.scope) in PROBES:
         return
     log.info(
         "request",

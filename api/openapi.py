@@ -90,8 +90,8 @@ def complete(app: FastAPI, *, secured: bool, models: Iterable[type[BaseModel]]) 
             tags=app.openapi_tags,
             contact=app.contact,
             license_info=app.license_info,
-            # Relative to the document, so that they hold behind a proxy, too.
-            servers=[{"url": "."}],
+            # Relative to the document, so that it holds behind a proxy, too.
+            servers=[{"url": app.state.public_url or "."}],
         )
         for path, operations in document["paths"].items():
             media_type = JSON if path.startswith("/v2") else PROBLEM

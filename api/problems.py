@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from api.links import route_path, url_of
 from shared import metrics
 from shared.records.errors import (
     CODES,
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+PROBLEMS = "/problems"
+"""The page that explains all of them."""
 
 RETRY_AFTER = 2
 """Seconds after which a request that was refused for lack of capacity may be tried again."""
@@ -357,8 +360,8 @@ def retry_after(seconds: int) -> dict[str, str]:
 
 def respond(problem: Problem, request: Request) -> Response:
     """The answer: one body everywhere; clients of `/v2` read `error` from plain JSON only."""
-    body = details_of(problem, request.state.request_id)
-    path = request.url.path
+    body = details_of(problem, request.state.request_id, url_of(request, PROBLEMS))
+    path = route_path(request.scope)
     plain = path == "/v2" or path.startswith("/v2/")
     return Response(
         body.model_dump_json(exclude_unset=True),
@@ -368,17 +371,18 @@ def respond(problem: Problem, request: Request) -> Response:
     )
 
 
-def problem_of_parser(detail: str) -> bytes:
+def problem_of_parser(detail: str, public_url: str | None) -> bytes:
     """The body of an answer to a request that the server's parser refuses."""
-    return details_of(Problem("bad_request", detail), "").model_dump_json().encode()
+    page = (public_url or "") + PROBLEMS
+    return details_of(Problem("bad_request", detail), "", page).model_dump_json().encode()
 
 
-def details_of(problem: Problem, request_id: str) -> ProblemDetails:
-    """The body that describes a problem."""
+def details_of(problem: Problem, request_id: str, page: str = PROBLEMS) -> ProblemDetails:
+    """The body that describes a problem; `page` is the URL of the page of all problems."""
     kind = KINDS[problem.code]
     detail = problem.detail or "; ".join(e.detail for e in problem.errors[:5]) or kind.remedy
     return ProblemDetails(
-        type=f"/problems#{problem.code}",
+        type=f"{page}#{problem.code}",
         title=kind.title,
         status=kind.status,
         detail=detail,

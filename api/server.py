@@ -31,6 +31,7 @@ class GuardedProtocol(H11Protocol):
     """
 
     head_seconds: float
+    public_url: str | None
     _timer: asyncio.TimerHandle | None = None
     _half_closed = False
 
@@ -51,7 +52,7 @@ class GuardedProtocol(H11Protocol):
         return self.conn.their_state is h11.DONE and self.conn.our_state is not h11.DONE
 
     def send_400_response(self, msg: str) -> None:
-        body = problem_of_parser(msg)
+        body = problem_of_parser(msg, self.public_url)
         headers = [
             ("content-type", PROBLEM),
             ("content-length", str(len(body))),
@@ -90,6 +91,7 @@ def serve(app: FastAPI, settings: ApiSettings, listening: socket.socket) -> None
 
     class Protocol(GuardedProtocol):
         head_seconds = settings.body_seconds
+        public_url = settings.public_url
 
     # The middleware has logged it, with the request's id.
     logging.getLogger("uvicorn.error").addFilter(

@@ -91,6 +91,9 @@ param allowedAddresses string[] = []
 @description('Custom domains of the API. Each deployment replaces those that it has.')
 param customDomains customDomain[] = []
 
+@description('URL under which callers reach the API, with the prefix that a proxy strips; by default the first custom domain.')
+param publicUrl string = empty(customDomains) ? '' : 'https://${customDomains[0].name}'
+
 @description('Application (client) id whose Microsoft Entra tokens the API demands before its own keys; empty for none.')
 @maxLength(36)
 param signInClientId string = ''
@@ -409,6 +412,7 @@ module api 'modules/api.bicep' = if (deployApps) {
     external: apiAccess != 'environment'
     allowedAddresses: allowedAddresses
     customDomains: customDomains
+    publicUrl: publicUrl
     signInClientId: signInClientId
   }
   // The roles first: an app that finds them missing starts, but not ready.

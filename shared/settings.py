@@ -116,10 +116,19 @@ class ApiSettings(StorageSettings):
     """Most concurrent requests; more get 503."""
     transfers: int = Field(default=4, ge=1, le=64)
     """Most concurrent uploads and downloads; each uses a few MiB. More get 503."""
+    public_url: str | None = Field(
+        default=None, pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$"
+    )
+    """URL under which callers reach the API, with the prefix that a proxy strips."""
     keep_alive_seconds: float = Field(default=300, ge=1, le=3600)
     """How long an idle connection stays open. Must exceed the idle time of a proxy in front."""
     grace_seconds: float = Field(default=25, ge=0, le=600)
     """Longest time for running requests to finish after SIGTERM."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _no_slash_at_the_end(cls, url: str | None) -> str | None:
+        return None if url is None else url.rstrip("/")
 
     @model_validator(mode="after")
     def _keys_where_others_can_call(self) -> ApiSettings:

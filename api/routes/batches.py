@@ -24,6 +24,7 @@ from api.body import (
     too_slow,
 )
 from api.form import FORM, FormFile, malformed_form, open_form
+from api.links import url_of
 from api.openapi import RETRY_AFTER, problems, ref
 from api.problems import JSON, Problem, bad_parameter, problem_of, retry_after
 from api.schemas import (
@@ -177,7 +178,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
                 "format": submission.format,
             },
         )
-        url = f"/batches/{batch_id}"
+        url = url_of(request, f"/batches/{batch_id}")
         response.headers.update(
             {"Location": url, "Operation-Location": url} | retry_after(POLL_SECONDS)
         )

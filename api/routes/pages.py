@@ -15,7 +15,8 @@ from starlette.types import Scope
 
 from api.body import takes
 from api.html import HEADER, POLICY, POLICY_WITH_INLINE_STYLES, STATIC, header, page
-from api.problems import KINDS, Problem
+from api.links import url_of
+from api.problems import KINDS, PROBLEMS, Problem
 
 TYPES = frozenset({".js", ".css", ".png", ".svg"})
 BUNDLES = ("swagger-ui-bundle.js", "swagger-ui.css")
@@ -30,7 +31,7 @@ INDEX = {
     "open_inference_protocol": "/v2",
     "docs": "/docs",
     "openapi": "/openapi.json",
-    "problems": "/problems",
+    "problems": PROBLEMS,
     "live": "/livez",
     "ready": "/readyz",
 }
@@ -51,7 +52,7 @@ def router(title: str) -> APIRouter:
             content = (STATIC / "home.html").read_text(encoding="utf-8")
             response: Response = _html(content.replace(HEADER, header("./")))
         else:
-            response = JSONResponse(INDEX)
+            response = JSONResponse({name: url_of(request, path) for name, path in INDEX.items()})
         response.headers["Vary"] = "Accept"
         return response
 
@@ -69,7 +70,7 @@ def router(title: str) -> APIRouter:
     async def docs_with_slash() -> RedirectResponse:
         return RedirectResponse("../docs")
 
-    @router.get("/problems")
+    @router.get(PROBLEMS)
     async def problems() -> HTMLResponse:
         style = '<link rel="stylesheet" href="static/page.css">'
         return _html(page("Problems", _problems(), current="problems", head=style))

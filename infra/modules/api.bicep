@@ -64,6 +64,9 @@ param allowedAddresses string[]
 @description('Custom domains.')
 param customDomains customDomain[]
 
+@description('URL under which callers reach the API; empty for links without a host.')
+param publicUrl string
+
 @description('Application whose Microsoft Entra tokens are demanded; empty for none.')
 param signInClientId string
 
@@ -75,6 +78,7 @@ var settings = [
   { name: 'SCORER_QUEUE_ENDPOINT', value: queueEndpoint }
   { name: 'SCORER_QUEUE', value: queueName }
   { name: 'SCORER_API_KEYS', secretRef: 'api-keys' }
+  ...(empty(publicUrl) ? [] : [{ name: 'SCORER_PUBLIC_URL', value: publicUrl }])
 ]
 
 resource app 'Microsoft.App/containerApps@2026-07-01' = {

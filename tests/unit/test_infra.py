@@ -283,6 +283,8 @@ def test_a_hospital_can_bring_its_network_workspace_registry_topic_and_domain(
     assert [rule["ipAddressRange"] for rule in ingress["ipSecurityRestrictions"]] == [
         "203.0.113.0/24"
     ]
+    [container] = api["properties"]["template"]["containers"]
+    assert {"name": "SCORER_PUBLIC_URL", "value": "https://scores.example.org"} in container["env"]
     pulls = [each for each in resources if "hospitalregistry" in each["id"]]
     assert "b93aa761-3e63-49ed-ac28-beffa264f7ac" in pulls[0]["properties"]["roleDefinitionId"]
 
