@@ -99,7 +99,8 @@ class RequestMiddleware:
             except Problem as problem:  # not admitted; FastAPI has handlers for all others
                 await respond(problem, request)(scope, receive, send_answer)
             except Exception as error:
-                if status:
+                request.state.begun = status != 0
+                if request.state.begun:
                     _log_cut_off(request, error)
                 raise
             finally:
@@ -127,6 +128,8 @@ def not_authorised() -> Problem:
 
 async def unexpected_error(request: Request, error: Exception) -> Response:
     """Answer an error that nobody foresaw. FastAPI calls this outside of all middleware."""
+    if getattr(request.state, "begun", False):  # it is logged, and no second answer can be sent
+        return Response()
     response = await answer_error(request, error)
     response.raw_headers = with_ours(response.raw_headers, request)
     return response

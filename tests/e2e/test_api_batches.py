@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import subprocess
 import time
@@ -16,8 +17,9 @@ import httpx2
 import pytest
 
 from cli.local import Running
-from tests.api_process import ROOT, running_api
+from tests.api_process import ROOT, RunningApi, running_api
 from tests.builders import a_csv, a_patient, json_lines
+from tests.conftest import open_azurite
 
 
 @pytest.fixture
@@ -156,3 +158,69 @@ def test_the_pages_examples_run_as_written(running: Running, tmp_path: Path) -> 
     assert sent.startswith("HTTP/1.1 202")
     assert len(json.loads(inferred)["outputs"][0]["data"]) == 2
     assert "mmol/l" in json.loads(refused)["errors"][0]["hint"]
+
+
+async def leave_scores(connection_string: str, batch_id: str, content: bytes) -> None:
+    """Leave scores and a summary as a worker does."""
+    async with open_azurite(connection_string) as storage:
+        blobs, name = storage.blobs(), f"{batch_id}/scores.csv"
+        await blobs.create_container("scores")
+        facts = await blobs.create("scores", name, content, "text/csv")
+        summary = {
+            "batch_id": batch_id,
+            "status": "succeeded",
+            "rows": {"total": 1, "scored": 1, "rejected": 0},
+            "identity": {"container": "uploads", "blob": f"{batch_id}/input.csv"},
+            "output": {
+                "container": "scores",
+                "blob": name,
+                "etag": facts.etag,
+                "bytes": facts.size,
+            },
+        }
+        text = json.dumps(summary).encode()
+        await blobs.create("scores", f"{batch_id}/summary.json", text, "application/json")
+
+
+def wait_for(api: RunningApi, event: str) -> None:
+    for _ in range(1200):
+        if event in [line["event"] for line in api.lines()]:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the log never had {event}")
+
+
+def open_files(api: RunningApi) -> int:
+    return len(os.listdir(f"/proc/{api.process.pid}/fd"))
+
+
+@pytest.mark.azurite
+def test_a_reader_that_stops_reading_costs_nobody_else(
+    connection_string: str, artifact_dir: Path, tmp_path: Path
+) -> None:
+    content = b"1,A,0.5,1,,\n" * 2_000_000  # more than all buffers on the way
+    asyncio.run(leave_scores(connection_string, "stalled", content))
+    settings = {
+        "AZURE_STORAGE_CONNECTION_STRING": connection_string,
+        "SCORER_BODY_SECONDS": "1",
+        "SCORER_TRANSFERS": "1",
+    }
+    with (
+        running_api(artifact_dir, tmp_path / "log", **settings) as api,
+        httpx2.Client(base_url=api.url, timeout=60) as client,
+    ):
+        client.get("/batches/stalled/scores")  # opens the connections to storage
+        before = open_files(api)
+        with api.connect() as stalled:
+            stalled.sendall(b"GET /batches/stalled/scores HTTP/1.1\r\nHost: api\r\n\r\n")
+            begun = stalled.recv(1000)
+            scored = client.post("/predict", json=a_patient())
+            wait_for(api, "answer_not_read")
+        whole = client.get("/batches/stalled/scores", headers={"Accept-Encoding": "identity"})
+        after = open_files(api)
+
+    assert begun.startswith(b"HTTP/1.1 200")
+    assert scored.status_code == 200
+    assert whole.content == content
+    assert after <= before
+    assert [line for line in api.lines() if line["level"] not in ("info", "warning")] == []
