@@ -65,6 +65,9 @@ def submit(
     ] = False,
     rename: Rename = None,
     coding_checked: CodingChecked = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Make a profile even if the file is small.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the outcome.")] = False,
     strict: Annotated[
         bool,
@@ -105,6 +108,7 @@ def submit(
     options = replace(
         options_or_exit(rename, coding_checked=coding_checked, include_input=include_input),
         output=output_format,
+        profile=profile,
     )
     if check:
         check_headers(sources, model_dir, options)

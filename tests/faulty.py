@@ -11,10 +11,10 @@ from shared.batches.ports import Account, Blobs, BlobStore, Queue
 Call = Literal[
     "receive", "renew", "delete", "send", "peek", "length", "poison",
     "facts", "read", "chunks", "stage", "mark", "staged", "commit", "summary", "body",
-    "claim", "discard",
+    "claim", "discard", "stage_counts", "commit_counts", "stage_profile", "commit_profile",
 ]  # fmt: skip
 """What the worker does; `stage` is a data block, `mark` a marker, `body` a large poison's body;
-`commit` is what makes a result appear."""
+`commit` is what makes a result appear. Counts and profile are blobs of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ class _Faulty:
     def _label(self, name: str, args: tuple[Any, ...]) -> Call:
         if name == "send" and self._poison:
             return "poison"
+        if name in ("stage", "commit") and not args[1].endswith((".csv", ".jsonl")):
+            return cast("Call", f"{name}_{'profile' if 'profile' in args[1] else 'counts'}")
         if name == "stage" and not args[2].startswith("e"):
             return "mark"
         if name == "create" and args:

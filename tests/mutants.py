@@ -80,6 +80,14 @@ def summarise_first(commit: Function) -> Function:
     return mutant
 
 
+def block_first(store: Function) -> Function:
+    async def mutant(self: Any, block: Any, content: bytes, tally: Any) -> None:
+        await self._blobs.stage("scores", self._name, block.name, content)
+        await store(self, block, content, tally)
+
+    return mutant
+
+
 def delete_first(work: Function) -> Function:
     async def mutant(self: Any, delivery: Any) -> Any:
         await self._queue.delete(delivery.lease.message)
@@ -178,6 +186,12 @@ MUTANTS = [
         "the commit comes before the summary",
         "worker.result:ResultWriter.commit",
         summarise_first,
+        VIRTUAL,
+    ),
+    Mutant(
+        "a block's counts are staged before it",
+        "worker.result:ResultWriter._store",
+        block_first,
         VIRTUAL,
     ),
     Mutant(

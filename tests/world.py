@@ -38,14 +38,20 @@ class World:
         self.blobs = FakeBlobs()
 
     async def submit(
-        self, batch_id: str, content: bytes, suffix: str = ".csv", *, include_input: bool = False
+        self,
+        batch_id: str,
+        content: bytes,
+        suffix: str = ".csv",
+        *,
+        include_input: bool = False,
+        profile: bool = False,
     ) -> str:
         """Upload a file and send its envelope; returns the message's id."""
         etag = self.blobs.put("uploads", batch_id + suffix, content)
         envelope = Envelope(
             batch_id=batch_id,
             input=EnvelopeInput(container="uploads", blob=batch_id + suffix, etag=etag),
-            options=EnvelopeOptions(include_input=include_input),
+            options=EnvelopeOptions(include_input=include_input, profile=profile or None),
         )
         return await self.queue.send(envelope.text())
 

@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared import metrics, tracing
+from shared.batches.checkpoint import profile_block
 from shared.batches.message import Batch, BlobInput
 from shared.batches.ports import Blobs, Queue
 from shared.batches.results import (
     FORMATS,
     SCORES,
     claim_name,
+    profile_name,
     read_claim,
     read_commit,
     same_identity,
@@ -32,7 +34,7 @@ from shared.files.base import Table
 from shared.records.artifact import Artifact
 from shared.records.coding import Categories, check_coding
 from shared.records.counts import Counts
-from shared.records.errors import AlreadyExists, BatchIdUsed, NotFound
+from shared.records.errors import AlreadyExists, BatchIdUsed, BlocksGone, NotFound
 from worker.delivery import Delivery, Target
 from worker.policy import Delete, Fail, Settlement
 
@@ -125,6 +127,15 @@ class Outcomes:
             check_coding(counts, field_table)
         return batch_warnings(table.notes, counts, categories, field_table, coding_checked=checked)
 
+    def about(self, target: Target, plan: str) -> dict[str, object]:
+        """What a profile says of its batch; the same for each delivery."""
+        return {
+            "batch_id": target.batch_id,
+            "identity": target.identity,
+            "plan": plan,
+            "model": self._model,
+        }
+
     def commit_of(
         self,
         delivery: Delivery,
@@ -134,6 +145,7 @@ class Outcomes:
         size: int,
         table: Table,
         warnings: Sequence[str],
+        profile: bytes | None,
     ) -> dict[str, Any]:
         """What a result's metadata carry: everything that its summary is made from."""
         return {
@@ -149,6 +161,7 @@ class Outcomes:
                 "absent_count": len(table.absent_fields),
             },
             "warnings": _fitting(warnings),
+            "profile_bytes": len(profile) if profile else None,
             **_of_delivery(delivery, target),
         }
 
@@ -160,7 +173,11 @@ class Outcomes:
         etag: str,
         commit: Mapping[str, Any],
     ) -> None:
-        """Write the summary of a committed result, from that blob alone."""
+        """Publish the profile and write the summary of a committed result.
+
+        The result's metadata and the staged profile have all that this takes.
+        """
+        profile = await self._publish_profile(delivery, target, commit)
         counts = Counts.of(commit["counts"])
         columns = commit["columns"]
         summary = {
@@ -181,6 +198,7 @@ class Outcomes:
                 "etag": etag,
                 "bytes": commit["bytes"],
             },
+            "profile": profile,
             "plan": commit["plan"],
             "model": commit["model"],
             **{key: commit[key] for key in OF_DELIVERY},
@@ -189,12 +207,43 @@ class Outcomes:
             existing = await self._write_summary(delivery, target, summary)
         except BatchIdUsed:
             await self._blobs.discard(SCORES, scores_blob, etag)
+            await self._discard_profile(target, commit["plan"])
             raise
         if existing is not None:
             # Scores never stay next to a summary that says failed: the summary decides.
             if existing["status"] != "succeeded":
                 await self._blobs.discard(SCORES, scores_blob, etag)
+                await self._discard_profile(target)
             await self._settle_by(delivery, target, existing)
+
+    async def _publish_profile(
+        self, delivery: Delivery, target: Target, commit: Mapping[str, Any]
+    ) -> dict[str, object] | None:
+        """Make the profile appear that was staged before the result. None: there is none."""
+        if not commit.get("profile_bytes"):
+            return None
+        name, plan = profile_name(target.batch_id), commit["plan"]
+        delivery.lease.check()
+        try:
+            await self._blobs.commit(
+                SCORES, name, [profile_block(plan)], "application/json", {"plan": plan}
+            )
+        except (AlreadyExists, BlocksGone):
+            try:
+                facts = await self._blobs.facts(SCORES, name)
+            except NotFound:  # staged blocks expire after a week
+                return None
+            if facts.metadata.get("plan") != plan:
+                return None
+        return {"container": SCORES, "blob": name, "bytes": commit["profile_bytes"]}
+
+    async def _discard_profile(self, target: Target, plan: str | None = None) -> None:
+        """Remove the profile of a result that is withdrawn; with `plan`, only that plan's."""
+        name = profile_name(target.batch_id)
+        with suppress(NotFound):
+            facts = await self._blobs.facts(SCORES, name)
+            if plan in (None, facts.metadata.get("plan")):
+                await self._blobs.discard(SCORES, name, facts.etag)
 
     async def fail(
         self, delivery: Delivery, target: Target, failure: Fail, error: Exception | None
@@ -270,6 +319,7 @@ class Outcomes:
             if (commit := read_commit(facts.metadata)) is not None:
                 await self._refuse_another(delivery, target, commit)
                 await self._blobs.discard(SCORES, target.scores_blob, facts.etag)
+        await self._discard_profile(target)
 
     async def _read_summary(self, delivery: Delivery, target: Target) -> dict[str, Any] | None:
         """The summary that is there. Raises `BatchIdUsed` when it is of another input."""

@@ -27,6 +27,7 @@ from shared.batches.message import (
 )
 from shared.batches.ports import BlobFacts, Blobs, Notes, Queue
 from shared.batches.presence import Retry, delete_retry, write_retry
+from shared.batches.profile import make_profile
 from shared.batches.results import (
     INCOMING,
     SCORES,
@@ -55,6 +56,7 @@ from shared.records.errors import (
 )
 from shared.records.kinds import Kind, Outputs
 from shared.records.scoring import Matrix, Model, Scorer
+from shared.records.tally import Tallier, Tally
 from worker.delivery import Delivery, Target, target_of, target_of_unread
 from worker.gate import Gate
 from worker.markers import Markers
@@ -125,6 +127,7 @@ class Processor:
         self._artifact = artifact
         model = ObservedModel(artifact.model, manifest.answer_kind)
         self._scorer = Scorer(model, manifest.fields, manifest.answer_kind)
+        self._tallier = Tallier(manifest.fields, manifest.answer_kind, manifest.reference)
         self._notes = notes
         self._outcomes = Outcomes(artifact, poison, blobs)
         self._markers = Markers(blobs)
@@ -350,6 +353,8 @@ class Processor:
         name = target.scores_blob
         # A later delivery has a marker staged, so storage may say of the blob that it exists.
         first = delivery.message.dequeue_count == 1
+        profiled = batch.options.profile or not _is_small(batch, facts)
+        tally = self._tallier.empty() if profiled else None
         async with ResultWriter(
             self._blobs,
             delivery.lease,
@@ -358,13 +363,19 @@ class Processor:
             progress,
             may_put=first,
             again=not table.output.resumes,
+            tally=tally,
         ) as writer:
-            categories = await self._score_blocks(batch, facts, table, progress, writer)
+            categories = await self._score_blocks(batch, facts, table, progress, writer, tally)
             counts = writer.counts
             warnings = self._outcomes.check(batch, table, counts, categories)
+            profile = None
+            if tally is not None and await writer.complete_tally():
+                about = self._outcomes.about(target, plan)
+                profile = make_profile(tally, counts, self._artifact.manifest, about)
+                await writer.stage_profile(profile)
             metadata = commit_metadata(
                 self._outcomes.commit_of(
-                    delivery, target, plan, counts, writer.size, table, warnings
+                    delivery, target, plan, counts, writer.size, table, warnings, profile
                 )
             )
             result: tracing.Attributes = {
@@ -381,6 +392,7 @@ class Processor:
         commit = read_commit(metadata)
         assert commit is not None  # noqa: S101  # we made it
         await self._outcomes.conclude(delivery, target, name, committed.etag, commit)
+        await writer.discard_counts()
         log.info(
             "batch_committed",
             extra={
@@ -399,8 +411,9 @@ class Processor:
         table: Table,
         progress: Progress,
         writer: ResultWriter,
+        tally: Tally | None,
     ) -> Categories:
-        """Score and stage the blocks that are missing.
+        """Score, count and stage the blocks that are missing.
 
         Returns the categories of the first block, which a resumed delivery reads again for them.
         """
@@ -425,7 +438,10 @@ class Processor:
                 del rows  # the next ones are being read
                 self._check_model(scored)
                 if scored.content:  # storage takes no empty block: these were blank lines
-                    await writer.add(scored.content, scored.counts, end)
+                    counted = None
+                    if tally is not None:
+                        counted = await run(self._tallier.count, scored.outcome, writer.next_row)
+                    await writer.add(scored.content, scored.counts, end, counted)
                 if self._stopping() and not small:
                     raise Interrupted("asked to stop")
                 if not small and time.monotonic() >= next_look:

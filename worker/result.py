@@ -1,4 +1,8 @@
-"""The scores blob of one batch: its blocks are staged one by one, then committed as a whole."""
+"""The scores blob of one batch: its blocks are staged one by one, then committed as a whole.
+
+With a profile, each block's counts are staged before the block itself, under its name in a second
+blob. So a delivery that resumes finds the counts of every block that it does not score again.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Self
 
-from shared.batches.checkpoint import DataBlock, Progress
+from shared.batches.checkpoint import DataBlock, Progress, profile_block
 from shared.batches.ports import BlobFacts, Blobs
-from shared.batches.results import SCORES
+from shared.batches.results import SCORES, counts_name, profile_name
 from shared.records.counts import Counts
-from shared.records.errors import BadFile, Interrupted
+from shared.records.errors import (
+    AlreadyExists,
+    BadFile,
+    BlocksGone,
+    Interrupted,
+    NotFound,
+    StorageError,
+)
+from shared.records.tally import Tally
 from shared.settings import MAX_BLOCKS
 from worker.lease import Lease
 
@@ -43,8 +55,12 @@ class ResultWriter:
         *,
         may_put: bool,
         again: bool = False,
+        tally: Tally | None = None,
     ) -> None:
-        """`again`: all blocks come once more, and only those that are missing are staged."""
+        """`again`: all blocks come once more, and only those that are missing are staged.
+
+        `tally`: what the counts of all blocks are added to, for the profile.
+        """
         self.blocks = [] if again else list(progress.done)
         """All blocks of the result so far, in order."""
         self._done = {block.name for block in progress.done}
@@ -53,8 +69,11 @@ class ResultWriter:
         self._name = name
         self._plan = plan
         self._may_put = may_put
-        self._held: bytes | None = None
-        """Content of the first block, as long as it may be the only one."""
+        self._held: tuple[bytes, Tally | None] | None = None
+        """Content and counts of the first block, as long as it may be the only one."""
+        self._tally = tally
+        self._resumed = len(self.blocks)
+        """Number of blocks that an earlier delivery scored, and this one does not."""
         self._staging: asyncio.Task[None] | None = None
 
     @property
@@ -72,39 +91,87 @@ class ResultWriter:
     def size(self) -> int:
         return sum(block.size for block in self.blocks)
 
-    async def add(self, content: bytes, counts: Counts, end: int) -> None:
-        """Take the next block; the one after it starts at `end` of the input."""
+    async def add(
+        self, content: bytes, counts: Counts, end: int, tally: Tally | None = None
+    ) -> None:
+        """Take the next block and its counts; the one after it starts at `end` of the input."""
         await self._stage_held()
+        if self._tally is not None and tally is not None:
+            self._tally.add(tally)
         check_block_count(len(self.blocks) + 1)
         block = DataBlock(self._plan, len(self.blocks), end, counts, len(content))
         self.blocks.append(block)
         if block.name in self._done:
             return
         if self._may_put and len(self.blocks) == 1:
-            self._held = content
+            self._held = content, tally
         else:
-            await self._stage(block, content)
+            await self._stage(block, content, tally)
+
+    async def complete_tally(self) -> bool:
+        """Add the counts of blocks that earlier deliveries scored. False: they are gone."""
+        if self._tally is None or not self._resumed:
+            return self._tally is not None
+        await self._staged()
+        self._lease.check()
+        # Staged blocks can be read only after a commit.
+        names = [block.name for block in self.blocks]
+        with suppress(AlreadyExists, BlocksGone):  # by an earlier delivery: the same bytes
+            await self._blobs.commit(SCORES, self._counts_name, names, "application/x-ndjson", {})
+        try:
+            facts = await self._blobs.facts(SCORES, self._counts_name)
+        except NotFound:
+            return False
+        rest, wanted = b"", self._resumed
+        async for chunk in self._blobs.chunks(SCORES, self._counts_name, facts.etag):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines[:wanted]:
+                self._tally.add(Tally.of_line(line))
+            wanted -= len(lines[:wanted])
+        return True
+
+    async def discard_counts(self) -> None:
+        """Remove what `complete_tally` had to commit. What is left over does no harm."""
+        if self._tally is not None and self._resumed:
+            with suppress(StorageError):
+                facts = await self._blobs.facts(SCORES, self._counts_name)
+                await self._blobs.discard(SCORES, self._counts_name, facts.etag)
+
+    async def stage_profile(self, content: bytes) -> None:
+        """Stage the batch's profile, to be committed once the result is."""
+        self._lease.check()
+        name = profile_name(self._name.rpartition("/")[0])
+        await self._blobs.stage(SCORES, name, profile_block(self._plan), content)
 
     async def commit(self, media_type: str, metadata: Mapping[str, str]) -> BlobFacts:
         """Make the result appear. Raises `AlreadyExists` or `BlocksGone`: look again."""
         await self._staged()
         self._lease.check()
         if self._held is not None:
-            return await self._blobs.create(SCORES, self._name, self._held, media_type, metadata)
+            content, _ = self._held
+            return await self._blobs.create(SCORES, self._name, content, media_type, metadata)
         names = [block.name for block in self.blocks]
         return await self._blobs.commit(SCORES, self._name, names, media_type, metadata)
 
     async def _stage_held(self) -> None:
-        content, self._held = self._held, None
-        if content is not None:
-            await self._stage(self.blocks[0], content)
+        held, self._held = self._held, None
+        if held is not None:
+            await self._stage(self.blocks[0], *held)
 
-    async def _stage(self, block: DataBlock, content: bytes) -> None:
+    async def _stage(self, block: DataBlock, content: bytes, tally: Tally | None) -> None:
         await self._staged()
         self._lease.check()
-        self._staging = asyncio.create_task(
-            self._blobs.stage(SCORES, self._name, block.name, content)
-        )
+        self._staging = asyncio.create_task(self._store(block, content, tally))
+
+    async def _store(self, block: DataBlock, content: bytes, tally: Tally | None) -> None:
+        # Counts first: whoever finds the block staged relies on them.
+        if tally is not None:
+            await self._blobs.stage(SCORES, self._counts_name, block.name, tally.line())
+        await self._blobs.stage(SCORES, self._name, block.name, content)
+
+    @property
+    def _counts_name(self) -> str:
+        return counts_name(self._name.rpartition("/")[0], self._plan)
 
     async def _staged(self) -> None:
         if self._staging is not None:

@@ -136,6 +136,9 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         output: Annotated[
             OutputFormat | None, Query(description="Format of the result (default: the file's)")
         ] = None,
+        profile: Annotated[
+            bool, Query(description="Make a profile of the batch even if it is small")
+        ] = False,
         idempotency_key: Annotated[
             str | None,
             Header(
@@ -145,7 +148,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             ),
         ] = None,
     ) -> BatchAccepted:
-        options = Options(include_input, _mapping(rename), coding_checked, output)
+        options = Options(include_input, _mapping(rename), coding_checked, output, profile)
         media_type, packed = _body_type(request)
         batch_id = _batch_id(idempotency_key)
         check_length(request, settings.upload_bytes)

@@ -8,6 +8,7 @@ characters, the most that storage takes:
     kind  plan, and what the other 53 characters say
     e     plan 10, sequence 4, next offset 7, counts 42, all in base 64
     b, x  plan 10, message 12, nonce 12, data blocks seen 5 hex, zeros: begun, or excused
+    p     plan 10, zeros: the batch's profile, in a blob of its own
 
 Ignore blocks and markers of other plans (another model, block size or version of this product);
 their names may use another layout. (Versions before this one wrote data blocks of the kind `d`.)
@@ -26,6 +27,7 @@ from importlib.metadata import version
 from shared.batches.ports import Staged
 from shared.files.base import OUTPUT_FORMAT, Limits
 from shared.records.counts import Counts
+from shared.records.tally import TALLY_FORMAT
 
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
 """In ASCII order, so that names sort like the numbers in them."""
@@ -66,6 +68,7 @@ def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, lim
         limits.rows,
         limits.size,
         OUTPUT_FORMAT,
+        TALLY_FORMAT,
         _libraries(parquet="parquet" in (kind, identity.get("output"))),
     ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
@@ -141,6 +144,11 @@ class Marker:
             return cls(name[0] == "x", name[1:11], name[11:23], name[23:35], int(name[35:40], 16))
         except ValueError:
             return None
+
+
+def profile_block(plan: str) -> str:
+    """Name of the one block of a batch's profile."""
+    return f"p{plan}".ljust(64, "0")
 
 
 def _hash_of(message_id: str) -> str:

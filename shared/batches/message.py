@@ -134,6 +134,7 @@ class EnvelopeOptions(_Strict):
     )
     coding_checked: bool | None = None
     output: OutputFormat | None = None
+    profile: bool | None = None
 
     @classmethod
     def of(cls, options: Options) -> EnvelopeOptions:
@@ -143,12 +144,17 @@ class EnvelopeOptions(_Strict):
             rename=dict(options.rename) or None,
             coding_checked=options.coding_checked or None,
             output=options.output,
+            profile=options.profile or None,
         )
 
     def options(self) -> Options:
         """The reverse of `of`."""
         return Options(
-            self.include_input, self.rename or {}, bool(self.coding_checked), self.output
+            self.include_input,
+            self.rename or {},
+            bool(self.coding_checked),
+            self.output,
+            bool(self.profile),
         )
 
 

@@ -32,6 +32,16 @@ def summary_name(batch_id: str) -> str:
     return f"{batch_id}/summary.json"
 
 
+def profile_name(batch_id: str) -> str:
+    """Name of a batch's profile."""
+    return f"{batch_id}/profile.json"
+
+
+def counts_name(batch_id: str, plan: str) -> str:
+    """Name of the counts of a result's blocks, of which its profile is made."""
+    return f"{batch_id}/counts-{plan}"
+
+
 def claim_name(batch_id: str) -> str:
     """Name of the blob that binds an id which a sender chose to the first input that claims it."""
     return f"{batch_id}/claim"

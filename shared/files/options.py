@@ -24,6 +24,8 @@ class Options:
     """The sender vouches for the coding: do not guard against another one."""
     output: OutputFormat | None = None
     """Format of the result; None: like the file."""
+    profile: bool = False
+    """Make a profile of the batch even if it is small."""
 
     @property
     def identity(self) -> dict[str, object]:
@@ -33,6 +35,7 @@ class Options:
             **({"rename": dict(self.rename)} if self.rename else {}),
             **({"coding_checked": True} if self.coding_checked else {}),
             **({"output": self.output} if self.output else {}),
+            **({"profile": True} if self.profile else {}),
         }
 
     @classmethod
@@ -44,6 +47,7 @@ class Options:
             rename=rename if isinstance(rename, dict) else {},
             coding_checked=bool(identity.get("coding_checked")),
             output=cast(OutputFormat, output) if output in get_args(OutputFormat) else None,
+            profile=bool(identity.get("profile")),
         )
 
 

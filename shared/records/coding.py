@@ -73,7 +73,7 @@ def count_categories(values: NDArray[np.float64], table: FieldTable) -> dict[str
     }
 
 
-def stability_index(counts: Sequence[int], reference: Sequence[float]) -> float:
+def stability_index(counts: Sequence[float], reference: Sequence[float]) -> float:
     """Population stability index of counted choices against shares that sum to 1.
 
     Sum of (p - q) ln(p / q); half a row is added to each choice so that none is empty.

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ from shared.records.schema import RECORD_ID, FieldSpec, FieldTable
 if TYPE_CHECKING:
     from shared.records.columns import Outcome, Rejected
 
+TALLY_FORMAT = 1
+"""Rises with any change of a tally's line or of the profile that is made from it."""
 FIRST_ROWS = 5
 """Row numbers that are kept for each kind of rejection."""
 SUM_BITS = 40
@@ -141,26 +144,28 @@ class Tallier:
 
     def count(self, outcome: Outcome, first_row: int) -> Tally:
         """Count a block's rows, of which the first has this number (from 1)."""
-        values, outputs = outcome.values, outcome.outputs
+        outputs, columns = outcome.outputs, iter(outcome.values)
         if outcome.rejected:
             scored = np.ones(len(outputs), np.bool_)
             scored[list(outcome.rejected)] = False
-            values, outputs = values[:, scored], outputs[scored]
+            kept = np.flatnonzero(scored)
+            outputs = outputs[kept]
+            # Column by column: a mask over all of them takes four times as long.
+            columns = (column[kept] for column in outcome.values)
         probabilities = self._kind.probabilities(outputs)
         if probabilities is None:
             probabilities = outputs[:0]
-        positive = self._kind.predictions(outputs) == 1
         return Tally(
             len(outputs),
             [
                 _count_field(field, edges, column)
                 for field, edges, column in zip(
-                    self._table.fields, self._edges, values, strict=True
+                    self._table.fields, self._edges, columns, strict=True
                 )
             ],
-            _counted(np.searchsorted(_SCORE_EDGES, probabilities, side="right"), SCORE_BINS),
+            _binned(probabilities, _SCORE_EDGES),
             _sum(probabilities.astype(np.float64), 0),
-            int(np.count_nonzero(positive)),
+            int(np.count_nonzero(self._kind.predictions(outputs) == 1)),
             self._rejections(outcome.rejected, first_row),
         )
 
@@ -196,14 +201,14 @@ def _count_field(
         return FieldTally(bins, missing, below, above)
     # As float32, like the training data and what the model sees: 0.8 is then on the edge 0.8.
     with np.errstate(over="ignore"):
-        places = np.searchsorted(edges, values.astype(np.float32), side="right")
-    bins = _counted(places, len(edges) + 1)
+        bins = _binned(values.astype(np.float32), edges)
     return FieldTally(bins, missing, below, above, _sum(values, sum_exponent(field)))
 
 
 def sum_exponent(field: FieldSpec) -> int:
     """Exponent of a power of two that no accepted value of a number exceeds."""
-    return math.frexp(max(map(abs, field.accept)))[1]
+    # Not below -900, so that the units of sums are floats.
+    return max(-900, math.frexp(max(map(abs, field.accept)))[1])
 
 
 def mean_of(total: int, count: int, exponent: int = 0) -> float:
@@ -213,9 +218,11 @@ def mean_of(total: int, count: int, exponent: int = 0) -> float:
 
 def _sum(values: NDArray[np.float64], exponent: int) -> int:
     # A block has 32,767 rows at most, so the sum of its integers fits 64 bits.
-    return int(np.rint(np.ldexp(values, SUM_BITS - exponent)).astype(np.int64).sum())
+    return int(np.rint(values * 2.0 ** (SUM_BITS - exponent)).astype(np.int64).sum())
 
 
-def _counted(places: NDArray[np.intp], bins: int) -> list[int]:
-    counts: list[int] = np.bincount(places, minlength=bins).tolist()
-    return counts
+def _binned(values: NDArray[np.float32], edges: NDArray[np.float32]) -> list[int]:
+    """Values by bin; one on an edge belongs to the bin above."""
+    # Nine comparisons take a tenth of the time of a search for each value.
+    above = [len(values), *(int(np.count_nonzero(values >= edge)) for edge in edges), 0]
+    return [more - fewer for more, fewer in pairwise(above)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,4 +39,4 @@ def thousand(artifact: Artifact) -> Sent:
 @pytest.fixture
 def batch(thousand: Sent) -> Sent:
     """The same under a name of its own."""
-    return Sent(f"b-{uuid.uuid4().hex[:12]}", thousand.content, thousand.suffix, thousand.scores)
+    return replace(thousand, batch_id=f"b-{uuid.uuid4().hex[:12]}")

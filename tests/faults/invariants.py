@@ -29,6 +29,8 @@ class Sent:
     content: bytes
     suffix: str
     scores: bytes
+    profile: bytes | None = None
+    """None: there is no profile of it. Empty: there is one, not known beforehand."""
 
     @property
     def scores_blob(self) -> str:
@@ -76,15 +78,23 @@ def sent(
     content: bytes,
     suffix: str = ".csv",
     limits: Limits | None = None,
+    *,
+    profile: bool = False,
 ) -> Sent:
     """A batch with the bytes that an undisturbed worker over memory makes of it."""
 
     async def undisturbed() -> Sent:
         world = World(artifact)
-        await world.submit(batch_id, content, suffix)
+        await world.submit(batch_id, content, suffix, profile=profile)
         await world.emptied(world.worker(limits=limits))
         batch = Sent(batch_id, content, suffix, b"")
-        return replace(batch, scores=world.blobs.content("scores", batch.scores_blob))
+        name = f"{batch_id}/profile.json"
+        profiled = name in world.blobs.names("scores")
+        return replace(
+            batch,
+            scores=world.blobs.content("scores", batch.scores_blob),
+            profile=world.blobs.content("scores", name) if profiled else None,
+        )
 
     return run_virtually(undisturbed())
 
@@ -208,6 +218,29 @@ async def _check_succeeded(watch: Watch, blobs: Blobs, batch: Sent) -> None:
     assert summary["output"]["blob"] == batch.scores_blob
     assert summary["output"]["bytes"] == size
     assert summary["output"]["etag"] == facts.etag
+    await _check_profile(blobs, batch, summary)
+
+
+async def _check_profile(blobs: Blobs, batch: Sent, summary: dict[str, Any]) -> None:
+    """It is the undisturbed run's, byte for byte, but for what names this batch."""
+    name = f"{batch.batch_id}/profile.json"
+    if batch.profile is None:
+        assert summary["profile"] is None
+        with pytest.raises(NotFound):
+            await blobs.facts("scores", name)
+        return
+    content = await blobs.read("scores", name)
+    assert summary["profile"] == {"container": "scores", "blob": name, "bytes": len(content)}
+    found = json.loads(content)
+    for key in ("batch_id", "identity", "plan", "rows"):
+        assert found[key] == summary[key]
+    if not batch.profile:
+        return
+    expected = json.loads(batch.profile)
+    if found["plan"] == expected["plan"]:
+        assert content == batch.profile
+    named = {key: found[key] for key in ("batch_id", "identity", "plan")}
+    assert content == json.dumps(expected | named, indent=1).encode()
 
 
 async def _check_failed(watch: Watch, blobs: Blobs, batch: Failed) -> None:
@@ -243,8 +276,14 @@ def _check_names(names: Sequence[str], batches: Sequence[Fate]) -> None:
     """There are no outcomes but these, and no results but of those that succeeded."""
     ended = [batch for batch in batches if not isinstance(batch, GivenBack)]
     expected = {f"{batch.batch_id}/summary.json" for batch in ended}
-    expected |= {batch.scores_blob for batch in ended if isinstance(batch, Sent)}
+    succeeded = [batch for batch in ended if isinstance(batch, Sent)]
+    expected |= {batch.scores_blob for batch in succeeded}
+    expected |= {
+        f"{batch.batch_id}/profile.json" for batch in succeeded if batch.profile is not None
+    }
     # The body of a message that was too large for its poison copy.
     others = {f"{batch.batch_id}/message" for batch in ended if isinstance(batch, Failed)}
     others |= {f"{batch.batch_id}/claim" for batch in batches}
-    assert expected <= set(names) <= expected | others
+    # Counts that a delivery committed and could not remove: it ended first.
+    rest = {name for name in names if "/counts-" not in name}
+    assert expected <= rest <= expected | others

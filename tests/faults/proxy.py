@@ -30,6 +30,10 @@ def call_of(method: str, path: str, query: dict[str, str]) -> Call:
             return "peek"
         return kinds.get(method, "poison" if "-poison/" in path else "send")
     match method, query.get("comp"):
+        case "PUT", "block" if "/scores." not in path and "/scores/" in path:
+            return "stage_profile" if path.endswith("profile.json") else "stage_counts"
+        case "PUT", "blocklist" if "/scores." not in path and "/scores/" in path:
+            return "commit_profile" if path.endswith("profile.json") else "commit_counts"
         case "PUT", "block":
             return "stage"
         case "PUT", "blocklist":

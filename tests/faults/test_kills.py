@@ -23,9 +23,12 @@ STEPS = {
     "after receive": "after:receive:1",
     "after the look at the input": "after:facts:4",  # three belong to the check at start
     "after parsing": "before:stage:1",
+    "between a block and its counts": "after:stage_counts:2",
     "between blocks": "after:stage:2",
-    "after the last block": "before:commit:1",
+    "after the last block": "before:stage_profile:1",
+    "after the profile was staged": "before:commit:1",
     "after the commit": "after:commit:1",
+    "after the profile": "after:commit_profile:1",
     "before the delete": "after:summary:1",
     "after the delete": "after:delete:1",
 }

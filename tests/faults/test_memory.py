@@ -28,7 +28,7 @@ CHUNK_ROWS = 50_000
 class Repeated(Sent):
     """The rows of `content`, so many times."""
 
-    times: int
+    times: int = 1
 
     @property
     def rows(self) -> int:
@@ -60,7 +60,7 @@ async def peak_memory(lab: Lab, chunk: Sent, rows: int) -> float:
         await lab.watch.wait(batch_id, 1500)
         peak = _peak(worker)
 
-        await lab.kept(Repeated(batch_id, chunk.content, ".csv", chunk.scores, len(blocks)))
+        await lab.kept(Repeated(batch_id, chunk.content, ".csv", chunk.scores, b"", len(blocks)))
     return peak
 
 

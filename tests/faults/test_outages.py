@@ -28,8 +28,8 @@ WORKERS_CALLS: tuple[Call, ...] = tuple(
 @pytest.fixture(scope="module")
 def batches(artifact: Artifact) -> list[Sent]:
     return [
-        sent(artifact, "a", patients(200, seed=1), limits=LIMITS),
-        sent(artifact, "b", records(150, seed=2), ".jsonl", limits=LIMITS),
+        sent(artifact, "a", patients(200, seed=1), limits=LIMITS, profile=True),
+        sent(artifact, "b", records(150, seed=2), ".jsonl", LIMITS, profile=True),
         sent(artifact, "c", patients(5, seed=3), limits=LIMITS),
     ]
 
@@ -66,12 +66,18 @@ class Outage:
             raise StorageUnavailable("503 ServerBusy")
 
 
+async def submit(world: World, batch: Sent) -> None:
+    """Send a batch, and ask for a profile if it is to have one."""
+    profile = batch.profile is not None
+    await world.submit(batch.batch_id, batch.content, batch.suffix, profile=profile)
+
+
 async def survive(artifact: Artifact, batches: list[Sent], hook: Hook, seconds: float = 0) -> World:
     """All batches through an outage: no exit, nothing rejected, nothing in poison."""
     world = World(artifact)
     watch = Watch(world.blobs)
     for batch in batches:
-        await world.submit(batch.batch_id, batch.content, batch.suffix)
+        await submit(world, batch)
     worker = world.worker(hook, limits=LIMITS)
     async with world.working(worker):
         for batch in batches:
@@ -136,17 +142,18 @@ def test_other_messages_go_on_while_one_input_cannot_be_read(
         nonlocal refusing
         world = World(artifact)
         watch = Watch(world.blobs)
-        await world.submit("stuck", batches[0].content)
+        stuck = replace(batches[0], batch_id="stuck")
+        await submit(world, stuck)
         async with world.working(world.worker(hook, limits=LIMITS)):
             await world.clock.wait(100)
             for batch in batches:
-                await world.submit(batch.batch_id, batch.content, batch.suffix)
+                await submit(world, batch)
             for batch in batches:
                 await watch.wait(batch.batch_id, 30)
             assert await watch.look("stuck") is None
             refusing = False
             await watch.wait("stuck", 700)
-        await check_world(watch, world, *batches, replace(batches[0], batch_id="stuck"))
+        await check_world(watch, world, *batches, stuck)
 
     run_virtually(scene())
 
@@ -164,7 +171,7 @@ def test_nothing_is_received_while_a_container_is_gone(
         world = World(artifact)
         watch = Watch(world.blobs)
         world.blobs.remove_container("scores")
-        await world.submit("a", batches[0].content)
+        await submit(world, batches[0])
         async with world.working(world.worker(hook, limits=LIMITS)):
             await world.clock.wait(900)
             before = len(received)

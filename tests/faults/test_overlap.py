@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -18,14 +19,14 @@ from tests.faults.patients import patients
 from tests.faulty import Call, Moment
 from tests.world import VISIBILITY, World
 
-LIMITS = Limits(rows=100)
+LIMITS = Limits(rows=300)
 FOR_EVER = 1e6
 """Seconds of virtual time; a worker that hung so long wakes when all is over."""
 
 
 @pytest.fixture(scope="module")
 def five_blocks(artifact: Artifact) -> Sent:
-    return sent(artifact, "b", patients(500, seed=8), limits=LIMITS)
+    return sent(artifact, "b", patients(1500, seed=8), limits=LIMITS)
 
 
 @pytest.mark.azurite
@@ -107,7 +108,10 @@ def test_workers_handed_the_same_message_at_once_make_one_outcome(
     run_virtually(scene())
 
 
-STEPS: list[Call] = ["receive", "facts", "chunks", "stage", "commit", "summary", "delete"]
+STEPS: list[Call] = [
+    *("receive", "facts", "chunks", "stage_counts", "stage", "stage_profile"),
+    *("commit", "commit_profile", "summary", "delete"),
+]
 
 
 ONE_BLOCK = Limits()
@@ -174,6 +178,7 @@ def test_a_failure_whose_worker_never_returns_still_leaves_its_poison_copy(
     ("call", "limits"),
     [
         *((call, LIMITS) for call in ("receive", "renew", "stage", "commit", "summary", "delete")),
+        *((call, LIMITS) for call in ("stage_counts", "stage_profile", "commit_profile")),
         *((call, ONE_BLOCK) for call in ("receive", "commit", "summary", "delete")),
     ],
 )
@@ -198,7 +203,7 @@ def test_an_answer_that_is_lost_after_storage_acted_changes_nothing(
         for batch_id in ("b", "c", "d", "e"):
             await world.submit(batch_id, five_blocks.content)
         await world.emptied(world.worker(hook, limits=limits, slots=1))
-        batches = [Sent(name, five_blocks.content, ".csv", five_blocks.scores) for name in "bcde"]
+        batches = [replace(five_blocks, batch_id=name) for name in "bcde"]
         for batch in batches:
             await watch.wait(batch.batch_id, 60)
         assert left <= 0
