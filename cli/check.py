@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -13,7 +14,7 @@ import typer
 from cli.batch_view import column_lines, is_incomplete
 from cli.files import exit_if_refused, file_blocks, format_or_exit, output_rows
 from cli.home import MODEL_DIR, pinned
-from cli.options import CodingChecked, Rename, options_or_exit
+from cli.options import CodingChecked, Rename, Sheet, options_or_exit
 from cli.output import Exit
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class NoModel:
 
 def check(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSON, JSONL or Parquet.")
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV, JSON, JSONL, Parquet or XLSX.")
     ],
     first: Annotated[int, typer.Option(min=1, help="Rows to show per kind of fault.")] = 3,
     model_dir: Annotated[
@@ -50,6 +51,7 @@ def check(
     ] = MODEL_DIR,
     rename: Rename = None,
     coding_checked: CodingChecked = False,
+    sheet: Sheet = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show which rows of a file the worker would reject, and why.
@@ -63,7 +65,7 @@ def check(
     from shared.records.errors import BadFile
 
     file_format, packed = format_or_exit(file.name)
-    options = options_or_exit(rename, coding_checked=coding_checked)
+    options = options_or_exit(rename, coding_checked=coding_checked, sheet=sheet)
     with exit_if_refused(file.name):
         manifest, _ = read_manifest(model_dir, pinned())
         try:
@@ -129,7 +131,7 @@ def check_head(
 ) -> None:
     """Read the start of a file as the worker would, or where its names are. Raises `BadFile`."""
     from shared.files.base import Limits, SeekingTable
-    from shared.files.formats import open_table
+    from shared.files.formats import PACKED, open_table
     from shared.files.gunzip import Gunzip
     from shared.records.scoring import Scorer
 
@@ -139,6 +141,12 @@ def check_head(
     if isinstance(table, SeekingTable):
         if file.seekable():
             table.read(next(table.blocks(file, 0)))
+        return
+    if file_format in PACKED:
+        if file.seekable():
+            file.seek(0)
+            blocks = chain(table.feed(file.read()), table.finish())
+            table.read(next(blocks))
         return
     for piece in Gunzip().feed(head) if packed else (head,):
         for block in table.feed(piece):

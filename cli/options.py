@@ -25,10 +25,17 @@ CodingChecked = Annotated[
         "--coding-checked", help="The codes are right: turn off the guards against another coding."
     ),
 ]
+Sheet = Annotated[
+    str | None, typer.Option("--sheet", help="Sheet of a workbook (default: the first).")
+]
 
 
 def options_or_exit(
-    rename: list[str] | None, *, coding_checked: bool, include_input: bool = False
+    rename: list[str] | None,
+    *,
+    coding_checked: bool,
+    include_input: bool = False,
+    sheet: str | None = None,
 ) -> Options:
     """The options of a file; exit 2 if the renames cannot be used."""
     from shared.files.options import Options, parse_rename
@@ -38,4 +45,4 @@ def options_or_exit(
     except ValueError as error:
         say(f"--rename: {error}")
         raise typer.Exit(Exit.USAGE) from error
-    return Options(include_input, mapping, coding_checked)
+    return Options(include_input, mapping, coding_checked, sheet=sheet)

@@ -19,7 +19,7 @@ import typer
 from cli.batch_view import Sent, wait_for_all
 from cli.files import exit_if_refused, format_or_exit
 from cli.home import MODEL_DIR, pinned
-from cli.options import CodingChecked, Rename, options_or_exit
+from cli.options import CodingChecked, Rename, Sheet, options_or_exit
 from cli.output import Exit, on_terminal, say
 from cli.storage import queue_of, run_with_storage
 
@@ -57,7 +57,9 @@ class Source:
 def submit(
     files: Annotated[
         list[Path],
-        typer.Argument(help="CSV, JSON, JSONL or Parquet files, folders of them, or - for stdin."),
+        typer.Argument(
+            help="CSV, JSON, JSONL, Parquet or XLSX files, folders of them, or - for stdin."
+        ),
     ],
     batch_id: Annotated[str | None, typer.Option(help="Batch ID (default: generated).")] = None,
     include_input: Annotated[
@@ -68,6 +70,7 @@ def submit(
     profile: Annotated[
         bool, typer.Option("--profile", help="Make a profile even if the file is small.")
     ] = False,
+    sheet: Sheet = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the outcome.")] = False,
     strict: Annotated[
         bool,
@@ -106,7 +109,9 @@ def submit(
     sources = expand(files, stdin_format)
     check_options(sources, batch_id, output)
     options = replace(
-        options_or_exit(rename, coding_checked=coding_checked, include_input=include_input),
+        options_or_exit(
+            rename, coding_checked=coding_checked, include_input=include_input, sheet=sheet
+        ),
         output=output_format,
         profile=profile,
     )

@@ -58,7 +58,7 @@ from shared.batches.ports import Blobs, Queue
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
 from shared.files.formats import NAMES, PACKED, Format, format_of
-from shared.files.options import Options, OutputFormat, parse_rename
+from shared.files.options import SHEET_LENGTH, Options, OutputFormat, parse_rename
 from shared.records.errors import NotFound, StorageError, StorageUnavailable
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
@@ -73,6 +73,7 @@ MEDIA_TYPES: dict[str, Format] = {
     "application/x-ndjson": "jsonl",
     "application/jsonl": "jsonl",
     "application/vnd.apache.parquet": "parquet",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
 RESULT_TYPES: dict[str, str] = {
     "csv": "text/csv",
@@ -109,8 +110,9 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         summary="Upload a file of records",
         description=(
             "CSV with a header line, a JSON array, or JSON lines, any of them with "
-            "`Content-Encoding: gzip`; or Parquet. A form with one file is taken, too; there the "
-            "file's name tells format and gzip. The worker scores it; its state is at `Location`."
+            "`Content-Encoding: gzip`; Parquet, or an Excel workbook. A form with one file is "
+            "taken, too; there the file's name tells format and gzip. The worker scores it; its "
+            "state is at `Location`."
         ),
         status_code=202,
         dependencies=json_only,
@@ -133,6 +135,10 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         include_input: IncludeInput = False,
         rename: Rename = [],  # noqa: B006  # FastAPI copies defaults
         coding_checked: CodingChecked = False,
+        sheet: Annotated[
+            str | None,
+            Query(max_length=SHEET_LENGTH, description="Sheet of a workbook (default: the first)"),
+        ] = None,
         output: Annotated[
             OutputFormat | None, Query(description="Format of the result (default: the file's)")
         ] = None,
@@ -148,7 +154,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             ),
         ] = None,
     ) -> BatchAccepted:
-        options = Options(include_input, _mapping(rename), coding_checked, output, profile)
+        options = Options(include_input, _mapping(rename), coding_checked, output, profile, sheet)
         media_type, packed = _body_type(request)
         batch_id = _batch_id(idempotency_key)
         check_length(request, settings.upload_bytes)

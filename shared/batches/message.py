@@ -29,7 +29,7 @@ from pydantic import (
 
 from shared.files.base import SEPARATORS
 from shared.files.formats import NAMES, PACKED, Format, format_of
-from shared.files.options import Options, OutputFormat, check_rename
+from shared.files.options import SHEET_LENGTH, Options, OutputFormat, check_rename
 from shared.records.errors import BadMessage
 from shared.records.schema import printable
 from shared.records.strict_json import DuplicateKeys, parse_json
@@ -135,6 +135,9 @@ class EnvelopeOptions(_Strict):
     coding_checked: bool | None = None
     output: OutputFormat | None = None
     profile: bool | None = None
+    sheet: Annotated[str, StringConstraints(max_length=SHEET_LENGTH)] | None = Field(
+        default=None, repr=False
+    )
 
     @classmethod
     def of(cls, options: Options) -> EnvelopeOptions:
@@ -145,6 +148,7 @@ class EnvelopeOptions(_Strict):
             coding_checked=options.coding_checked or None,
             output=options.output,
             profile=options.profile or None,
+            sheet=options.sheet,
         )
 
     def options(self) -> Options:
@@ -155,6 +159,7 @@ class EnvelopeOptions(_Strict):
             bool(self.coding_checked),
             self.output,
             bool(self.profile),
+            self.sheet,
         )
 
 

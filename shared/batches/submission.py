@@ -151,7 +151,8 @@ def _check_head(block: bytes, submission: Submission) -> None:
         if submission.gzip:
             raise BadFile(f"{submission.format} is packed already: send it without gzip")
         if not block.startswith(FIRST_BYTES[submission.format]):
-            raise BadFile(f"the file was announced as {submission.format} and is not")
+            kind = recognised(block)
+            raise BadFile(f"the file is not {submission.format}" + (f" but {kind}" if kind else ""))
         return
     if submission.gzip and not block.startswith(GZIP):
         raise BadFile("the file was announced as gzip and is not: send it as it is, or packed")

@@ -186,8 +186,14 @@ class SeekingTable(Protocol):
 
 
 _KINDS = (
-    (b"PK\x03\x04", "an Excel workbook (.xlsx) or another zip archive: save it as CSV UTF-8"),
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old kind (.xls): save it as CSV UTF-8"),
+    (
+        b"PK\x03\x04",
+        "an Excel workbook or another zip archive: give a workbook a name that ends in .xlsx",
+    ),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an Excel workbook of the old kind (.xls) or one with a password: save it as .xlsx without",
+    ),
     (b"PAR1", "Parquet: give it a name that ends in .parquet"),
     (b"\x1f\x8b", "gzip: give it a name that ends in .gz"),
     (b"BZh9", "bzip2: unpack it, or pack it with gzip"),

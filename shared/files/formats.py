@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from shared.records.scoring import Scorer
 
 
-Format = Literal["csv", "json", "jsonl", "parquet"]
+Format = Literal["csv", "json", "jsonl", "parquet", "xlsx"]
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".xlsx": "xlsx",
 }
-PACKED: frozenset[Format] = frozenset({"parquet"})
+PACKED: frozenset[Format] = frozenset({"parquet", "xlsx"})
 """Formats that pack their content themselves: gzip on top of them is not read."""
-FIRST_BYTES: dict[Format, bytes] = {"parquet": b"PAR1"}
+FIRST_BYTES: dict[Format, bytes] = {"parquet": b"PAR1", "xlsx": b"PK"}
 """With which every file of such a format begins."""
-NAMES = "one of .csv, .json, .jsonl, .ndjson (each also with .gz) and .parquet"
+NAMES = "one of .csv, .json, .jsonl, .ndjson (each also with .gz), .parquet and .xlsx"
 """How a file's name may end, for people."""
 
 
@@ -52,6 +53,10 @@ def open_table(
             from shared.files.parquet_table import ParquetTable
 
             return ParquetTable(scorer, options, limits, output)
+        case "xlsx":
+            from shared.files.xlsx_table import XlsxTable
+
+            return XlsxTable(scorer, options, limits, output)
         case "json":
             from shared.files.json_table import JsonArrayTable
 
@@ -89,8 +94,16 @@ def preload() -> None:
 
 
 def output_format(kind: Format, options: Options) -> OutputFormat:
-    """The format that was asked for; else like the input, JSON lines for both forms of JSON."""
-    return options.output or ("jsonl" if kind == "json" else kind)
+    """The format that was asked for; else like the input, as far as it is one of results."""
+    if options.output:
+        return options.output
+    match kind:
+        case "json":
+            return "jsonl"
+        case "xlsx":
+            return "csv"
+        case _:
+            return kind
 
 
 def format_of(name: str) -> tuple[Format | None, bool]:

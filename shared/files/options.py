@@ -9,6 +9,8 @@ from typing import Literal, cast, get_args
 
 OutputFormat = Literal["csv", "jsonl", "parquet"]
 """Formats of a result."""
+SHEET_LENGTH = 31
+"""Characters that Excel allows in a sheet's name."""
 RENAME_LENGTH = 1500
 """Characters that a mapping may have as JSON: it must fit a blob's metadata."""
 
@@ -26,6 +28,8 @@ class Options:
     """Format of the result; None: like the file."""
     profile: bool = False
     """Make a profile of the batch even if it is small."""
+    sheet: str | None = None
+    """Name of a workbook's sheet; None: the first."""
 
     @property
     def identity(self) -> dict[str, object]:
@@ -36,18 +40,21 @@ class Options:
             **({"coding_checked": True} if self.coding_checked else {}),
             **({"output": self.output} if self.output else {}),
             **({"profile": True} if self.profile else {}),
+            **({"sheet": self.sheet} if self.sheet is not None else {}),
         }
 
     @classmethod
     def of_identity(cls, identity: Mapping[str, object]) -> Options:
         """The reverse of `identity`; other members are ignored."""
         rename, output = identity.get("rename"), identity.get("output")
+        sheet = identity.get("sheet")
         return cls(
             include_input=bool(identity.get("include_input")),
             rename=rename if isinstance(rename, dict) else {},
             coding_checked=bool(identity.get("coding_checked")),
             output=cast(OutputFormat, output) if output in get_args(OutputFormat) else None,
             profile=bool(identity.get("profile")),
+            sheet=sheet if isinstance(sheet, str) else None,
         )
 
 

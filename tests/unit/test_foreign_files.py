@@ -551,7 +551,7 @@ REFUSED: dict[str, tuple[str, bytes | str, list[str]]] = {
     "arrays in lines": ("a.jsonl", "[54,1]\n[55,0]\n", ["the lines are arrays"]),
     "Python's notation": ("a.json", "[{'age': 54}]", ["json.dumps"]),
     "Python's notation in lines": ("a.jsonl", "{'age': 54}\n", ["json.dumps"]),
-    "Excel": ("a.csv", b"PK\x03\x04\x14\x00\x06\x00", ["Excel workbook (.xlsx)"]),
+    "Excel": ("a.csv", b"PK\x03\x04\x14\x00\x06\x00", ["Excel workbook", ".xlsx"]),
     "old Excel": ("a.csv", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(30), ["(.xls)"]),
     "Parquet": ("a.json", b"PAR1\x15\x04\x15\x10PAR1", ["Parquet"]),
     "gzip": ("a.jsonl", b"\x1f\x8b\x08\x00" + bytes(20), ["gzip", ".gz"]),

@@ -1,0 +1,281 @@
+"""Excel in: one sheet of a workbook, streamed row by row; the workbook's bytes are held whole.
+
+Cells have types, so values are read as in JSON. What Excel shows otherwise than it stores (dates,
+percents, numbers as text) is refused with the cell's address.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from itertools import chain
+from typing import Any
+
+import openpyxl
+
+from shared.files.base import NO_LINES, Block, Limits, Scored
+from shared.files.csv_header import Header, match_columns
+from shared.files.json_columns import Records, read_records
+from shared.files.options import Options
+from shared.files.output import Items, Output, Shown
+from shared.records.columns import score_columns
+from shared.records.errors import BadFile, FieldError
+from shared.records.schema import NUMBER, RECORD_ID
+from shared.records.scoring import Scorer
+
+WHOLE_BYTES = 32 << 20
+"""Of a workbook as it is stored."""
+UNPACKED_BYTES = 512 << 20
+"""Of all its parts: a sheet of a million rows has less."""
+TEXT_BYTES = 64 << 20
+"""Of its list of texts, which is held in memory."""
+PIECE = 1 << 20
+"""Bytes of a sheet that are looked through at once."""
+HEADER_ROWS = 10
+"""Rows at the top among which the header is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A cell that shows something else than it stores; no field accepts it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """A block's rows, read and checked."""
+
+    first: bool
+    """As of the block."""
+    records: Records
+    shown: Shown
+
+
+class XlsxTable:
+    """A sheet of an Excel workbook."""
+
+    ready = False
+
+    def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
+        self.output = output
+        self._scorer = scorer
+        self._options = options
+        self._limits = limits
+        self._content = bytearray()
+        self._header: Header | None = None
+        self._names: dict[int, str] = {}
+        """Field or id, by column."""
+
+    @property
+    def ignored_columns(self) -> tuple[str, ...]:
+        return self._header.ignored if self._header else ()
+
+    @property
+    def unnamed_columns(self) -> int:
+        return self._header.unnamed if self._header else 0
+
+    @property
+    def absent_fields(self) -> tuple[str, ...]:
+        return self._header.absent if self._header else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._header.notes if self._header else ()
+
+    def jump(self, offset: int) -> None:
+        raise RuntimeError("a workbook is read whole")
+
+    def feed(self, chunk: bytes) -> Iterator[Block]:
+        self._content += chunk
+        if len(self._content) > WHOLE_BYTES:
+            raise BadFile(
+                f"a workbook may have {WHOLE_BYTES >> 20} MiB: save the sheet as CSV UTF-8"
+            )
+        return iter(())
+
+    def finish(self) -> Iterator[Block]:
+        with _damage():
+            file = io.BytesIO(self._content)
+            self._content.clear()
+            _check_size(file)
+            yield from self._blocks(_rows_of(file, self._options.sheet))
+
+    def _blocks(self, rows: Iterator[Sequence[Any]]) -> Iterator[Block]:
+        rows = self._read_header(rows)
+        start, pending = 0, []
+        for row in rows:
+            pending.append(tuple(row))
+            if len(pending) == self._limits.rows:
+                yield Block(start, start + len(pending), start == 0, NO_LINES, tuple(pending))
+                start, pending = start + len(pending), []
+        if pending or start == 0:
+            yield Block(start, start + len(pending), start == 0, NO_LINES, tuple(pending))
+
+    def _read_header(self, rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """Find the header among the first rows; returns the rows after it."""
+        table, rename = self._scorer.table, self._options.rename
+        required = {field.name.lower() for field in table.fields if field.required}
+        renamed = {old.strip().lower(): new.strip().lower() for old, new in rename.items()}
+        top = [row for row, _ in zip(rows, range(HEADER_ROWS), strict=False)]
+        if not top:
+            raise BadFile("the sheet is empty: a row with the names of the columns is needed")
+        place = 0
+        for index, row in enumerate(top):
+            lower = {name.lower() for name in _names(row)}
+            if required and required <= lower | {renamed.get(name, "") for name in lower}:
+                place = index
+                break
+        self._header = header = match_columns(_names(top[place]), table, rename)
+        self._names = {place: name for name, place in header.places.items()}
+        if header.record_id is not None:
+            self._names[header.record_id] = RECORD_ID
+        return chain(top[place + 1 :], rows)
+
+    def count_rows(self, block: Block) -> int:
+        return len(block.items)
+
+    def read(self, block: Block) -> Rows:
+        names, header = self._names, self._header
+        assert header is not None  # noqa: S101  # there is a block
+        rows: list[Sequence[Any]] = list(block.items)  # type: ignore[arg-type]  # we made them
+        items = [
+            {
+                names[place]: _value(cell)
+                for place, cell in enumerate(row)
+                if place in names and cell.value is not None
+            }
+            for row in rows
+        ]
+        records = read_records(items, self._scorer.table)
+        rejected = {
+            index: tuple(_explained(error, items[index]) for error in errors)
+            for index, errors in records.rejected.items()
+        }
+        inputs = None
+        if self._options.include_input:
+            shown = [
+                {
+                    name: _plain(cell.value)
+                    for name, cell in zip(header.columns, row, strict=False)
+                    if name
+                }
+                for row in rows
+            ]
+            inputs = Items([name for name in header.columns if name], shown)
+        return Rows(block.first, replace(records, rejected=rejected), Shown(records.ids, inputs))
+
+    def score(self, rows: Rows, first_row: int) -> Scored:
+        records = rows.records
+        outcome = score_columns(self._scorer, records.values, records.rejected, counting=rows.first)
+        content = self.output.write(outcome, rows.shown, first_row, first=rows.first)
+        return Scored(content, outcome)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Errors about a bad workbook as ours."""
+    try:
+        yield
+    except (BadFile, MemoryError):
+        raise
+    except Exception as error:  # those of openpyxl's parsers have no common root
+        raise BadFile("the file is not a workbook (.xlsx), or is damaged") from error
+
+
+def _check_size(file: io.BytesIO) -> None:
+    """Raise `BadFile` for a workbook that would unpack to too much. Its sizes bind its reader."""
+    parts = zipfile.ZipFile(file).infolist()
+    if sum(part.file_size for part in parts) > UNPACKED_BYTES:
+        raise BadFile(f"the workbook has more than {UNPACKED_BYTES >> 20} MiB when unpacked")
+    if any(p.file_size > TEXT_BYTES and "sharedStrings" in p.filename for p in parts):
+        raise BadFile(f"the texts of the workbook have more than {TEXT_BYTES >> 20} MiB")
+
+
+def _rows_of(file: io.BytesIO, sheet: str | None) -> Iterator[Sequence[Any]]:
+    """Rows of the sheet of this name, or of the first one, without blank rows and comments."""
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+    names = [found.title for found in book.worksheets]
+    name = sheet if sheet is not None else (names or [""])[0]
+    if name not in names:
+        # The names of sheets may be anything: they are not shown.
+        raise BadFile(f"the workbook has {len(names)} sheets, and none of the name that was given")
+    # Sizes that other programs write into a sheet are often wrong.
+    book[name].reset_dimensions()
+    rows = book[name].iter_rows()
+    if _has_formulas(file):
+        stored = openpyxl.load_workbook(file, read_only=True, keep_links=False)[name]
+        stored.reset_dimensions()
+        rows = _calculated(rows, stored.iter_rows())
+    for row in rows:
+        first = next((cell.value for cell in row if _has_content(cell)), None)
+        if first is not None and not (isinstance(first, str) and first.startswith("#")):
+            yield row
+
+
+def _has_formulas(file: io.BytesIO) -> bool:
+    book = zipfile.ZipFile(file)
+    for name in book.namelist():
+        if name.startswith("xl/worksheets/"):
+            end = b""
+            with book.open(name) as part:
+                while piece := part.read(PIECE):
+                    if b"<f>" in (whole := end + piece) or b"<f " in whole:
+                        return True
+                    end = piece[-3:]
+    return False
+
+
+def _calculated(
+    rows: Iterator[Sequence[Any]], stored: Iterator[Sequence[Any]]
+) -> Iterator[Sequence[Any]]:
+    """The rows with the values of their formulas. Raises `BadFile` where one has none.
+
+    Programs other than Excel write formulas without values, which must not count as missing.
+    """
+    for row, formulas in zip(rows, stored, strict=True):
+        for cell, formula in zip(row, formulas, strict=True):
+            # An empty text is a value, too: its cell has the type `str`.
+            if cell.value is None and formula.value is not None and cell.data_type != "str":
+                raise BadFile(
+                    f"cell {formula.coordinate} has a formula that was never calculated: "
+                    "open the file in Excel and save it"
+                )
+        yield row
+
+
+def _has_content(cell: Any) -> bool:
+    return cell.value is not None and not (isinstance(cell.value, str) and not cell.value.strip())
+
+
+def _names(row: Sequence[Any]) -> list[str]:
+    return ["" if cell.value is None else str(cell.value).strip() for cell in row]
+
+
+def _value(cell: Any) -> object:
+    """A cell as the field readers take it."""
+    value = cell.value
+    if isinstance(value, date | datetime | time | timedelta):
+        return Odd(f"cell {cell.coordinate} holds a date: enter the value as a number")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if "%" in cell.number_format:
+            return Odd(f"cell {cell.coordinate} shows a percentage: format it as a number")
+        return value
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
+        return Odd(f"cell {cell.coordinate} holds a number as text: convert it to a number")
+    return value
+
+
+def _explained(error: FieldError, item: dict[str, object]) -> FieldError:
+    """The error with the cell's address, if the cell is the reason."""
+    value = item.get(error.field or "")
+    return replace(error, hint=value.why) if isinstance(value, Odd) else error
+
+
+def _plain(value: object) -> object:
+    """A cell's value as JSON can hold it."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
