@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
+import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -191,6 +194,26 @@ def test_fastapi_dev_gets_an_app_with_the_settings_of_the_environment(
     client = TestClient(app)
     assert client.get("/livez").status_code == 200
     assert client.get("/model").status_code == 401
+
+
+def test_the_examples_of_the_page_run(artifact_dir: Path) -> None:
+    page = (ROOT / "docs/embed.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    # OpenTelemetry's instrumentation is not installed with the product.
+    examples = [block for block in blocks if "opentelemetry" not in block]
+    script = "".join(examples).replace("9090", "0")  # any free port
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"SCORER_MODEL_DIR": str(artifact_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert len(examples) == 3
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("path", ["/", "/predict", "/nowhere"])

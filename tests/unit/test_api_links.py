@@ -67,6 +67,18 @@ def test_an_api_that_is_mounted_knows_its_prefix(artifact: Artifact) -> None:
     assert refused.headers["content-type"] == "application/json"
 
 
+def test_an_application_that_mounts_the_api_can_close_its_storage(artifact: Artifact) -> None:
+    storage = FakeStorage()
+    scorer = create_app(artifact, ApiSettings(), storage.connect)
+    site = FastAPI(lifespan=scorer.router.lifespan_context)
+    site.mount("/heart", scorer)
+
+    with TestClient(site) as client:
+        client.get("/heart/batches")
+
+    assert storage.closed
+
+
 @pytest.mark.parametrize(
     "url",
     ["scores.example", "ftp://scores.example", "https://a/b?c", "https://a b", "https://a\nb"],
