@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -31,3 +32,15 @@ class Section:
 
     title: str
     blocks: tuple[Block, ...]
+
+
+def figure(value: float | None, form: str = ".3f") -> str:
+    """A figure as text; empty if there is none."""
+    return "" if value is None else f"{value:{form}}"
+
+
+def interval(ends: Sequence[float | None] | None, form: str = ".3f") -> str:
+    """An interval as text; empty if there is none."""
+    if not ends or ends[0] is None:
+        return ""
+    return f"{ends[0]:{form}} to {ends[1]:{form}}"

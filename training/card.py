@@ -6,13 +6,13 @@ can compute. `report.py` renders the sections.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from shared.records.artifact import Manifest
 from shared.records.schema import FieldSpec
 from training import plots
-from training.blocks import Block, Picture, Section, Table
+from training.assessments import Assessment, assessment_of
+from training.blocks import Block, Picture, Section, Table, figure, interval
 from training.evaluation import SHUFFLES
 from training.export import is_estimator
 from training.recipe import Recipe
@@ -29,6 +29,7 @@ def sections(
     figures = manifest.figures
     described = (recipe.describe or _any_estimator)(estimator, recipe)
     evaluated = method_of(figures) is not None
+    assess = assessment_of(manifest.answer_kind)
     parts: list[tuple[str, list[Block]]] = [
         ("Intended use", []),
         ("Setting and dates", []),
@@ -36,13 +37,13 @@ def sections(
         ("Outcome", []),
         ("Predictors", [_predictors(manifest)]),
         ("Missing data", []),
-        ("Sample size", [_sample(figures)] if evaluated else []),
+        ("Sample size", [assess.sample(figures)] if evaluated else []),
         ("Specification", []),
-        ("Performance", _performance(figures, curves) if evaluated else [NOT_EVALUATED]),
-        ("Field sets", _field_sets(figures) if evaluated else []),
-        ("Thresholds", _thresholds(figures, manifest.threshold) if evaluated else []),
-        ("Subgroups", _subgroups(figures) if evaluated else []),
-        ("Importance", _importance(figures) if evaluated else []),
+        ("Performance", _performance(assess, figures, curves) if evaluated else [NOT_EVALUATED]),
+        ("Field sets", _field_sets(assess, figures) if evaluated else []),
+        ("Thresholds", assess.thresholds(figures) if evaluated else []),
+        ("Subgroups", _subgroups(assess, figures) if evaluated else []),
+        ("Importance", _importance(assess, figures) if evaluated else []),
         ("Effect of each field", []),
         ("Limits", []),
         ("Licence and citation", []),
@@ -113,56 +114,29 @@ def _thinning(found: dict[str, Any]) -> list[Block]:
     return [f"The figures are those of {sample}{fitted}."]
 
 
-def _sample(found: dict[str, Any]) -> str:
-    share = found["positive"] / found["rows"]
-    return (
-        f"{found['rows']} rows, {found['positive']} with the outcome ({share:.1%}); "
-        f"{found['complete']} have all fields that the model uses."
-    )
-
-
-NAMES = {
-    "auc": "AUC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-    "accuracy": "accuracy at the threshold",
-    "sensitivity": "sensitivity at the threshold",
-    "specificity": "specificity at the threshold",
-    "calibration_slope": "calibration slope",
-    "calibration_intercept": "calibration intercept",
-    "ece": "calibration error (ten groups)",
-}
-
-
-def _performance(found: dict[str, Any], curves: dict[str, Any]) -> list[Block]:
+def _performance(assess: Assessment, found: dict[str, Any], curves: dict[str, Any]) -> list[Block]:
     method = method_of(found) or ""
     apparent = found.get("apparent")
     rows = tuple(
         (
             title,
-            f"{found[method][name]:.3f}",
-            _interval(found["intervals"].get(name)),
-            *([f"{apparent[name]:.3f}"] if apparent else []),
+            figure(found[method][name], assess.form),
+            interval(found["intervals"].get(name), assess.form),
+            *([figure(apparent[name], assess.form)] if apparent else []),
         )
-        for name, title in NAMES.items()
+        for name, title in assess.names.items()
     )
     head = ("figure", HOW[method], "95 % interval", *(["apparent"] if apparent else []))
     return [
         *_thinning(found),
-        _method(found, method),
+        _method(assess, found, method),
         Table(head, rows),
-        Picture(plots.roc_plot(curves["roc"], found["thresholds"]), "ROC with the thresholds"),
-        Picture(plots.calibration_plot(curves["calibration"]), "Calibration in ten groups"),
-        Picture(
-            plots.histogram_plot(curves["histogram"], ("without the outcome", "with the outcome")),
-            "Predicted probabilities by outcome",
-        ),
-        Picture(plots.benefit_plot(found["net_benefit"]), "Decision curve"),
+        *assess.details(found, curves),
     ]
 
 
-def _method(found: dict[str, Any], method: str) -> str:
-    intervals = "Intervals are over patients (95 %, bootstrap)."
+def _method(assess: Assessment, found: dict[str, Any], method: str) -> str:
+    intervals = "Intervals are over rows (95 %, bootstrap)."
     if method == "held_out":
         return (
             "Imported, and evaluated without a fit on rows that the model was not fitted to, as "
@@ -174,95 +148,39 @@ def _method(found: dict[str, Any], method: str) -> str:
             f"for other rows are worse. {intervals}"
         )
     return (
-        f"Cross-validated: ten stratified folds, repeated {_times(found['repeats'])}; means over "
+        f"Cross-validated: ten {assess.folds_are}, repeated {_times(found['repeats'])}; means over "
         f"the repeats. {intervals} The apparent figures, on the training rows themselves, are "
         "shown for the optimism only."
     )
 
 
-def _field_sets(found: dict[str, Any]) -> list[Block]:
-    sets: dict[str, dict[str, float]] = found["field_sets"]
+def _field_sets(assess: Assessment, found: dict[str, Any]) -> list[Block]:
     table = Table(
-        ("fields present", "AUC", "Brier score", "log loss", "calibration slope"),
+        ("fields present", *(one.title for one in assess.of_sets)),
         tuple(
-            (
-                title,
-                *(f"{one[name]:.3f}" for name in ("auc", "brier", "log_loss")),
-                f"{one['calibration_slope']:.2f}",
-            )
-            for title, one in sets.items()
+            (title, *(figure(main[one.name], one.form) for one in assess.of_sets))
+            for title, main in found["field_sets"].items()
         ),
     )
-    share = found["positive"] / found["rows"]
-    text = f"Always saying {share:.0%} has a Brier score of {share * (1 - share):.3f}."
-    every = found.get("all_field_sets")
-    if every:
-        (low, middle, high), (best, _, worst) = every["auc"], every["brier"]
-        text += (
-            f" Over all {every['count']} field sets AUC is {low:.3f} to {high:.3f} (median "
-            f"{middle:.3f}) and the Brier score {best:.3f} to {worst:.3f} (first repeat)."
-        )
-    return [text, table]
+    return [*assess.of_every_set(found), table]
 
 
-def _thresholds(found: dict[str, Any], label: float) -> list[Block]:
-    columns = ("sensitivity", "specificity", "ppv", "npv", "positive")
-    blocks: list[Block] = [
-        f"The label `prediction` is 1 from a probability of {label:g}.",
-        Table(
-            ("probability from", "sensitivity", "specificity", "PPV", "NPV", "rows reaching it"),
-            tuple(
-                (f"{one['threshold']:g}", *(_figure(one[name]) for name in columns))
-                for one in found["thresholds"]
-            ),
-        ),
-    ]
-    if found["bands"]:
-        first = next(iter(found["bands"].values()))
-        head = tuple(f"{one['low']:g} to {one['high']:g}" for one in first)
-        rows = tuple(
-            (title, *(f"{_figure(one['observed'])} ({_figure(one['share'])})" for one in each))
-            for title, each in found["bands"].items()
-        )
-        blocks += [
-            "Share with the outcome between two probabilities, in brackets the share of rows:",
-            Table(("fields present", *head), rows),
-        ]
-    return blocks
+def _subgroups(assess: Assessment, found: dict[str, Any]) -> list[Block]:
+    return [assess.subgroups(found)] if found["subgroups"] else []
 
 
-def _subgroups(found: dict[str, Any]) -> list[Block]:
-    if not found["subgroups"]:
-        return []
-    head = (
-        *("group", "n", "observed", "predicted", "AUC", "95 % interval"),
-        *("Brier score", "sensitivity", "specificity"),
-    )
-    rows = tuple(
-        (
-            title,
-            str(one["n"]),
-            *(_figure(one[name]) for name in ("observed", "predicted", "auc")),
-            _interval(one["auc_interval"]),
-            *(_figure(one[name]) for name in ("brier", "sensitivity", "specificity")),
-        )
-        for title, one in found["subgroups"].items()
-    )
-    return [Table(head, rows)]
-
-
-def _importance(found: dict[str, Any]) -> list[Block]:
+def _importance(assess: Assessment, found: dict[str, Any]) -> list[Block]:
     rises: dict[str, float] = found["importance"]
     spread: dict[str, float] = found["importance_spread"]
     ranked = sorted(rises.items(), key=lambda item: -item[1])
     return [
-        "How much the Brier score rises for unseen patients when one field's values are shuffled "
+        f"How much the {assess.loss} rises for unseen rows when one field's values are shuffled "
         f"among them: mean and standard deviation of {SHUFFLES} shuffles.",
         Table(
-            ("field", "rise of the Brier score", "sd"),
+            ("field", f"rise of the {assess.loss}", "sd"),
             tuple((name, f"{rise:.4f}", f"{spread[name]:.4f}") for name, rise in ranked),
         ),
-        Picture(plots.importance_plot(rises), "Importance"),
+        Picture(plots.importance_plot(rises, assess.loss), "Importance"),
     ]
 
 
@@ -310,31 +228,24 @@ def _range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:g} to {ends[1]:g}"
 
 
-def _interval(ends: Sequence[float | None] | None) -> str:
-    if not ends or ends[0] is None:
-        return ""
-    return f"{ends[0]:.3f} to {ends[1]:.3f}"
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
 def _times(repeats: int) -> str:
     return "once" if repeats == 1 else f"{repeats} times"
 
 
-def named_figures(found: dict[str, Any]) -> list[str]:
+def named_figures(manifest: Manifest) -> list[str]:
     """For a terminal: the sample and the main figures with their intervals, a line each."""
+    found = manifest.figures
     method = method_of(found)
     if method is None:
         return [NOT_EVALUATED]
+    assess = assessment_of(manifest.answer_kind)
     repeated = f"Cross-validation repeated {_times(found['repeats'])}"
-    lines = [f"{_sample(found)} {repeated if method == 'cross_validated' else HOW[method]}:"]
-    for name, value in found[method].items():
-        interval = _interval(found["intervals"].get(name))
-        lines.append(f"  {NAMES[name]:32}{value:7.3f}  {interval}".rstrip())
-    return lines
+    how = repeated if method == "cross_validated" else HOW[method]
+    return [f"{assess.sample(found)} {how}:"] + [
+        f"  {title:32}{figure(found[method][name], assess.form):>7}  "
+        f"{interval(found['intervals'].get(name), assess.form)}".rstrip()
+        for name, title in assess.names.items()
+    ]
 
 
 def run_tables(manifest: Manifest) -> list[Table]:
@@ -342,9 +253,10 @@ def run_tables(manifest: Manifest) -> list[Table]:
     found = manifest.figures
     if method_of(found) is None:
         return []
+    assess = assessment_of(manifest.answer_kind)
     blocks = [
-        *_field_sets(found),
-        *_thresholds(found, manifest.threshold),
-        *_subgroups(found),
+        *_field_sets(assess, found),
+        *assess.thresholds(found),
+        *_subgroups(assess, found),
     ]
     return [block for block in blocks if isinstance(block, Table)]

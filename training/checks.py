@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from shared.records.schema import FieldSpec
+from training.assessments import assessment_of
 from training.errors import TrainingError
 from training.framed import Framed
 from training.recipe import Dataset, Floats, Recipe
 
-FEWEST = 10
-"""Rows of each outcome that ten folds need."""
 SLACK = 0.1
 """How far a declared training range may reach beyond the data, as a share of their span."""
 
@@ -59,6 +58,8 @@ def _told(error: Exception) -> str:
 
 def load(recipe: Recipe, path: Path | None) -> Dataset:
     """Load the data and check them. Raises `TrainingError`."""
+    with errors_as_sentences(f"{recipe.name}: kind {recipe.kind}"):
+        _ = recipe.answer_kind
     with errors_as_sentences(f"{recipe.name}: load"):
         data = recipe.load(path)
     if not isinstance(data, Dataset):
@@ -88,10 +89,11 @@ def new_estimator(recipe: Recipe) -> Any:
         raise TrainingError(
             f"{recipe.name}: estimator made a {type(estimator).__name__}, which has no fit"
         )
-    if not hasattr(estimator, "predict_proba"):
+    if not hasattr(estimator, recipe.answer_kind.method):
         raise TrainingError(
-            f"{recipe.name}: {_final(estimator)} has no predict_proba: wrap it in "
-            "CalibratedClassifierCV, or set the option that gives probabilities"
+            f"{recipe.name}: {_final(estimator)} has no {recipe.answer_kind.method}: wrap it in "
+            "CalibratedClassifierCV, set the option that gives probabilities, or set the recipe's "
+            "kind"
         )
     return Framed(estimator, recipe.table) if recipe.frame else estimator
 
@@ -116,7 +118,9 @@ def check_data(recipe: Recipe, data: Dataset) -> None:
         )
     if rows.dtype.kind not in "fiub":
         raise TrainingError(f"{recipe.name}: the rows must be numbers, NaN for missing")
-    _check_outcome(recipe, outcome)
+    fault = assessment_of(recipe.answer_kind).fault(outcome)
+    if fault:
+        raise TrainingError(f"{recipe.name}: {fault}")
     check_rows(recipe, rows)
 
 
@@ -132,31 +136,6 @@ def check_rows(recipe: Recipe, rows: Floats) -> None:
         raise TrainingError(
             f"{recipe.name}: the data do not match the field table: {'; '.join(faults)}. Correct "
             "the table or the data, or name what is meant in the recipe's `allow`"
-        )
-
-
-def _check_outcome(recipe: Recipe, outcome: Any) -> None:
-    kind = outcome.dtype.kind
-    if kind not in "fiub":
-        raise TrainingError(
-            f"{recipe.name}: the outcome is text: write 1 for the outcome that the probability is "
-            "of and 0 for the other, as in (labels == 'yes').astype(int)"
-        )
-    values = np.unique(outcome)
-    if len(values) == 1:
-        raise TrainingError(f"{recipe.name}: every row has the same outcome")
-    if not np.array_equal(values, [0, 1]):
-        shown = " and ".join(f"{value:g}" for value in values[:3])
-        more = " and others" if len(values) > 3 else ""
-        raise TrainingError(
-            f"{recipe.name}: the outcome must be 0 or 1 in every row, not {shown}{more}: write "
-            "(outcome == 1).astype(int)"
-        )
-    counts = np.bincount(outcome.astype(int))
-    if counts.min() < FEWEST:
-        raise TrainingError(
-            f"{recipe.name}: ten folds need {FEWEST} rows of each outcome; there are {counts[0]} "
-            f"of 0 and {counts[1]} of 1"
         )
 
 

@@ -15,21 +15,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import train_test_split
 
+from training.assessments import assessment_of
 from training.checks import new_estimator
 from training.errors import TrainingError
-from training.figures import (
-    at_threshold,
-    bands,
-    calibration_groups,
-    figures,
-    histogram,
-    intervals,
-    net_benefit,
-    roc,
-    similar_scores,
-)
 from training.recipe import Dataset, Recipe
 
 Floats = NDArray[np.float64]
@@ -90,56 +80,48 @@ def evaluate(
 
     Raises `TrainingError` when known data give other figures than expected.
     """
-    everything, data = data, _thinned(data, progress)
+    everything, data = data, _thinned(recipe, data, progress)
     withheld, shuffles = _withheld(recipe, data), _Shuffles(data.rows, SHUFFLES)
     if fitted:
         progress("evaluating")
-        predicted = _by_fitted(fitted.estimator, data, withheld, shuffles)
+        predicted = _by_fitted(recipe, fitted.estimator, data, withheld, shuffles)
     else:
         predicted = out_of_fold(recipe, data, repeats, withheld, progress, shuffles)
-    sets = {title: figures(data.outcome, predicted[title], recipe.threshold) for title in withheld}
+    assess, outcome = assessment_of(recipe.answer_kind), data.outcome
+    sets = {title: assess.figures(outcome, predicted[title]) for title in withheld}
     title, main = next(iter(sets.items()))
     if data.demonstration:
         check_figures(main, recipe.expected, repeats)
-    unseen, outcome = predicted[title], data.outcome
+    unseen = predicted[title]
+    base = float(assess.losses(outcome, unseen).mean())
     found = {
         "repeats": repeats,
         "rows": len(everything.outcome),
         "evaluated": len(outcome),
         "complete": int((~np.isnan(everything.rows).any(axis=1)).sum()),
-        "positive": int(everything.outcome.sum()),
         fitted.method if fitted else "cross_validated": main,
-        "intervals": intervals(outcome, unseen, recipe.threshold),
+        "intervals": assess.intervals(outcome, unseen),
         "field_sets": sets,
         "subgroups": _subgroups(recipe, data, unseen),
-        "thresholds": [at_threshold(outcome, unseen, t) for t in _thresholds(recipe)],
-        "bands": {
-            name: bands(outcome, predicted[name], recipe.bands) for name in withheld if recipe.bands
-        },
-        # The API's page shows them for new records, whose scores an in-sample share would flatter.
-        "similar": []
-        if fitted and fitted.method == "in_sample"
-        else _similar(recipe, data, predicted),
-        **_importance(recipe, float(((unseen - outcome) ** 2).mean()), shuffles, repeats),
-        "net_benefit": [net_benefit(outcome, unseen, t) for t in BENEFITS],
+        **assess.more(recipe, everything, data, predicted),
+        **_importance(recipe, base, shuffles, repeats),
     }
+    if fitted and fitted.method == "in_sample":
+        # The API's page shows them for new records, whose scores an in-sample share would flatter.
+        found.pop("similar", None)
     if recipe.every_field_set and repeats >= ALL_SETS_FROM:
         found["all_field_sets"] = _all_field_sets(recipe, data, progress)
-    plots = {
-        "roc": roc(outcome, unseen),
-        "calibration": calibration_groups(outcome, unseen),
-        "histogram": histogram(outcome, unseen),
-    }
-    return Evaluation(rounded(found), rounded(plots))
+    return Evaluation(rounded(found), rounded(assess.curves(outcome, unseen)))
 
 
-def _thinned(data: Dataset, progress: Progress) -> Dataset:
+def _thinned(recipe: Recipe, data: Dataset, progress: Progress) -> Dataset:
     """The data, or a random sample with the same share of the outcome where they are large."""
     if len(data.outcome) <= EVALUATED:
         return data
     progress(f"cross-validating a random sample of {EVALUATED} of {len(data.outcome)} rows")
+    strata = assessment_of(recipe.answer_kind).strata(data.outcome)
     sample, _ = train_test_split(
-        np.arange(len(data.outcome)), train_size=EVALUATED, stratify=data.outcome, random_state=0
+        np.arange(len(data.outcome)), train_size=EVALUATED, stratify=strata, random_state=0
     )
     sample = np.sort(sample)
     return replace(data, rows=data.rows[sample], outcome=data.outcome[sample])
@@ -154,14 +136,19 @@ class Fitted(NamedTuple):
 
 
 def _by_fitted(
-    estimator: Any, data: Dataset, asked: Mapping[str, Floats], shuffles: _Shuffles
+    recipe: Recipe,
+    estimator: Any,
+    data: Dataset,
+    asked: Mapping[str, Floats],
+    shuffles: _Shuffles,
 ) -> dict[str, Floats]:
     """Predictions [1, n] for each version of the rows, like `out_of_fold` but without fitting."""
-    everyone = np.arange(len(data.outcome))
+    kind, everyone = recipe.answer_kind, np.arange(len(data.outcome))
+    assess = assessment_of(kind)
     for field, block in enumerate(shuffles.blocks(everyone)):
-        answers = estimator.predict_proba(block)[:, 1].reshape(-1, len(everyone))
-        shuffles.errors[field] += ((answers - data.outcome) ** 2).sum(axis=1)
-    return {name: estimator.predict_proba(rows)[None, :, 1] for name, rows in asked.items()}
+        answers = kind.of_estimator(estimator, block).reshape(-1, len(everyone), *kind.shape)
+        shuffles.errors[field] += assess.losses(data.outcome, answers).sum(axis=1)
+    return {name: kind.of_estimator(estimator, rows)[None] for name, rows in asked.items()}
 
 
 class _Shuffles:
@@ -199,10 +186,11 @@ def out_of_fold(
     `shuffles` gets the errors of its rows.
     """
     kind = recipe.answer_kind
-    found = {name: np.full((repeats, len(data.outcome)), np.nan) for name in asked}
+    assess = assessment_of(kind)
+    found = {name: np.full((repeats, len(data.outcome), *kind.shape), np.nan) for name in asked}
     for repeat in range(repeats):
         progress(f"cross-validation, repeat {repeat + 1} of {repeats}")
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat)
+        folds = assess.folds(repeat)
         for number, (train, test) in enumerate(folds.split(data.rows, data.outcome), 1):
             if len(data.outcome) >= SHOW_FOLDS_FROM:
                 progress(f"fold {number} of {FOLDS}")
@@ -214,13 +202,16 @@ def out_of_fold(
                 recipe.fit(estimator, data.rows[train], data.outcome[train], every)
             else:
                 estimator.fit(data.rows[train], data.outcome[train])
-            answers = kind.of_estimator(estimator, questions).reshape(len(asked), len(test))
+            answers = kind.of_estimator(estimator, questions).reshape(
+                len(asked), len(test), *kind.shape
+            )
             for name, answer in zip(asked, answers, strict=True):
                 found[name][repeat, test] = answer
             if shuffles:
                 for field, block in enumerate(shuffles.blocks(test)):
-                    answers = kind.of_estimator(estimator, block).reshape(-1, len(test))
-                    shuffles.errors[field] += ((answers - data.outcome[test]) ** 2).sum(axis=1)
+                    answers = kind.of_estimator(estimator, block)
+                    answers = answers.reshape(-1, len(test), *kind.shape)
+                    shuffles.errors[field] += assess.losses(data.outcome[test], answers).sum(axis=1)
     return found
 
 
@@ -229,32 +220,14 @@ def _withheld(recipe: Recipe, data: Dataset) -> dict[str, Floats]:
     names = recipe.table.used_names
     return {
         title: np.where([name in present for name in names], data.rows, np.nan)
-        for title, present in _field_sets(recipe).items()
+        for title, present in recipe.evaluated_sets.items()
     }
-
-
-def _similar(
-    recipe: Recipe, data: Dataset, predicted: Mapping[str, Floats]
-) -> list[dict[str, Any]]:
-    """For each set of fields: the outcomes of the patients who have them all, by their score."""
-    names = recipe.table.used_names
-    found = []
-    for title, present in _field_sets(recipe).items():
-        complete = ~np.isnan(data.rows[:, [names.index(name) for name in present]]).any(axis=1)
-        if complete.any():
-            groups = similar_scores(data.outcome[complete], predicted[title][:, complete])
-            found.append({"title": title, "fields": list(present), "groups": groups})
-    return found
-
-
-def _field_sets(recipe: Recipe) -> Mapping[str, tuple[str, ...]]:
-    return recipe.field_sets or {"all fields": recipe.table.used_names}
 
 
 def _importance(
     recipe: Recipe, base: float, shuffles: _Shuffles, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Rise of the Brier score when a field's values are shuffled, by field: mean and sd."""
+    """Rise of the mean loss when a field's values are shuffled, by field: mean and sd."""
     rises = shuffles.errors / (repeats * len(shuffles.all_rows)) - base
     names = recipe.table.used_names
     return {
@@ -263,26 +236,14 @@ def _importance(
     }
 
 
-def _thresholds(recipe: Recipe) -> list[float]:
-    return sorted({recipe.threshold, *recipe.bands})
-
-
 def _subgroups(recipe: Recipe, data: Dataset, unseen: Floats) -> dict[str, dict[str, Any]]:
     columns = dict(zip(recipe.table.used_names, data.rows.T, strict=True))
+    assess = assessment_of(recipe.answer_kind)
+    groups = {title: belongs(columns) for title, belongs in recipe.subgroups.items()}
     return {
-        title: _subgroup(data.outcome[inside], unseen[:, inside], recipe.threshold)
-        for title, inside in (
-            (title, belongs(columns)) for title, belongs in recipe.subgroups.items()
-        )
+        title: assess.subgroup(data.outcome[inside], unseen[:, inside])
+        for title, inside in groups.items()
     }
-
-
-def _subgroup(outcome: Ints, unseen: Floats, threshold: float) -> dict[str, Any]:
-    found = {"n": len(outcome), "observed": float(outcome.mean())}
-    found |= {"predicted": float(unseen.mean())}
-    main = figures(outcome, unseen, threshold)
-    found |= {name: main[name] for name in ("auc", "brier", "sensitivity", "specificity")}
-    return found | {"auc_interval": intervals(outcome, unseen, threshold)["auc"]}
 
 
 def _all_field_sets(recipe: Recipe, data: Dataset, progress: Progress) -> dict[str, Any]:

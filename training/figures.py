@@ -63,12 +63,13 @@ def calibration_error(outcome: Ints, probability: Floats) -> float:
     """Expected calibration error over groups of equal size."""
     gaps = [
         len(group) * abs(outcome[group].mean() - probability[group].mean())
-        for group in _equal_groups(probability, GROUPS)
+        for group in equal_groups(probability, GROUPS)
     ]
     return float(sum(gaps) / len(outcome))
 
 
-def _equal_groups(probability: Floats, count: int) -> list[Ints]:
+def equal_groups(probability: Floats, count: int) -> list[Ints]:
+    """Indices in groups of equal size, from the lowest prediction to the highest."""
     order = np.argsort(probability, kind="stable")
     return [group for group in np.array_split(order, count) if len(group)]
 
@@ -80,7 +81,7 @@ def calibration_groups(outcome: Ints, predicted: Floats) -> list[dict[str, float
     """
     probability = predicted.mean(axis=0)
     found = []
-    for group in _equal_groups(probability, GROUPS):
+    for group in equal_groups(probability, GROUPS):
         low, high = wilson(int(outcome[group].sum()), len(group))
         found.append(
             {
@@ -101,7 +102,7 @@ def similar_scores(outcome: Ints, predicted: Floats) -> list[dict[str, Any]]:
     their mean prediction over the repeats.
     """
     probability = predicted.mean(axis=0)
-    groups = _equal_groups(probability, SIMILAR_GROUPS)
+    groups = equal_groups(probability, SIMILAR_GROUPS)
     ends = [
         float(probability[group[-1]] + probability[following[0]]) / 2
         for group, following in pairwise(groups)

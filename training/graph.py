@@ -1,6 +1,6 @@
-"""A fitted scikit-learn classifier to ONNX, step by step, in float64.
+"""A fitted scikit-learn estimator to ONNX, step by step, in float64.
 
-Pipelines, ensembles, calibration, linear classifiers and trees are written here; skl2onnx converts
+Pipelines, ensembles, calibration, linear models and trees are written here; skl2onnx converts
 the other steps one at a time. Each step is compared with scikit-learn as soon as it is converted,
 so a refusal names the step and the reason. Values come and go as float32; in between, float64 keeps
 what scikit-learn computes: sums of large forests, scaled values next to a tree's threshold, and the
@@ -24,9 +24,13 @@ from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
     ExtraTreesClassifier,
+    ExtraTreesRegressor,
     GradientBoostingClassifier,
+    GradientBoostingRegressor,
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     RandomForestClassifier,
+    RandomForestRegressor,
     StackingClassifier,
     VotingClassifier,
 )
@@ -37,8 +41,9 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDCl
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from shared.records.kinds import Kind, Probability
 from shared.records.schema import FieldTable
 from training.errors import TrainingError
 from training.parity import ADVICE, parity_rows
@@ -63,29 +68,36 @@ CLOSE = 1e-5
 
 Rows = Any
 """The data between two scikit-learn steps: an array, dense or sparse."""
-Output = Literal["transform", "probability", "decision"]
+Output = Literal["transform", "value", "shares", "probability", "decision"]
+WHOLE = ("transform", "value", "shares")
+"""Outputs whose columns are all taken."""
 
 
-def stock_graph(estimator: Any, table: FieldTable) -> bytes:
-    """Convert a fitted classifier: input `fields` float32 [n, fields], output `probability` [n].
+def stock_graph(estimator: Any, table: FieldTable, kind: Kind | None = None) -> bytes:
+    """Convert a fitted estimator: input `fields` float32 [n, fields], the output of its kind.
 
-    Raises `TrainingError` that names the step that does not convert, and the reason.
+    The kind is the probability unless stated. Raises `TrainingError` that names the step that does
+    not convert, and the reason.
     """
+    kind = kind or Probability(0.5)
     width = len(table.used)
     rows = parity_rows(table, np.full((1, width), np.nan), SAMPLE).astype(float)
     graph = _Graph()
     given = graph.add("Cast", "fields", to=TensorProto.DOUBLE)
-    column = _Writer(graph).probability(estimator, given, rows, type(estimator).__name__)
-    flat = graph.add("Squeeze", column, graph.constant([1], np.int64))
+    writer = _Writer(graph)
+    write = {"probability": writer.probability, "classes": writer.shares, "value": writer.value}
+    found = write[kind.name](estimator, given, rows, type(estimator).__name__)
+    if not kind.shape:
+        found = graph.add("Squeeze", found, graph.constant([1], np.int64))
     graph.nodes.append(
-        helper.make_node("Cast", [flat], ["probability"], "probability", to=TensorProto.FLOAT)
+        helper.make_node("Cast", [found], [kind.output], kind.output, to=TensorProto.FLOAT)
     )
     if {"TreeEnsemble", CONVERTED_TREES} <= graph.operators:
         raise TrainingError(
             "XGBoost together with trees of scikit-learn does not convert to ONNX: their operators "
             f"need different versions of ai.onnx.ml; use one of the two, or {ADVICE}"
         )
-    return graph.serialised(width)
+    return graph.serialised(width, kind)
 
 
 class _Graph:
@@ -115,12 +127,12 @@ class _Graph:
     def operators(self) -> set[str]:
         return {node.op_type for node in self.nodes}
 
-    def serialised(self, width: int) -> bytes:
+    def serialised(self, width: int, kind: Kind) -> bytes:
         graph = helper.make_graph(
             self.nodes,
             "heart_scorer",
             [helper.make_tensor_value_info("fields", TensorProto.FLOAT, ["n", width])],
-            [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n"])],
+            [helper.make_tensor_value_info(kind.output, TensorProto.FLOAT, ["n", *kind.shape])],
             self.constants,
         )
         opsets = CONVERTER_OPSETS if CONVERTED_TREES in self.operators else STOCK_OPSETS
@@ -202,6 +214,83 @@ class _Writer:
             case _:
                 return self._converted(estimator, x, rows, path, "probability")
 
+    def shares(self, estimator: Any, x: str, rows: Rows, path: str) -> str:
+        """The probabilities of all classes, [n, classes]."""
+        graph = self.graph
+        inner = _wrapped(estimator)
+        if inner is not None:
+            return self.shares(inner, x, rows, path)
+        if isinstance(estimator, Pipeline):
+            final, x, rows, path = self._steps(estimator, x, rows, path)
+            return self.shares(final, x, rows, path)
+        count = len(estimator.classes_)
+        if count == 2:
+            ones = self.probability(estimator, x, rows, path)
+            zeros = graph.add("Sub", graph.constant([[1.0]]), ones)
+            return graph.add("Concat", zeros, ones, axis=1)
+        match estimator:
+            case RandomForestClassifier() | ExtraTreesClassifier():
+                share, trees = 1 / len(estimator.estimators_), estimator.estimators_
+            case DecisionTreeClassifier():
+                share, trees = 1.0, [estimator]
+            case GradientBoostingClassifier():
+                scores = [
+                    self._boosted(estimator, estimator.decision_function, column, x, rows, path)
+                    for column in range(count)
+                ]
+                return graph.add("Softmax", graph.add("Concat", *scores, axis=1), axis=1)
+            case LogisticRegression() | LogisticRegressionCV() | LinearDiscriminantAnalysis():
+                product = graph.add("MatMul", x, graph.constant(estimator.coef_.T))
+                score = graph.add("Add", product, graph.constant(estimator.intercept_[None]))
+                return graph.add("Softmax", score, axis=1)
+            case _:
+                return self._converted(estimator, x, rows, path, "shares")
+        columns = [
+            self._trees([(t.tree_, share * t.tree_.value[:, 0, column]) for t in trees], x)
+            for column in range(count)
+        ]
+        return graph.add("Concat", *columns, axis=1)
+
+    def value(self, estimator: Any, x: str, rows: Rows, path: str) -> str:
+        """The value of a regression, [n, 1]."""
+        graph = self.graph
+        inner = _wrapped(estimator)
+        if inner is not None:
+            return self.value(inner, x, rows, path)
+        match estimator:
+            case Pipeline():
+                final, x, rows, path = self._steps(estimator, x, rows, path)
+                return self.value(final, x, rows, path)
+            case RandomForestRegressor() | ExtraTreesRegressor():
+                share = 1 / len(estimator.estimators_)
+                return self._trees(
+                    [(t.tree_, share * t.tree_.value[:, 0, 0]) for t in estimator.estimators_], x
+                )
+            case DecisionTreeRegressor():
+                return self._trees([(estimator.tree_, estimator.tree_.value[:, 0, 0])], x)
+            case GradientBoostingRegressor():
+                return self._boosted(estimator, estimator.predict, 0, x, rows, path)
+            case object(coef_=coefficients, intercept_=intercept) if _is_linear(estimator, rows):
+                column = np.reshape(coefficients, (-1, 1))
+                product = graph.add("MatMul", x, graph.constant(column))
+                return graph.add("Add", product, graph.constant(np.reshape(intercept, (1, 1))))
+            case _:
+                return self._converted(estimator, x, rows, path, "value")
+
+    def _boosted(
+        self, estimator: Any, answer: Any, column: int, x: str, rows: Rows, path: str
+    ) -> str:
+        """The sum of a column of boosted trees and the constant that they start from, [n, 1]."""
+        if estimator.init is not None and estimator.init != "zero":
+            raise _refusal(path, estimator, "it starts from another estimator")
+        trees, rate = estimator.estimators_[:, column], estimator.learning_rate
+        sample = _dense(rows)[:1]
+        sample = np.where(np.isnan(sample), 0, sample)
+        start = np.ravel(answer(_named(estimator, sample)))[column]
+        start -= rate * sum(tree.predict(sample)[0] for tree in trees)
+        total = self._trees([(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in trees], x)
+        return self.graph.add("Add", total, self.graph.constant([[start]]))
+
     def decision(self, estimator: Any, x: str, rows: Rows, path: str) -> str:
         """The value of `decision_function`, [n, 1]."""
         graph = self.graph
@@ -213,16 +302,7 @@ class _Writer:
                 final, x, rows, path = self._steps(estimator, x, rows, path)
                 return self.decision(final, x, rows, path)
             case GradientBoostingClassifier():
-                trees = estimator.estimators_[:, 0]
-                rate = estimator.learning_rate
-                if estimator.init is not None and estimator.init != "zero":
-                    raise _refusal(path, estimator, "it starts from another estimator")
-                sample = _dense(rows)[:1]
-                sample = np.where(np.isnan(sample), 0, sample)
-                start = estimator.decision_function(_named(estimator, sample))[0]
-                start -= rate * sum(tree.predict(sample)[0] for tree in trees)
-                total = self._trees([(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in trees], x)
-                return graph.add("Add", total, graph.constant([[start]]))
+                return self._boosted(estimator, estimator.decision_function, 0, x, rows, path)
             case AdaBoostClassifier():
                 # Each estimator votes 1 or -1 with its weight.
                 votes = []
@@ -382,11 +462,11 @@ class _Writer:
         import skl2onnx
         from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-        if isinstance(step, HistGradientBoostingClassifier):
+        if isinstance(step, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
             raise _refusal(path, step, "scikit-learn has no public form of its trees")
         expected = _answers(step, rows, output)
         values = _dense(rows)
-        options: dict[str, Any] = {} if output == "transform" else {"zipmap": False}
+        options: dict[str, Any] = {} if output in WHOLE[:2] else {"zipmap": False}
         if output == "decision":
             options["raw_scores"] = True
         reason = ""
@@ -402,7 +482,7 @@ class _Writer:
             except Exception as error:  # the libraries' errors have no common root
                 reason = reason or _first_line(error)
                 continue
-            found = found[:, -1:] if output != "transform" and found.ndim == 2 else found
+            found = found[:, -1:] if output not in WHOLE and found.ndim == 2 else found
             found = found.reshape(expected.shape) if found.size == expected.size else found
             if found.shape == expected.shape and np.allclose(
                 found, expected, rtol=CLOSE, atol=CLOSE, equal_nan=True
@@ -444,7 +524,9 @@ class _Writer:
         graph.nodes.extend(model.graph.node)
         graph.constants.extend(model.graph.initializer)
         result = graph.add("Cast", model.graph.output[-1].name, to=TensorProto.DOUBLE)
-        if output == "transform":
+        if output == "value":  # some converters give [n], others [n, 1]
+            return graph.add("Reshape", result, graph.constant([-1, 1], np.int64))
+        if output in WHOLE:
             return result
         # Of two classes the last column is class 1; a decision may have that one only.
         return graph.add("Gather", result, graph.constant([-1], np.int64), axis=1)
@@ -461,6 +543,14 @@ def _wrapped(estimator: Any) -> Any | None:
             return best
         case _:
             return None
+
+
+def _is_linear(estimator: Any, rows: Rows) -> bool:
+    """Whether a regressor with coefficients is nothing but linear; some have a link function."""
+    if np.size(estimator.coef_) != rows.shape[1]:
+        return False
+    line = _dense(rows) @ np.ravel(estimator.coef_) + np.ravel(estimator.intercept_)
+    return np.allclose(line, _answers(estimator, rows, "value")[:, 0], rtol=CLOSE, atol=CLOSE)
 
 
 def _shares(tree: Any) -> NDArray[np.float64]:
@@ -499,6 +589,10 @@ def _answers(step: Any, rows: Rows, output: Output) -> NDArray[np.float64]:
             return _dense(step.transform(rows))
         case "probability":
             return np.asarray(step.predict_proba(rows), float)[:, 1:]
+        case "shares":
+            return np.asarray(step.predict_proba(rows), float)
+        case "value":
+            return np.asarray(step.predict(rows), float).reshape(-1, 1)
         case _:
             return np.asarray(step.decision_function(rows), float).reshape(-1, 1)
 

@@ -150,6 +150,32 @@ def calibration_plot(groups: Sequence[dict[str, float]]) -> str:
     return plot.svg()
 
 
+def value_plot(groups: Sequence[dict[str, float]], unit: str) -> str:
+    """Mean outcome by mean prediction, in groups of equal size."""
+    values = [one[name] for one in groups for name in ("predicted", "observed")]
+    low, high = min(values), max(values)
+    pad = (high - low) * 0.05 or 1.0
+    ends = (low - pad, high + pad)
+    ticks = [low + (high - low) * step / 4 for step in range(5)]
+    names = [f"{tick:.3g}" for tick in ticks]
+    in_unit = f" in {unit}" if unit else ""
+    plot = Plot(
+        "Mean outcome by mean prediction in groups of equal size",
+        ends,
+        ends,
+        ticks,
+        ticks,
+        f"prediction{in_unit}",
+        f"outcome{in_unit}",
+        x_names=names,
+        y_names=names,
+    )
+    plot.line([(ends[0], ends[0]), (ends[1], ends[1])], "thin")
+    for group in groups:
+        plot.dot(group["predicted"], group["observed"], "a", 4.5)
+    return plot.svg()
+
+
 def histogram_plot(counts: dict[str, list[float]], names: tuple[str, str]) -> str:
     """Patients by predicted probability: those with the outcome upwards, the others downwards."""
     most = max(max(counts["0"]), max(counts["1"]))
@@ -213,18 +239,19 @@ def _until(points: Sequence[Point], low: float) -> list[Point]:
     return kept
 
 
-def importance_plot(rises: dict[str, float]) -> str:
+def importance_plot(rises: dict[str, float], loss: str) -> str:
     """A bar a field, the longest on top."""
     ranked = sorted(rises.items(), key=lambda item: item[1])
     most = max(max(rises.values()), 1e-6)
-    step = next(s for s in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1) if most / s <= 6)
+    steps = (digit * 10.0**power for power in range(-3, 12) for digit in (1, 2, 5))
+    step = next(one for one in steps if most / one <= 6)
     plot = Plot(
-        "Rise of the Brier score when a field's values are shuffled",
+        f"Rise of the {loss} when a field's values are shuffled",
         (min(0, min(rises.values())), most * 1.05),
         (-0.6, len(ranked) - 0.4),
         [step * tick for tick in range(int(most / step) + 1)],
         list(range(len(ranked))),
-        "rise of the Brier score",
+        f"rise of the {loss}",
         y_names=[name for name, _ in ranked],
         height=max(120, 56 + 22 * len(ranked)),
         margins=(8, 14, 44, max(54, 8 * max(len(name) for name in rises) + 14)),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.records.kinds import Kind, KindName, Probability
+from shared.records.kinds import Kind, KindName, kind_of
 from shared.records.schema import FieldTable
 from training.blocks import Block
 from training.errors import TrainingError
@@ -29,8 +29,8 @@ class Dataset:
 
     rows: Floats
     """[n, fields used]; NaN means missing."""
-    outcome: Ints
-    """[n]; the probability is that of 1."""
+    outcome: NDArray[Any]
+    """[n]: 0 or 1, of which the probability is that of 1; the index of a class; or a value."""
     sha256: str
     """Of the bytes that the data came from."""
     demonstration: bool = False
@@ -75,7 +75,12 @@ class Recipe:
     outcome: str = "the outcome"
     """Completes the sentence "31 of them had …" for rows whose outcome is 1."""
     kind: KindName = "probability"
-    """The kind of answer."""
+    """The kind of answer: the probability of one outcome, one of several `classes`, or a `value`,
+    which a regressor gives."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, by their index in the outcome. Of the kind `classes`."""
+    unit: str = ""
+    """Of the kind `value`."""
     threshold: float = 0.5
     """A `FixedThresholdClassifier` or `TunedThresholdClassifierCV` sets its own instead."""
     rounding_limit: float = 1e-4
@@ -120,4 +125,9 @@ class Recipe:
     @property
     def answer_kind(self) -> Kind:
         """The kind of the model's answers."""
-        return Probability(self.threshold)
+        return kind_of(self.kind, threshold=self.threshold, classes=self.classes, unit=self.unit)
+
+    @property
+    def evaluated_sets(self) -> Mapping[str, tuple[str, ...]]:
+        """Sets of present fields to evaluate, by a title; the first one has all fields."""
+        return self.field_sets or {"all fields": self.table.used_names}

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from html import escape
 
 from shared.records.artifact import Manifest
+from training.assessments import assessment_of
 from training.blocks import Block, Picture, Section, Table
 from training.card import (
     EVALUATED_ON,
@@ -112,41 +113,24 @@ def page(manifest: Manifest, parts: Iterable[Section]) -> str:
 
 
 def _key_figures(manifest: Manifest) -> str:
-    """How many rows, how well the score ranks them, how often the prediction is right."""
-    found = manifest.figures
-    method = method_of(found)
+    """How many rows there are and how good the predictions are."""
+    method = method_of(manifest.figures)
     if method is None:
         return ""
-    unseen, intervals, how = found[method], found["intervals"], HOW[method]
-    share, threshold = found["positive"] / found["rows"], manifest.threshold
-    auc_low, auc_high = intervals["auc"]
-    low, high = intervals["accuracy"]
+    assess = assessment_of(manifest.answer_kind)
     figures = (
         (
             f"{manifest.nouns.capitalize()} in the {EVALUATED_ON[method]}",
-            f"{found['rows']:,}",
-            f"{found['positive']:,} of them ({_percent(share)}) had {manifest.outcome}",
+            f"{manifest.figures['rows']:,}",
+            assess.outcomes(manifest),
         ),
-        (
-            "AUC",
-            f"{unseen['auc']:.2f}",
-            f"{how}; 95 % interval {auc_low:.2f} to {auc_high:.2f} (0.5 is chance, 1 is perfect)",
-        ),
-        (
-            f"Right at the threshold of {_percent(threshold)}",
-            _percent(unseen["accuracy"]),
-            f"{how}; 95 % interval {_percent(low)} to {_percent(high)}",
-        ),
+        *assess.key_figures(manifest, method, HOW[method]),
     )
     items = "".join(
         f'<div><dt>{escape(name)}</dt><dd class="number">{number}</dd><dd>{escape(text)}</dd></div>'
         for name, number, text in figures
     )
     return f'<dl class="key">{items}</dl>'
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
 
 
 def _contents(parts: Iterable[Section]) -> str:
@@ -207,7 +191,7 @@ def _html_table(table: Table, title: str) -> str:
 
 def summary(manifest: Manifest) -> str:
     """Lines for a terminal: figures with intervals, field sets, thresholds, subgroups."""
-    lines = named_figures(manifest.figures)
+    lines = named_figures(manifest)
     for table in run_tables(manifest):
         lines += ["", *("  " + line for line in _aligned(table))]
     lines += ["", *comparisons(manifest.figures)]

@@ -18,6 +18,7 @@ from shared.records.errors import RecordRejected
 from shared.records.estimator import estimator_file, load_estimator
 from shared.records.kinds import shortest
 from shared.records.scoring import Model, Scorer
+from training.assessments import assessment_of
 from training.card import sections
 from training.checks import load, new_estimator
 from training.errors import TrainingError
@@ -29,7 +30,6 @@ from training.export import (
     sha256,
     write_artifact,
 )
-from training.figures import figures
 from training.framed import unframed
 from training.graph import stock_graph
 from training.parity import check_explanation, check_parity, check_rounding, parity_rows
@@ -84,7 +84,7 @@ def train(
 def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> Trained:
     """Train a model without writing anything. Raises `TrainingError`."""
     dataset = load(recipe, data)
-    progress(f"data: {len(dataset.outcome)} rows, {dataset.outcome.sum()} with the outcome")
+    progress(f"data: {len(dataset.outcome)} rows")
     # The matrices are small: more threads only cost time, and they could change the last bit.
     with threadpool_limits(1):
         served = as_served(dataset)
@@ -92,8 +92,9 @@ def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> 
         estimator = new_estimator(recipe).fit(served.rows, served.outcome)
         recipe = with_own_threshold(recipe, unframed(estimator))
         evaluation = evaluate(recipe, served, repeats, progress)
-        fitted = recipe.answer_kind.of_estimator(estimator, served.rows)[None]
-        apparent = rounded(figures(served.outcome, fitted, recipe.threshold))
+        kind = recipe.answer_kind
+        fitted = kind.of_estimator(estimator, served.rows)[None]
+        apparent = rounded(assessment_of(kind).figures(served.outcome, fitted))
         evaluation = replace(evaluation, figures=evaluation.figures | {"apparent": apparent})
         return artifact_of(
             recipe, Evidence(dataset.rows, dataset.sha256), estimator, evaluation, progress
@@ -163,7 +164,11 @@ def _model_files(recipe: Recipe, estimator: Any) -> dict[str, bytes]:
     if is_estimator(estimator):
         files = estimator_files(estimator, served=recipe.runtime == "sklearn")
     if recipe.runtime == "onnx":
-        files["model.onnx"] = (recipe.convert or stock_graph)(estimator, recipe.table)
+        files["model.onnx"] = (
+            recipe.convert(estimator, recipe.table)
+            if recipe.convert
+            else stock_graph(estimator, recipe.table, recipe.answer_kind)
+        )
         if recipe.explain:
             files[EXPLANATION] = recipe.explain(estimator, recipe.table)
     elif recipe.explain:
@@ -193,7 +198,9 @@ def _manifest(
         runtime=recipe.runtime,
         files=hashes,
         data_sha256=known.sha256,
-        threshold=recipe.threshold,
+        threshold=recipe.threshold if recipe.kind == "probability" else None,
+        classes=recipe.classes,
+        unit=recipe.unit,
         frame=recipe.frame,
         one_by_one=recipe.one_by_one,
         decimals=recipe.decimals,

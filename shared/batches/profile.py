@@ -61,7 +61,9 @@ def make_profile(
         },
         "training_rows": reference.rows if reference else None,
         "fields": fields,
-        "scores": _scores(tally, manifest.threshold, reference),
+        "scores": None
+        if manifest.threshold is None
+        else _scores(tally, manifest.threshold, reference),
         "rejections": [
             {"code": code, "field": name or None, "rows": r.rows, "first_rows": r.first_rows}
             for (code, name), r in sorted(tally.rejections.items())

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from shared.records.errors import RecordRejected, StartupError
 from shared.records.estimator import JOBLIB, SKOPS, estimator_file, load_estimator
 from shared.records.frames import decimals_of, frame_of
-from shared.records.kinds import Kind, KindName, Probability, difference
+from shared.records.kinds import Kind, KindName, difference, kind_of
 from shared.records.reference import Reference
 from shared.records.schema import FieldTable
 
@@ -82,7 +82,12 @@ class Manifest(BaseModel):
     data_sha256: str
     kind: KindName = "probability"
     """The kind of answer, in full in `answer_kind`."""
-    threshold: float = Field(gt=0, lt=1)
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Of the kind `probability`: `prediction` is 1 from here on."""
+    classes: tuple[str, ...] = ()
+    """Of the kind `classes`: their names, in the order of the model's outputs."""
+    unit: str = ""
+    """Of the kind `value`."""
     rounding_limit: float = Field(default=1e-4, ge=0)
     """Largest change of an output that rounding the data to float32 may cause."""
     fields: FieldTable
@@ -101,7 +106,12 @@ class Manifest(BaseModel):
     @cached_property
     def answer_kind(self) -> Kind:
         """The kind of the model's answers."""
-        return Probability(self.threshold)
+        return kind_of(self.kind, threshold=self.threshold, classes=self.classes, unit=self.unit)
+
+    @model_validator(mode="after")
+    def _has_its_kind(self) -> Manifest:
+        _ = self.answer_kind
+        return self
 
     @property
     def served_file(self) -> str:

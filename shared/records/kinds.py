@@ -7,18 +7,23 @@ columns of many outputs, `members` for one record's. No other module knows a kin
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-KindName = Literal["probability"]
+KindName = Literal["probability", "classes", "value"]
 Outputs = NDArray[Any]
 """What the model gives, float32: [rows], or [rows, outputs of a row]. NaN: no answer."""
 Member = float | int | str
+CLASS_NAME = r"[A-Za-z0-9][A-Za-z0-9_]{0,63}"
+"""Names of classes: they are parts of column names."""
+SUM_LIMIT = 1e-3
+"""How far the probabilities of all classes may be from 1 together."""
 
 
 class Column(NamedTuple):
@@ -38,6 +43,8 @@ class Kind(ABC):
     """Name of the model's output in ONNX."""
     highest: ClassVar[str]
     """Title of the example whose answer has the largest number."""
+    method: ClassVar[str] = "predict_proba"
+    """The method of scikit-learn's estimators that gives the outputs."""
     shape: tuple[int, ...] = ()
     """Of one row's output."""
     columns: tuple[Column, ...]
@@ -57,7 +64,7 @@ class Kind(ABC):
 
     @abstractmethod
     def of_estimator(self, estimator: Any, rows: Any) -> NDArray[Any]:
-        """Outputs of a scikit-learn estimator, in its own precision."""
+        """Outputs of a fitted scikit-learn estimator, in its own precision."""
 
     @abstractmethod
     def probability(self, members: Mapping[str, Any]) -> float | None:
@@ -150,6 +157,127 @@ class Probability(Kind):
             "crossed_up": int((after > before).sum()),
             "crossed_down": int((after < before).sum()),
         }
+
+
+class Classes(Kind):
+    """The most probable of several classes, and the probability of each."""
+
+    name = "classes"
+    output = "probabilities"
+    highest = "Most certain"
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise ValueError("classes: at least two are needed, and none twice")
+        if not all(map(re.compile(CLASS_NAME).fullmatch, self.classes)):
+            raise ValueError(f"classes: each name must match {CLASS_NAME}")
+        self.shape = (len(self.classes),)
+        self.columns = (
+            Column(
+                "prediction",
+                "text",
+                Annotated[
+                    Literal[self.classes],
+                    Field(description="The most probable class"),
+                ],
+            ),
+            *(
+                Column(
+                    f"probability_{name}",
+                    "float32",
+                    Annotated[
+                        float, Field(ge=0, le=1, description=f"Probability of the class {name}")
+                    ],
+                )
+                for name in self.classes
+            ),
+        )
+
+    def are_answers(self, outputs: Outputs) -> bool:
+        within = ((outputs >= 0) & (outputs <= 1)).all()
+        return bool(within and (np.abs(outputs.sum(axis=1) - 1) < SUM_LIMIT).all())
+
+    def members(self, output: Outputs) -> dict[str, Member]:
+        parts = map(shortest, output)
+        answer: dict[str, Member] = {"prediction": self.classes[int(output.argmax())]}
+        return answer | {
+            f"probability_{name}": part for name, part in zip(self.classes, parts, strict=True)
+        }
+
+    def values(self, outputs: Outputs) -> tuple[NDArray[Any], ...]:
+        return np.array(self.classes)[outputs.argmax(axis=1)], *outputs.T
+
+    def of_estimator(self, estimator: Any, rows: Any) -> NDArray[Any]:
+        return np.asarray(estimator.predict_proba(rows))
+
+    def probability(self, members: Mapping[str, Any]) -> float:
+        return max(float(members[f"probability_{name}"]) for name in self.classes)
+
+    def probabilities(self, outputs: Outputs) -> Outputs:
+        largest: Outputs = outputs.max(axis=1)
+        return largest
+
+    def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
+        return {"changed": int((before != after).sum())}
+
+
+class Value(Kind):
+    """A number: the answer of a regression."""
+
+    name = "value"
+    output = "value"
+    highest = "Highest value"
+    method = "predict"
+
+    def __init__(self, unit: str = "") -> None:
+        self.unit = unit
+        described = f"The predicted value in {unit}" if unit else "The predicted value"
+        extra: dict[str, JsonValue] = {"x-unit": unit} if unit else {}
+        self.columns = (
+            Column(
+                "prediction",
+                "float32",
+                Annotated[
+                    float,
+                    Field(description=described, allow_inf_nan=False, json_schema_extra=extra),
+                ],
+            ),
+        )
+
+    def are_answers(self, outputs: Outputs) -> bool:
+        return bool(np.isfinite(outputs).all())
+
+    def members(self, output: np.float32) -> dict[str, Member]:
+        return {"prediction": shortest(output)}
+
+    def values(self, outputs: Outputs) -> tuple[NDArray[Any], ...]:
+        return (outputs,)
+
+    def of_estimator(self, estimator: Any, rows: Any) -> NDArray[Any]:
+        return np.asarray(estimator.predict(rows), float).reshape(len(rows))
+
+    def probability(self, members: Mapping[str, Any]) -> None:
+        return None
+
+    def probabilities(self, outputs: Outputs) -> None:
+        return None
+
+    def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
+        return {}
+
+
+def kind_of(name: KindName, *, threshold: float | None, classes: Sequence[str], unit: str) -> Kind:
+    """The kind of this name. Raises `ValueError` if it lacks what it needs."""
+    match name:
+        case "probability":
+            if threshold is None:
+                raise ValueError("threshold: the kind probability needs one")
+            return Probability(threshold)
+        case "classes":
+            return Classes(classes)
+        case "value":
+            return Value(unit)
 
 
 def shortest(number: np.float32) -> float:

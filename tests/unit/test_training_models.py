@@ -54,7 +54,7 @@ from xgboost import XGBClassifier
 
 from shared.records.artifact import Golden, Manifest, OnnxModel, SklearnModel, load_artifact
 from shared.records.estimator import SKOPS, load_estimator
-from shared.records.kinds import Probability
+from shared.records.kinds import Probability, difference
 from shared.records.schema import FieldSpec, FieldTable
 from shared.records.scoring import Scorer
 from training.errors import TrainingError
@@ -90,8 +90,9 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     fitted = recipe.estimator().fit(data.rows, data.outcome)
     scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
     found = scorer.outputs(data.rows.astype(np.float32))
-    assert np.abs(found - fitted.predict_proba(data.rows)[:, 1]).max() < 1e-6
-    assert manifest.figures["cross_validated"]["auc"] > 0.87
+    assert difference(found, scorer.kind.of_estimator(fitted, data.rows)).max() < 1e-6
+    figures = manifest.figures["cross_validated"]
+    assert figures.get("auc", 0) > 0.87 or figures["r2"] > 0.45
     served = "model.skops" if recipe.runtime == "sklearn" else "model.onnx"
     assert {served, "model_card.html"} <= manifest.files.keys()
     library = name.removeprefix("heart_")
