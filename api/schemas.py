@@ -138,7 +138,7 @@ class BatchBody(Body):
             "created": found.created,
             "deliveries": found.progress.deliveries,
         }
-        if found.status == "running" and found.input_bytes is not None:
+        if found.status in ("queued", "running") and found.input_bytes is not None:
             # The last rows may be staged before a line end that the file does not have.
             done = min(found.progress.offset, found.input_bytes)
             body["bytes"] = {"done": done, "total": found.input_bytes}

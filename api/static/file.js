@@ -44,10 +44,13 @@ export function fileView(model) {
       const query = new URLSearchParams({ include_input: "true" });
       if (codingChecked) query.set("coding_checked", "true");
       for (const [column, field] of pairs) query.append("rename", `${column}=${field}`);
+      // The same key when it is sent again after a lost answer: it stays one batch.
+      source.keys ??= {};
+      source.keys[query] ??= crypto.getRandomValues(new Uint32Array(4)).join("-");
       const { batch_id: id } = await upload(
         `batches?${query}`,
         bytes,
-        headers,
+        { ...headers, "Idempotency-Key": source.keys[query] },
         progress.show,
         cancel.signal,
       );

@@ -12,7 +12,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from cli.local import ROOT, Running, free_port
 from tests.api_process import running_api
@@ -196,6 +196,25 @@ def test_the_rejected_rows_can_be_corrected_and_sent_again(page: Page, tmp_path:
     page.get_by_role("button", name="Score 1 row").click()
     expect(page.locator(".badge.succeeded")).to_be_visible()
     expect(page.locator(".figures")).to_contain_text("Scored1")
+
+
+def test_a_file_that_is_sent_again_keeps_its_idempotency_key(page: Page) -> None:
+    keys: list[str] = []
+
+    def lose(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        route.abort()
+
+    page.route("**/batches?*", lose, times=1)
+    choose(page, SAMPLE)
+    page.get_by_role("button", name="Score 13 rows").click()
+    page.get_by_role("alert").wait_for()
+
+    with page.expect_request("**/batches?*") as sent:
+        page.get_by_role("button", name="Score 13 rows").click()
+
+    assert [sent.value.headers["idempotency-key"]] == keys
+    expect(page.locator(".badge.succeeded")).to_be_visible()
 
 
 def test_a_batch_survives_a_reload(page: Page) -> None:

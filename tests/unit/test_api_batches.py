@@ -66,6 +66,15 @@ def test_rows_done_are_counted_from_the_staged_blocks(
     assert int(answer.headers["retry-after"]) > 0
 
 
+def test_a_batch_that_waits_shows_the_size_of_its_file(client: TestClient) -> None:
+    batch_id = client.post("/batches", content=FILE, headers=CSV).json()["batch_id"]
+
+    body = client.get(f"/batches/{batch_id}").json()
+
+    assert body["status"] == "queued"
+    assert body["bytes"] == {"done": 0, "total": len(FILE)}
+
+
 def test_a_committed_result_without_summary_is_still_running(
     client: TestClient, storage: FakeStorage
 ) -> None:
