@@ -18,8 +18,13 @@ def read_model_file(path: Path) -> Recipe:
         raise TrainingError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # joblib looks there for classes of the file
-    with errors_as_sentences(str(path)):
-        spec.loader.exec_module(module)
+    folder = str(path.absolute().parent)
+    sys.path.insert(0, folder)  # it may import files beside it, as when Python runs it
+    try:
+        with errors_as_sentences(str(path)):
+            spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
     recipe = getattr(module, "MODEL", None)
     if not isinstance(recipe, Recipe):
         raise TrainingError(f"{path} defines no MODEL = Recipe(...)")

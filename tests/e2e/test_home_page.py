@@ -19,7 +19,7 @@ from tests.api_process import running_api
 from tests.e2e.browser import PATIENCE, barriers, chromium, page_of
 from tests.e2e.client import get, post
 from tests.e2e.command import call
-from tests.e2e.test_own_model import the_file_of_the_page
+from tests.own_models import SKIDS, write_page
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -471,9 +471,11 @@ def test_dark_mode_is_dark(browser: Browser, running: Running) -> None:
 
 def test_another_model_fits_the_same_page(browser: Browser, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    done = call(
-        None, "train", "--model", str(the_file_of_the_page(tmp_path)), "--output", str(model)
-    )
+    write_page(tmp_path)
+    table = call(None, "fields", str(SKIDS), "--without", "skid")
+    (tmp_path / "fields.py").write_text(table.stdout)
+    recipe, data = tmp_path / "skid.py", tmp_path / "skids.csv"
+    done = call(None, "train", "--model", str(recipe), "--data", str(data), "--output", str(model))
     assert done.returncode == 0, done.stderr
 
     with running_api(model, tmp_path / "log") as api, page_of(browser, api.url) as page:

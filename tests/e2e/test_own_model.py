@@ -4,87 +4,50 @@ from __future__ import annotations
 
 import csv
 import json
-import random
-import re
-from dataclasses import dataclass
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli.local import ROOT, services
 from tests.e2e.client import post
-from tests.e2e.command import call
+from tests.e2e.command import call, environment
+from tests.own_models import EXAMPLES, Case, blocks, cases, write_csv, write_page
 
-PAGE = ROOT / "docs/own-model.md"
-EXAMPLES = ROOT / "training/examples"
 PLENTY = {"SCORER_IDLE_SECONDS": "0.3", "OMP_NUM_THREADS": "1"}
+CASES = cases()
+
+pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A model file, and records for it: the first is scored, the last has a fault."""
-
-    file: Path
-    records: list[dict[str, object]]
-    fault: str
-
-
-def the_file_of_the_page(folder: Path) -> Path:
-    [code] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    (folder / "skid.py").write_text(code)
-    chance = random.Random(0)
-    with (folder / "skids.csv").open("w", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(["speed", "wet", "skid"])
-        for _ in range(400):
-            speed, wet = chance.uniform(20, 180), chance.choice(["0", "1", ""])
-            skid = speed + (40 if wet == "1" else 0) + chance.gauss(0, 40) > 140
-            lines.writerow([speed, wet, int(skid)])
-    return folder / "skid.py"
+def artifact_of(name: str, case: Case, folder: Path) -> Path:
+    """Train or import an example."""
+    model = folder / "model"
+    words = case.imported or ("train", "--model", str(EXAMPLES / f"{name}.py"))
+    env = {}
+    if name == "tutorial":
+        pickled = folder / "model.joblib"
+        script = [sys.executable, "-m", "training.examples.finished.tutorial", str(pickled)]
+        subprocess.run(script, check=True, cwd=ROOT)
+        words = tuple(str(pickled) if word == "model.joblib" else word for word in words)
+        env = {"SCORER_ALLOW_PICKLE": "1"}
+    made = call(None, *words, "--output", str(model), **env)
+    assert made.returncode == 0, made.stderr
+    return model
 
 
-def breast_record() -> dict[str, object]:
-    from training.examples.breast_cancer import BUNCH, NAMES
-
-    return dict(zip(NAMES, map(float, BUNCH.data[0]), strict=True))
-
-
-HEART = {"age": 63, "sex": "male", "cp": "asymptomatic", "trestbps": 145, "chol": 233}
-
-
-@pytest.fixture(params=["page", "heart_boosting", "breast_cancer", "heart_histogram"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
-    if request.param == "page":
-        drives: list[dict[str, object]] = [
-            {"speed": 140, "wet": "yes"},
-            {"speed": 60},
-            {"speed": 400},
-        ]
-        return Case(the_file_of_the_page(tmp_path), drives, "out_of_range: speed must be from 0")
-    file = EXAMPLES / f"{request.param}.py"
-    if request.param == "breast_cancer":
-        record = breast_record()
-        bad = record | {"mean_radius": -1}
-        return Case(file, [record, bad], "out_of_range: mean_radius must be from 0")
-    return Case(file, [HEART, {"age": 50, "sex": 0}, HEART | {"chol": 5}], "out_of_range: chol")
-
-
-@pytest.mark.slow
-def test_a_model_of_another_file_is_trained_served_and_verified(
-    case: Case, connection_string: str, tmp_path: Path
+@pytest.mark.parametrize("name", CASES)
+def test_an_example_is_served_to_callers_and_files_and_verified(
+    name: str, connection_string: str, tmp_path: Path
 ) -> None:
-    model = tmp_path / "model"
-    trained = call(None, "train", "--model", str(case.file), "--output", str(model))
-    assert trained.returncode == 0, trained.stderr
+    case = CASES[name]
+    model = artifact_of(name, case, tmp_path)
     table, output = tmp_path / "records.csv", tmp_path / "scores.csv"
-    with table.open("w", newline="") as file:
-        lines = csv.DictWriter(file, case.records[0])
-        lines.writeheader()
-        lines.writerows(case.records)
-    env = {
-        "SCORER_MODEL_DIR": str(model),
-        "SCORER_QUEUE": f"own-{case.file.stem.replace('_', '-')}",
-    }
+    write_csv(table, case.records)
+    queue = f"own-{name.replace('_', '-').replace('.', '-')}"
+    env = {"SCORER_MODEL_DIR": str(model), "SCORER_QUEUE": queue}
 
     with services(connection_string, tmp_path / "logs", env=PLENTY | env) as running:
         status, answer = post(f"{running.api_url}/predict", case.records[0])
@@ -94,14 +57,48 @@ def test_a_model_of_another_file_is_trained_served_and_verified(
     verified = call(connection_string, "verify", batch_id, **env)
     checked = call(None, "check", str(table), **env)
 
-    name = json.loads((model / "manifest.json").read_text())["name"]
     with output.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert status == 200
-    assert name.replace("-", "_") in case.file.stem or name == "skid"
+    assert status == 200, answer
     assert 0 < answer["probability"] < 1
     assert float(rows[0]["probability"]) == answer["probability"]
     assert [bool(row["error"]) for row in rows] == [False] * (len(rows) - 1) + [True]
     assert case.fault in rows[-1]["error"]
     assert (verified.returncode, checked.returncode) == (0, 3)
     assert f"{len(rows)} rows, 0 differ" in verified.stdout
+
+
+def test_the_three_ways_of_the_page_run_as_printed(connection_string: str, tmp_path: Path) -> None:
+    folder = tmp_path / "drives"
+    folder.mkdir()
+    write_page(folder)
+    _, imports, trains, frames, ups, checks, _ = blocks("sh")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def shell(commands: str, **env: str) -> str:
+        done = subprocess.run(
+            ["bash", "-e", "-c", commands],
+            cwd=folder,
+            env=environment(connection_string, PATH=path, **env),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    imported = shell(imports)
+    card = (folder / "skid-model" / "model_card.html").read_text()
+    trained = shell(trains + frames)
+    [export, _] = ups.splitlines()
+    env = {"SCORER_MODEL_DIR": str(folder / "skid-model"), "SCORER_QUEUE": "own-page"}
+    with services(connection_string, tmp_path / "logs", env=PLENTY | env):
+        checked = shell(checks, **env)
+
+    assert "Imported, not evaluated here" in imported
+    assert "Imported, not evaluated here" in card
+    assert "skid-model" in export
+    assert "Cross-validation repeated once" in trained
+    assert "400 rows, 0 differ" in checked
+    assert len((folder / "scores.csv").read_text().splitlines()) == 401

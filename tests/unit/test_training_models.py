@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import random
 import re
 import subprocess
 import sys
@@ -57,6 +56,7 @@ from shared.records.estimator import SKOPS, load_estimator
 from shared.records.kinds import Probability, difference
 from shared.records.schema import FieldSpec, FieldTable
 from shared.records.scoring import Scorer
+from training.checks import new_estimator
 from training.errors import TrainingError
 from training.examples import heart_boosting
 from training.export import check_loads_elsewhere, pickled
@@ -86,13 +86,13 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     manifest = train(read_model_file(path), tmp_path / "model", progress=quiet)
 
     artifact = load_artifact(tmp_path / "model")
-    data = recipe.load(None)
-    fitted = recipe.estimator().fit(data.rows, data.outcome)
+    data = as_served(recipe.load(None))
+    fitted = new_estimator(recipe).fit(data.rows, data.outcome)
     scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
     found = scorer.outputs(data.rows.astype(np.float32))
     assert difference(found, scorer.kind.of_estimator(fitted, data.rows)).max() < 1e-6
     figures = manifest.figures["cross_validated"]
-    assert figures.get("auc", 0) > 0.87 or figures["r2"] > 0.45
+    assert figures.get("auc", 0) > 0.8 or figures["r2"] > 0.45
     served = "model.skops" if recipe.runtime == "sklearn" else "model.onnx"
     assert {served, "model_card.html"} <= manifest.files.keys()
     library = name.removeprefix("heart_")
@@ -439,28 +439,6 @@ def test_a_recipe_without_prose_or_groups_still_has_a_card() -> None:
     assert trained.card.startswith("# small\n")
     assert "## Subgroups" not in trained.card
     assert "`LogisticRegression`" in trained.card
-
-
-@pytest.mark.slow
-def test_the_model_file_of_the_page_trains_and_is_served(tmp_path: Path) -> None:
-    page = (EXAMPLES.parents[1] / "docs/own-model.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    path = tmp_path / "skid.py"
-    path.write_text(code)
-    chance = random.Random(0)
-    drives = [(chance.uniform(20, 180), chance.choice((0, 1))) for _ in range(500)]
-    skids = [int(speed + 40 * wet + chance.gauss(0, 40) > 140) for speed, wet in drives]
-    lines = [f"{speed},{wet},{skid}" for (speed, wet), skid in zip(drives, skids, strict=True)]
-    (tmp_path / "skids.csv").write_text("\n".join(["speed,wet,skid", *lines]))
-
-    manifest = train(read_model_file(path), tmp_path / "model", progress=quiet)
-
-    artifact = load_artifact(tmp_path / "model")
-    scorer = Scorer(artifact.model, manifest.fields, manifest.answer_kind)
-    assert (
-        scorer.score(manifest.fields.read({"speed": 180, "wet": True})).members["prediction"] == 1
-    )
-    assert scorer.score(manifest.fields.read({"speed": 30})).members["prediction"] == 0
 
 
 def test_the_page_names_every_option_and_file() -> None:

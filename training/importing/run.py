@@ -21,17 +21,11 @@ from training.export import sha256, write_artifact
 from training.framed import Framed, unframed
 from training.importing.foreign import PROBED, OnnxFile
 from training.importing.models import Trust, read_model
-from training.importing.table import (
-    MLMODEL,
-    Sample,
-    first_table,
-    read_sample,
-    rows_of,
-    sample_of,
-)
+from training.importing.table import MLMODEL, first_table, sample_of
 from training.model_file import read_model_file
 from training.parity import DependsOnOthers, parity_rows
 from training.recipe import Dataset, Floats, Recipe, no_data
+from training.sample import Sample, read_sample, rows_of
 from training.threshold import with_own_threshold
 from training.train import Evidence, Trained, artifact_of
 
@@ -90,7 +84,7 @@ def run(request: Request, progress: Progress) -> Trained:
     finished = read_model(request.model, request.trust)
     recipe, sample = _recipe(request, progress)
     if not isinstance(finished.model, bytes):
-        recipe = _as_fitted(recipe, finished.model)
+        recipe = _as_fitted(recipe, finished.model, guessed=request.fields.suffix != ".py")
     known = _evidence(recipe, sample, request)
     if isinstance(finished.model, bytes):
         estimator: Any = OnnxFile(finished.model, recipe.table, known.rows[:PROBED])
@@ -168,7 +162,7 @@ def _recipe(request: Request, progress: Progress) -> tuple[Recipe, Sample | None
     return recipe, sample or (None if guessed.signed else guessed)
 
 
-def _as_fitted(recipe: Recipe, estimator: Any) -> Recipe:
+def _as_fitted(recipe: Recipe, estimator: Any, *, guessed: bool) -> Recipe:
     """The recipe with the columns that the estimator was fitted to, in their order."""
     names = getattr(estimator, "feature_names_in_", None)
     fields = recipe.table.fields
@@ -189,7 +183,8 @@ def _as_fitted(recipe: Recipe, estimator: Any) -> Recipe:
             "lacks: add a field with that name or `column`"
         )
     used = [by_column[name] for name in names]
-    unused = [_unused(field) for field in fields if field not in used]
+    others = [] if guessed else [field for field in fields if field not in used]
+    unused = [_unused(field) for field in others]
     table = FieldTable(**recipe.table.model_dump() | {"fields": (*used, *unused)})
     return replace(recipe, table=table, frame=True)
 

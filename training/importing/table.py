@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -13,14 +12,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from shared.records.schema import (
-    DECIMAL_COMMA,
     MISSING,
     NUMBER,
     RECORD_ID,
@@ -31,52 +27,13 @@ from shared.records.schema import (
     fold_word,
 )
 from training.errors import TrainingError
+from training.sample import Sample, read_sample
 
 MLMODEL = "MLmodel"
 MOST_WORDS = 50
 """Different words of a column that still is a category."""
 UNKNOWN_RANGE = (-1e6, 1e6)
 """Of a number in a signature, which has no ranges."""
-
-
-class Sample(NamedTuple):
-    """The columns of a text file, by their names in its header."""
-
-    columns: dict[str, list[str]]
-    """Trimmed cells in the order of the rows; decimal points."""
-    required: frozenset[str] = frozenset()
-    """Columns that a signature requires; without one, columns without a missing cell."""
-    signed: bool = False
-
-
-def read_sample(path: Path) -> Sample:
-    """Read a CSV file with a header: UTF-8; commas, or semicolons and decimal commas.
-
-    Raises `TrainingError`.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path} is not a text file in UTF-8 that can be read") from error
-    head = text.partition("\n")[0]
-    semicolons = head.count(";") > head.count(",")
-    lines = csv.reader(text.splitlines(), delimiter=";" if semicolons else ",")
-    header = [name.strip() for name in next(lines, [])]
-    rows = [line for line in lines if line]
-    if not header or len(set(header)) != len(header):
-        raise TrainingError(f"{path} needs a header line with different names")
-    if not rows or any(len(row) != len(header) for row in rows):
-        raise TrainingError(f"{path} needs rows with {len(header)} cells each, as in its header")
-    columns = {
-        name: [_cell(row[index], decimal_comma=semicolons) for row in rows]
-        for index, name in enumerate(header)
-    }
-    return Sample(columns)
-
-
-def _cell(text: str, *, decimal_comma: bool) -> str:
-    text = text.strip()
-    return text.replace(",", ".") if decimal_comma and DECIMAL_COMMA.fullmatch(text) else text
 
 
 def read_signature(path: Path) -> Sample:
@@ -210,7 +167,7 @@ def _name(column: str, taken: set[str]) -> str:
 
 
 def _flag() -> dict[str, Any]:
-    choices = (Choice(code=0), Choice(code=1))
+    choices = (Choice(code=0, title="No"), Choice(code=1, title="Yes"))
     ends = (0, 1)
     return {
         "kind": "category",
@@ -273,7 +230,8 @@ def _spec(field: FieldSpec) -> str:
 
 def _choice(choice: Choice) -> str:
     word = "" if choice.word is None else f", word={_quoted(choice.word)}"
-    return f"Choice(code={choice.code}{word})"
+    title = f", title={_quoted(choice.title)}" if choice.title else ""
+    return f"Choice(code={choice.code}{word}{title})"
 
 
 def _quoted(text: str) -> str:
@@ -287,32 +245,6 @@ def _ends(ends: tuple[float, float]) -> str:
 
 def _title(name: str) -> str:
     return f"Probability by the model {name}"
-
-
-def rows_of(table: FieldTable, sample: Sample, source: str) -> NDArray[np.float64]:
-    """The rows of a sample, [n, fields used], NaN where a cell is missing.
-
-    Only reads the cells: the ranges are checked like those of training data. Raises
-    `TrainingError`.
-    """
-    columns = []
-    for field in (table.fields[index] for index in table.used):
-        cells = sample.columns.get(field.name) or sample.columns.get(field.column)
-        if cells is None:
-            raise TrainingError(f"{source} has no column {field.column or field.name}")
-        columns.append([_value(field, cell, source) for cell in cells])
-    return np.array(columns, np.float64).T
-
-
-def _value(field: FieldSpec, cell: str, source: str) -> float:
-    if cell.lower() in MISSING:
-        return math.nan
-    if NUMBER.fullmatch(cell):
-        return float(cell)
-    code = field.words.get(fold_word(cell))
-    if code is None:
-        raise TrainingError(f"{source}: {field.name} holds a text that is none of its words")
-    return code
 
 
 def main() -> int:
