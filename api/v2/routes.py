@@ -156,11 +156,11 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             infer,
             name=f"{name}_infer",
             methods=["POST"],
-            summary="Score rows of numbers",
+            summary="Score rows of tensors",
             description=(
-                "The columns are the fields that the model uses, as one tensor or as one per "
-                "field; tensors may be sent in binary after the JSON, whose size is in "
-                f"`{HEADER_LENGTH}`."
+                "One tensor `[rows, fields]` of the fields that the model uses, or one tensor per "
+                "field, of numbers or (BYTES) words. A tensor `patient_id` comes back. Tensors may "
+                f"be sent in binary after the JSON, whose size is in `{HEADER_LENGTH}`."
             ),
             dependencies=checks,
             responses=problems(

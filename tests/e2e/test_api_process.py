@@ -244,6 +244,33 @@ def test_without_keys_it_listens_on_this_machine_only(artifact_dir: Path) -> Non
     assert "SCORER_API_KEYS must be set" in line
 
 
+def test_an_idle_connection_closes_after_the_time_that_is_set(
+    artifact_dir: Path, tmp_path: Path
+) -> None:
+    with (
+        running_api(artifact_dir, tmp_path / "log", SCORER_KEEP_ALIVE_SECONDS="1") as api,
+        api.connect() as connection,
+    ):
+        connection.settimeout(60)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: api\r\n\r\n")
+
+        assert answer_on(connection).startswith(b"HTTP/1.1 200")
+        assert connection.recv(65536) == b""
+
+
+@pytest.mark.slow
+def test_an_idle_connection_outlives_that_of_a_proxy(api: RunningApi) -> None:
+    # Longer than the default of the server, and than the time for the head of a request.
+    idle_seconds = 15
+    with api.connect() as connection:
+        connection.settimeout(60)
+        for pause in (idle_seconds, 0):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: api\r\n\r\n")
+
+            assert answer_on(connection).startswith(b"HTTP/1.1 200")
+            time.sleep(pause)
+
+
 OFFERS = (
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
     b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
