@@ -71,8 +71,7 @@ async def _blocks(
     # Packed files and arrays are read from their start: an offset in them cannot be looked up.
     if offset and _can_jump(source) and facts is not None:
         yield await _first_block(blobs, source, facts, table)
-        table.jump(offset)
-        start = offset
+        start = offset if table.jump(offset) else 0
     async with aclosing(_pieces(blobs, batch, facts, start)) as pieces:
         async for piece in pieces:
             async for block in _stepwise(table.feed(piece), run):

@@ -143,8 +143,11 @@ class Table(Protocol):
         """
         ...
 
-    def jump(self, offset: int) -> None:
-        """Go on from a block's `end`: what is fed next begins there."""
+    def jump(self, offset: int) -> bool:
+        """Go on from a block's `end`: what is fed next begins there.
+
+        False: an offset says nothing of this file's bytes, so what is fed next is all of it again.
+        """
         ...
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
@@ -202,8 +205,6 @@ _KINDS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it"),
     (b"%PDF-", "PDF: export the table as CSV UTF-8"),
     (b"SQLite format 3\x00", "an SQLite database: export the table as CSV UTF-8"),
-    (codecs.BOM_UTF16_LE, "UTF-16, not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)"),
-    (codecs.BOM_UTF16_BE, "UTF-16, not UTF-8: save it as UTF-8 (in Excel: CSV UTF-8)"),
 )
 """What a file is, told by its first bytes, with the fix."""
 
@@ -216,6 +217,8 @@ def recognised(head: bytes | bytearray) -> str | None:
 def strip_bom(head: _Bytes) -> _Bytes:
     """The file's first bytes without a UTF-8 mark. Raises `BadFile` if it is no such text."""
     kind = recognised(head)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        kind = "UTF-16, not UTF-8: save it as UTF-8"
     if kind is not None:
         raise BadFile(f"the file is {kind}")
     return head.removeprefix(codecs.BOM_UTF8)
@@ -232,6 +235,5 @@ def decode(content: bytes | bytearray, offset: int) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise BadFile(
-            f"byte {offset + error.start} is not UTF-8: save the file as UTF-8 "
-            "(Latin-1 and Windows-1252 are not read)"
+            f"byte {offset + error.start} is not UTF-8: save the file as UTF-8"
         ) from error

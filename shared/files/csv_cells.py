@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.files.base import Block, Lines, decode
+from shared.files.base import Block, Lines
 from shared.files.csv_header import Header
 from shared.files.lines import (
     QUOTE,
@@ -48,8 +48,6 @@ def read_cells(
     Those of `numbers` are Float64 instead if every cell of them is empty or a finite number. Cells
     of a ragged row are cut or filled up. Blank lines are left out.
     """
-    if not block.lines.content.isascii() or 0 in block.lines.content:
-        decode(block.lines.content, block.start)
     lines, ragged = _plain(block.lines, header)
     frame = _parse(lines, header, wanted, numbers) if numbers else None
     if frame is None or not _are_finite(frame):
@@ -124,9 +122,10 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
             break
         line = content[int(ends[place - 1]) if place else 0 : int(ends[place])]
         cells = split_cells(_without_end(line).decode(), header.separator)
-        if len(cells) != width:
+        # Excel ends some rows earlier than others, where a column has no name and no content.
+        if len(cells) > width or any(header.columns[len(cells) :]):
             ragged[kept] = Ragged(len(cells), not cells[-1].strip())
-            cells = (cells + [""] * width)[:width]
+        cells = (cells + [""] * width)[:width]
         parts.append(_quoted_line(cells, header.separator))
         lengths.append(np.array([len(parts[-1])], np.int64))
         kept += 1

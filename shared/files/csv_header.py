@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.files.advice import PLAIN_ID, column_notes, misnamed
-from shared.files.base import ROW_BYTES, SEPARATORS, decode, strip_bom
+from shared.files.base import ROW_BYTES, SEPARATORS, strip_bom
+from shared.files.encoding import row_text
 from shared.files.lines import LineScanner, split_cells
 from shared.records.errors import BadFile
 from shared.records.names import looks_like_a_name, words_of
@@ -93,7 +94,7 @@ def find_header(
     if len(ends) < len(all_ends) and not enough:
         return None
     names = {
-        separator: split_cells(decode(head[start:end], start).rstrip("\r\n"), separator)
+        separator: split_cells(row_text(head[start:end], start).rstrip("\r\n"), separator)
         for separator, end in ends.items()
     }
     fields = {s: _known(names[s], table, rename) for s in names}

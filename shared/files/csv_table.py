@@ -7,8 +7,9 @@ every other one goes to `FieldSpec.read_text`, so both give the same answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,15 +21,22 @@ from shared.files.base import ROW_TOO_LONG, Block, Limits, Scored
 from shared.files.csv_cells import RaggedRows, blank_bytes, read_cells
 from shared.files.csv_header import LOST_LINE_ENDS, Header, find_header
 from shared.files.csv_output import FORMULA, SPLIT_FORMULA, nulls
+from shared.files.encoding import Utf16, as_utf8
 from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
 from shared.files.output import Columns, Output, Shown
 from shared.files.values import explain, faults_of
 from shared.records.columns import UNREADABLE, Rejected, Values, faults, score_columns
 from shared.records.errors import BadFile, FieldError
-from shared.records.schema import NOT_TEXT, RECORD_ID, RECORD_ID_LENGTH, read_id
+from shared.records.schema import NOT_TEXT, RECORD_ID, RECORD_ID_LENGTH, FieldSpec, read_id
 from shared.records.scoring import Scorer
 
+WINDOWS = (
+    "some rows are not UTF-8 and were read as Windows-1252: only text can be affected, "
+    "so check the umlauts of ids"
+)
+THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+", re.ASCII)
+"""A comma in it may be one of thousands."""
 ODD_ID = f"{NOT_TEXT}|{FORMULA}|{SPLIT_FORMULA}"
 PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"=+@;')) + b"\n"
 """Of these no cell is odd that does not begin with a hyphen."""
@@ -61,6 +69,11 @@ class CsvTable:
         self._has_words = False
         """Whether a block had words in a field's column; then later ones will, too."""
         self._opened: tuple[Header, LineSplitter] | None = None
+        self._encoding = Utf16()
+        self._skipping = 0
+        """Bytes of the header that come once more."""
+        self._windows = False
+        """Whether rows were read as Windows-1252."""
 
     @property
     def ignored_columns(self) -> tuple[str, ...]:
@@ -76,17 +89,31 @@ class CsvTable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self._opened[0].notes if self._opened else ()
+        notes = self._opened[0].notes if self._opened else ()
+        return (*notes, WINDOWS) if self._windows else notes
 
     @property
     def ready(self) -> bool:
         return self._opened is not None
 
-    def jump(self, offset: int) -> None:
+    def jump(self, offset: int) -> bool:
         self._open(whole=True)
-        self._parts()[1].jump(offset)
+        header, splitter = self._parts()
+        if self._encoding.found:
+            self._encoding.restart()
+            self._skipping = header.length
+            self._opened = header, LineSplitter(self._limits, header.length, header.separator)
+            return False
+        splitter.jump(offset)
+        return True
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
+        yield from self._feed(self._encoding.feed(chunk))
+
+    def _feed(self, chunk: bytes) -> Iterator[Block]:
+        skipped = min(self._skipping, len(chunk))
+        self._skipping -= skipped
+        chunk = chunk[skipped:]
         if self._opened is None:
             self._head += chunk
             chunk = self._open(whole=False)
@@ -94,6 +121,7 @@ class CsvTable:
             yield from self._opened[1].feed(chunk)
 
     def finish(self) -> Iterator[Block]:
+        yield from self._feed(self._encoding.feed(b"", last=True))
         rest = self._open(whole=True)
         yield from self._parts()[1].feed(rest)
         yield from self._parts()[1].finish()
@@ -150,6 +178,9 @@ class CsvTable:
             return pl.DataFrame([pl.Series(f"c{i}", [None], pl.String) for i in wanted]), {
                 0: (ROW_TOO_LONG,)
             }
+        lines, windows = as_utf8(block.lines, block.start)
+        self._windows |= windows
+        block = replace(block, lines=lines)
         frame, ragged = read_cells(block, header, wanted, self._numbers_of(header))
         if block.first and ragged and len(ragged) == frame.height:
             _refuse_if_alike(ragged, header)
@@ -188,6 +219,8 @@ class CsvTable:
                 else:
                     self._has_words = True
                     read = partial(field.read_text, decimal_comma=header.decimal_comma)
+                    if header.separator == "\t":
+                        read = partial(_read_of_tabs, field)
                     values[index] = _numbers(cells, read, decimal_comma=header.decimal_comma)
                 rows = np.flatnonzero(faults(values[index], field))
                 for row, rejections in explain(cells, rows, read, field):
@@ -195,6 +228,11 @@ class CsvTable:
         for row, rejections in found.items():
             rejected.setdefault(row, tuple(rejections))
         return values
+
+
+def _read_of_tabs(field: FieldSpec, text: str) -> float:
+    """A cell of a tab-separated file, which may have a decimal comma: not one of thousands."""
+    return field.read_text(text, decimal_comma=not THOUSANDS.fullmatch(text.strip()))
 
 
 def _refuse_if_alike(ragged: RaggedRows, header: Header) -> None:
@@ -211,8 +249,6 @@ def _refuse_if_alike(ragged: RaggedRows, header: Header) -> None:
             "do they begin with row names that have no name in the header? "
             "Write the file without row names (in R: row.names = FALSE)"
         )
-    elif cells < width and not any(header.columns[cells:]):
-        why = "the header ends with separators that the rows lack: remove them"
     else:
         why = "give the header and the rows the same number of cells"
     raise BadFile(f"every row has {cells} cells and the header has {width}: {why}")

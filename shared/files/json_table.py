@@ -124,9 +124,10 @@ class JsonLinesTable(_JsonTable):
     def ready(self) -> bool:
         return self._splitter is not None
 
-    def jump(self, offset: int) -> None:
+    def jump(self, offset: int) -> bool:
         self._open(whole=True)
         self._lines().jump(offset)
+        return True
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
         if self._splitter is None:
@@ -229,7 +230,7 @@ class JsonArrayTable(_JsonTable):
         self._content = bytearray()
         self._first = True
 
-    def jump(self, offset: int) -> None:
+    def jump(self, offset: int) -> bool:
         raise RuntimeError("an array is read whole")
 
     def feed(self, chunk: bytes) -> Iterator[Block]:

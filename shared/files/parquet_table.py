@@ -88,7 +88,7 @@ class ParquetTable:
     def notes(self) -> tuple[str, ...]:
         return self._header.notes if self._header else ()
 
-    def jump(self, offset: int) -> None:
+    def jump(self, offset: int) -> bool:
         raise RuntimeError("a Parquet file that is fed is read whole")
 
     def feed(self, chunk: bytes) -> Iterator[Block]:

@@ -87,7 +87,7 @@ class XlsxTable:
     def notes(self) -> tuple[str, ...]:
         return self._header.notes if self._header else ()
 
-    def jump(self, offset: int) -> None:
+    def jump(self, offset: int) -> bool:
         raise RuntimeError("a workbook is read whole")
 
     def feed(self, chunk: bytes) -> Iterator[Block]:

@@ -23,7 +23,7 @@ FILES = {
     "empty": (b"", "empty"),
     "no-age": (b"patient_id,sex\np,1\n", "age"),
     "garbage": (random.Random(2).randbytes(5000), "byte"),
-    "utf-16": ("age,sex\n63,1\n".encode("utf-16"), "UTF-16"),
+    "no-text": (b"age,sex\n63,1\n\x9d", "not UTF-8"),
 }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from shared.files.base import ROW_BYTES, Limits
+from shared.files.base import ROW_BYTES, Block, Limits, Table
 from shared.files.formats import open_table
 from shared.files.options import Options
 from shared.records.counts import Counts
@@ -125,6 +125,49 @@ def test_a_file_of_one_column_may_have_blank_lines_and_empty_cells() -> None:
     assert [error[:16] for error in result.errors] == ["", "missing_required", ""]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_excels_unicode_text_is_read(encoding: str) -> None:
+    text = "patient_id\tAge\tsex\tchol\r\nMüller 🫀\t54\t1\t250,5\r\n"
+
+    [row] = score_file("csv", text.encode(encoding)).rows
+
+    assert row["patient_id"] == "Müller 🫀"
+    assert row["error"] == ""
+
+
+def test_utf_16_gives_the_same_blocks_wherever_it_is_cut_and_when_it_is_read_on() -> None:
+    rows = "".join(f"Zoë {number}\t{30 + number}\t1\n" for number in range(20))
+    content = f"patient_id\tage\tsex\n{rows}".encode("utf-16")
+    limits = Limits(rows=3)
+
+    def opened() -> Table:
+        return open_table("csv", a_scorer(), Options(), limits)
+
+    def shape(blocks: list[Block]) -> list[tuple[int, int, bytes]]:
+        return [(block.start, block.end, block.lines.content) for block in blocks]
+
+    whole = shape(blocks_of(opened(), [content]))
+    table = opened()
+    blocks_of(table, [content])
+
+    assert len(whole) == 7
+    assert shape(blocks_of(opened(), cut(content, 1))) == whole
+    assert not table.jump(whole[3][1])
+    assert shape(blocks_of(table, cut(content, 7))) == whole
+
+
+def test_rows_that_are_not_utf_8_are_read_as_windows_1252_and_reported() -> None:
+    rows = ["Zoë".encode(), "Müller".encode("cp1252"), b"plain", "5 €".encode("cp1252")]
+    content = b"patient_id,age,sex,Gr\xf6\xdfe\n" + b"".join(name + b",54,1,x\n" for name in rows)
+
+    result = score_file("csv", content)
+
+    assert [row["patient_id"] for row in result.rows] == ["Zoë", "Müller", "plain", "5 €"]
+    assert result.table.ignored_columns == ("Größe",)
+    assert "read as Windows-1252" in result.table.notes[-1]
+    assert not score_file("csv", "patient_id,age,sex\nZoë,54,1\n".encode()).table.notes
+
+
 # Files that are refused
 
 
@@ -133,10 +176,10 @@ def test_a_file_of_one_column_may_have_blank_lines_and_empty_cells() -> None:
     [
         (b"", "the file is empty: a header line with column names is needed"),
         (b"\xef\xbb\xbf\r\n \n", "the file is empty"),
-        ((HEADER + PATIENT).decode().encode("utf-16"), "UTF-16, not UTF-8: save it as UTF-8"),
+        ((HEADER + PATIENT).decode().encode("utf-16")[:-1], "like UTF-16, but is damaged"),
         ((HEADER + PATIENT).decode().encode("utf-16-be"), "UTF-16; save it as UTF-8"),
-        (b"patient_id,age,sex\nZo\xeb,54,1\n", "byte 21 is not UTF-8: save the file as UTF-8"),
-        (b"na\xefve,age,sex\nx,54,1\n", "byte 2 is not UTF-8"),
+        (b"patient_id,age,sex\nZo\x9d,54,1\n", "byte 21 is not UTF-8: save the file as UTF-8"),
+        (b"na\x9dve,age,sex\nx,54,1\n", "byte 2 is not UTF-8"),
         (HEADER + PATIENT + b"\0" * 100, "byte 40 is NUL"),
         (b"\x1f\x8b\x08\x00", "is gzip: give it a name that ends in .gz"),
         (b"sex,cp\n1,3\n", "no column `age`, which every record needs"),
