@@ -31,10 +31,6 @@ ADVICE = "set runtime='sklearn' to serve the estimator as it is"
 Rows = NDArray[np.float32]
 
 
-class DependsOnOthers(TrainingError):
-    """The model's answer for a row depends on the rows that it gets together with it."""
-
-
 def parity_rows(table: FieldTable, data: NDArray[np.float64], count: int = PARITY_ROWS) -> Rows:
     """At least `count` float32 rows: every pattern of missing fields, values on edges.
 
@@ -151,7 +147,7 @@ def _check_alone(model: Model, rows: Rows, found: Rows) -> None:
     for start, size in zip(starts, itertools.cycle([1, 3, 7]), strict=False):
         block = slice(start, start + size)
         if model.outputs(rows[block]).tobytes() != found[block].tobytes():
-            raise DependsOnOthers(
+            raise TrainingError(
                 "the model scores a row alone and among others differently: the same record "
                 f"would get two answers; {ADVICE}"
             )

@@ -19,9 +19,14 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
@@ -315,13 +320,99 @@ def test_an_onnx_file_with_an_input_for_each_column_and_a_zipmap_is_imported(
     assert not artifact.manifest.has_estimator
 
 
-def net(first: str | int, classes: int = 1, columns: int = 2) -> bytes:
+@pytest.fixture(scope="session")
+def roads(frame: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The numbers with a third answer of three words, and one that is a number."""
+    path = tmp_path_factory.mktemp("roads") / "roads.csv"
+    speed = frame[NUMBERS[0]]
+    road = np.where(speed > 120, "motor-way", np.where(speed > 60, "road", "street"))
+    brake = (speed / 10) ** 2 * np.where(frame["wet"] == 1, 2, 1)
+    frame[NUMBERS].assign(road=road, brake=brake.round(1)).to_csv(path, index=False)
+    return path
+
+
+def test_a_model_of_three_classes_keeps_their_names_and_is_evaluated(
+    roads: Path, tmp_path: Path
+) -> None:
+    data = pd.read_csv(roads)
+    rows = data[NUMBERS].to_numpy()
+    fitted = RandomForestClassifier(5, max_depth=4, random_state=0).fit(rows, data["road"])
+    path, table = tmp_path / "model.skops", tmp_path / "numbers.csv"
+    skops.io.dump(fitted, path)
+    data[NUMBERS].to_csv(table, index=False)
+
+    artifact = imported(path, table, data=roads, outcome="road", method="held_out")
+
+    manifest = artifact.manifest
+    assert (manifest.kind, manifest.runtime) == ("classes", "onnx")
+    assert manifest.classes == ("motor_way", "road", "street")
+    found = artifact.model.outputs(rows.astype(np.float32))
+    assert np.abs(found - fitted.predict_proba(rows)).max() < 1e-6
+    assert manifest.figures["held_out"]["accuracy"] > 0.8
+    assert manifest.figures["predictions"]["differing"] == 0
+
+
+def test_a_regressor_is_imported_and_evaluated(roads: Path, tmp_path: Path) -> None:
+    data = pd.read_csv(roads)
+    rows = data[NUMBERS].to_numpy()
+    trees = GradientBoostingRegressor(n_estimators=20, random_state=0)
+    fitted = make_pipeline(SimpleImputer(), trees).fit(rows, data["brake"])
+    path, table = tmp_path / "model.skops", tmp_path / "numbers.csv"
+    skops.io.dump(fitted, path)
+    data[NUMBERS].to_csv(table, index=False)
+
+    artifact = imported(path, table, data=roads, outcome="brake", method="in_sample")
+
+    manifest = artifact.manifest
+    assert (manifest.kind, manifest.runtime, manifest.threshold) == ("value", "onnx", None)
+    found = artifact.model.outputs(rows.astype(np.float32))
+    assert np.allclose(found, fitted.predict(rows), rtol=1e-5)
+    assert manifest.figures["in_sample"]["r2"] > 0.5
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_an_onnx_classifier_of_three_classes_is_imported(
+    zipmap: bool, roads: Path, tmp_path: Path
+) -> None:
+    data = pd.read_csv(roads)
+    rows = data[NUMBERS].to_numpy(np.float32)
+    forest = RandomForestClassifier(5, max_depth=4, random_state=0)
+    fitted = make_pipeline(SimpleImputer(), forest).fit(rows, data["road"])
+    path, table = tmp_path / "model.onnx", tmp_path / "numbers.csv"
+    options = {id(fitted): {"zipmap": zipmap}}
+    path.write_bytes(skl2onnx.to_onnx(fitted, rows[:1], options=options).SerializeToString())
+    data[NUMBERS].to_csv(table, index=False)
+
+    artifact = imported(path, table)
+
+    manifest = artifact.manifest
+    named = ("motor_way", "road", "street") if zipmap else ("0", "1", "2")
+    assert (manifest.kind, manifest.classes) == ("classes", named)
+    found = artifact.model.outputs(rows)
+    assert np.abs(found - fitted.predict_proba(rows)).max() < 1e-5
+
+
+def test_an_onnx_regressor_is_imported(roads: Path, tmp_path: Path) -> None:
+    data = pd.read_csv(roads)
+    rows = data[NUMBERS].to_numpy(np.float32)
+    fitted = make_pipeline(SimpleImputer(), LinearRegression()).fit(rows, data["brake"])
+    path, table = tmp_path / "model.onnx", tmp_path / "numbers.csv"
+    path.write_bytes(skl2onnx.to_onnx(fitted, rows[:1]).SerializeToString())
+    data[NUMBERS].to_csv(table, index=False)
+
+    artifact = imported(path, table)
+
+    assert artifact.manifest.kind == "value"
+    assert np.allclose(artifact.model.outputs(rows), fitted.predict(rows), rtol=1e-4)
+
+
+def net(first: str | int, classes: int = 1, columns: int = 2, final: str = "") -> bytes:
     """A small neural network: input x, output y."""
     chance = np.random.default_rng(0)
     weights = numpy_helper.from_array(
         (0.1 * chance.normal(size=(columns, classes))).astype(np.float32), "w"
     )
-    final = "Sigmoid" if classes == 1 else "Softmax"
+    final = final or ("Sigmoid" if classes == 1 else "Softmax")
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node(final, ["z"], ["y"])],
         "net",
@@ -380,7 +471,7 @@ def test_a_network_with_one_input_is_imported(
     [
         (b"no model", "is not an ONNX model"),
         (net("n", columns=3), "takes 3 columns, the field table uses 2"),
-        (net("n", classes=3), "the outputs of the ONNX file are y: exactly one"),
+        (net("n", final="Identity", classes=2), "the outputs of the ONNX file are y: exactly one"),
         (net(5), "takes a fixed number of rows"),
     ],
 )

@@ -1,12 +1,14 @@
-"""An ONNX file of another tool: finds its inputs and its probability, and rewrites both ends.
+"""An ONNX file of another tool: finds its inputs and its answer, and rewrites both ends.
 
-What is served is the file's own graph between an input `fields` and an output `probability`. The
-untouched file is the reference that it is compared with.
+What is served is the file's own graph between an input `fields` and the output of the kind of
+answer. The untouched file is the reference that it is compared with.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +16,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from shared.records.schema import FieldSpec, FieldTable
+from shared.records.schema import FieldSpec
 from training.errors import TrainingError
+from training.recipe import Recipe
 
 NUMBERS: dict[int, type[np.generic]] = {
     TensorProto.FLOAT: np.float32,
@@ -41,22 +44,24 @@ class Input(NamedTuple):
 
 
 class Output(NamedTuple):
-    """The output with the probability of the second class."""
+    """An output that can be the answer."""
 
     name: str
-    column: int | None
-    """None: the output is the probability itself."""
-    zipmap: bool = False
+    width: int
+    """Columns; 0: one number for each row."""
+    labels: tuple[str, ...] = ()
+    """Of a ZipMap, which has a number for each."""
+    share: bool = True
+    """The numbers can be probabilities."""
 
 
 class OnnxFile:
     """An ONNX file of another tool, with the methods of an estimator."""
 
-    def __init__(self, content: bytes, table: FieldTable, probe: NDArray[np.float64]) -> None:
+    def __init__(self, content: bytes, recipe: Recipe, probe: NDArray[np.float64]) -> None:
         """`probe`: rows that the file is run on once. Raises `TrainingError`."""
-        self._fields = [table.fields[index] for index in table.used]
+        self._fields = [recipe.table.fields[index] for index in recipe.table.used]
         self._model = _parsed(content)
-        self.classes_: NDArray[Any] = np.array([0, 1])
         graph = self._model.graph
         constants = {one.name for one in graph.initializer}
         given = [one for one in graph.input if one.name not in constants]
@@ -64,10 +69,13 @@ class OnnxFile:
         sizes = {_dimensions(one)[0] for one in given}
         self._session = _session(content)
         self.one_by_one = 1 in sizes
-        """The file takes one row at a time."""
+        """The file gets one row at a time."""
         if any(size not in (None, 1) for size in sizes):
             raise TrainingError("the ONNX file takes a fixed number of rows: export it with any")
-        self._output = self._output_of(probe)
+        self._output = self._output_of(recipe, probe)
+        self.recipe = _of_its_kind(recipe, self._output)
+        """The recipe with the kind of answer that the file gives."""
+        self.classes_: NDArray[Any] = np.arange(len(self.recipe.classes) or 2)
 
     def _input(self, given: onnx.ValueInfoProto, count: int) -> Input:
         kind, dimensions = given.type.tensor_type.elem_type, _dimensions(given)
@@ -126,7 +134,7 @@ class OnnxFile:
             feeds[one.name] = values.reshape(-1, 1) if one.rank == 2 else values
         return feeds
 
-    def _output_of(self, probe: NDArray[np.float64]) -> Output:
+    def _output_of(self, recipe: Recipe, probe: NDArray[np.float64]) -> Output:
         rows = probe[:1] if self.one_by_one else probe
         names = [one.name for one in self._model.graph.output]
         try:
@@ -137,39 +145,42 @@ class OnnxFile:
         found = [
             output
             for name, answer in zip(names, answers, strict=True)
-            if (output := _as_probability(name, answer, len(rows))) is not None
+            if (output := _as_output(name, answer, len(rows))) is not None and _fits(recipe, output)
         ]
         named = [one for one in found if "prob" in one.name.lower()]
         if len(named or found) != 1:
             raise TrainingError(
-                f"the outputs of the ONNX file are {', '.join(names)}: exactly one must be a "
-                "probability, [n], [n, 1] or [n, 2], or a ZipMap of two classes"
+                f"the outputs of the ONNX file are {', '.join(names)}: exactly one must be the "
+                "answer: a number for each row, [n] or [n, 1], or probabilities of all classes, "
+                "[n, classes] or a ZipMap"
             )
         return (named or found)[0]
 
     def predict_proba(self, rows: NDArray[Any]) -> NDArray[np.float64]:
-        """Probabilities by the untouched file, [n, 2]."""
+        """Probabilities by the untouched file, [n, classes]."""
+        answers = self._answers(rows)
+        return np.column_stack([1 - answers, answers]) if answers.ndim == 1 else answers
+
+    def predict(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Values, or the index of the most probable class."""
+        if self.recipe.kind == "value":
+            return self._answers(rows)
+        return np.asarray(self.predict_proba(rows).argmax(axis=1))
+
+    def _answers(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         step = 1 if self.one_by_one else len(rows)
-        parts = [
-            self._probability(rows[start : start + step]) for start in range(0, len(rows), step)
-        ]
-        ones = np.concatenate(parts).astype(np.float64)
-        return np.column_stack([1 - ones, ones])
+        parts = [self._answer(rows[start : start + step]) for start in range(0, len(rows), step)]
+        return np.concatenate(parts).astype(np.float64)
 
-    def _probability(self, rows: NDArray[Any]) -> NDArray[Any]:
+    def _answer(self, rows: NDArray[Any]) -> NDArray[Any]:
         [answer] = self._session.run([self._output.name], self._feeds(rows))
-        if self._output.zipmap:
-            return np.array([list(one.values())[1] for one in answer])
-        if self._output.column is None:
-            return np.asarray(answer).reshape(-1)
-        return np.asarray(answer)[:, self._output.column]
-
-    def predict(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """1 where the probability reaches one half."""
-        return (self.predict_proba(rows)[:, 1] >= 0.5).astype(np.int64)
+        if self._output.labels:
+            return np.array([list(one.values()) for one in answer])
+        return np.asarray(answer) if self._output.width else np.asarray(answer).reshape(-1)
 
     def graph(self) -> bytes:
-        """The file's graph with the input `fields` and the output `probability`."""
+        """The file's graph with the input `fields` and the output of the kind of answer."""
+        kind = self.recipe.answer_kind
         model = onnx.compose.add_prefix(self._model, "given_")
         before: list[onnx.NodeProto] = []
         constants = list(model.graph.initializer)
@@ -177,24 +188,24 @@ class OnnxFile:
             before += self._read_input(one, constants)
         nodes = list(model.graph.node)
         source = f"given_{self._output.name}"
-        if self._output.zipmap:
+        if self._output.labels:
             [zipmap] = [node for node in nodes if source in node.output]
             nodes.remove(zipmap)
             source = zipmap.input[0]
         after = []
-        if self._output.column is not None:
-            constants.append(_constant("column", [self._output.column]))
+        if self._output.width and not kind.shape:  # the second of two classes
+            constants.append(_constant("column", [1]))
             after.append(helper.make_node("Gather", [source, "column"], ["chosen"], axis=1))
             source = "chosen"
-        constants.append(_constant("flat", [-1]))
-        after.append(helper.make_node("Reshape", [source, "flat"], ["answers"]))
-        after.append(helper.make_node("Cast", ["answers"], ["probability"], to=TensorProto.FLOAT))
+        constants.append(_constant("shape", [-1, *kind.shape]))
+        after.append(helper.make_node("Reshape", [source, "shape"], ["answers"]))
+        after.append(helper.make_node("Cast", ["answers"], [kind.output], to=TensorProto.FLOAT))
         served = helper.make_model(
             helper.make_graph(
                 [*before, *nodes, *after],
                 "heart_scorer",
                 [helper.make_tensor_value_info("fields", 1, ["n", len(self._fields)])],
-                [helper.make_tensor_value_info("probability", 1, ["n"])],
+                [helper.make_tensor_value_info(kind.output, 1, ["n", *kind.shape])],
                 constants,
             ),
             opset_imports=model.opset_import,
@@ -276,20 +287,58 @@ def _dimensions(given: onnx.ValueInfoProto) -> list[int | None]:
     return [one.dim_value if one.dim_value > 0 else None for one in shape] or [None]
 
 
-def _as_probability(name: str, answer: Any, count: int) -> Output | None:
-    """What an output says of `count` rows, if it can be a probability."""
+def _as_output(name: str, answer: Any, count: int) -> Output | None:
+    """What an output says of `count` rows, if it is a number or several for each."""
     if isinstance(answer, list):
-        two = len(answer) == count and all(
-            isinstance(one, dict) and len(one) == 2 for one in answer
-        )
-        return Output(name, 1, zipmap=True) if two else None
+        if len(answer) != count or not all(isinstance(one, dict) for one in answer):
+            return None
+        return Output(name, len(answer[0]), tuple(map(str, answer[0])))
     if not isinstance(answer, np.ndarray) or answer.dtype.kind != "f":
         return None
-    if not ((answer >= 0) & (answer <= 1)).all():
-        return None
-    if answer.shape == (count, 2):
-        return Output(name, 1)
-    return Output(name, None) if answer.shape in ((count,), (count, 1)) else None
+    share = bool(((answer >= 0) & (answer <= 1)).all())
+    if answer.shape in ((count,), (count, 1)):
+        return Output(name, 0, share=share)
+    sums_to_one = share and np.allclose(answer.sum(axis=-1), 1, atol=1e-4)
+    if answer.ndim == 2 and len(answer) == count and sums_to_one:
+        return Output(name, answer.shape[1])
+    return None
+
+
+def _fits(recipe: Recipe, output: Output) -> bool:
+    """Whether an output can be the answer that the recipe names."""
+    match recipe.kind:
+        case "value":
+            return output.width == 0
+        case "classes":
+            return output.width == len(recipe.classes)
+        case _:  # also of a recipe that names none
+            return True
+
+
+def _of_its_kind(recipe: Recipe, output: Output) -> Recipe:
+    if recipe.kind != "probability" or output.width == 2:
+        return recipe
+    if output.width == 0:
+        return recipe if output.share else replace(recipe, kind="value")
+    return with_classes(recipe, output.labels or [str(n) for n in range(output.width)])
+
+
+def with_classes(recipe: Recipe, labels: Sequence[str]) -> Recipe:
+    """The recipe of several classes, with names made of their labels. Raises `TrainingError`."""
+    names = recipe.classes or tuple(
+        re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_") or "_" for label in labels
+    )
+    if len(names) != len(labels):
+        raise TrainingError(
+            f"the recipe names {len(names)} classes, the model has {len(labels)}: "
+            f"{', '.join(labels[:10])}"
+        )
+    recipe = replace(recipe, kind="classes", classes=names)
+    try:
+        _ = recipe.answer_kind
+    except ValueError as error:
+        raise TrainingError(f"{error}: name them in the recipe's `classes`") from error
+    return recipe
 
 
 def _constant(name: str, values: list[int]) -> onnx.TensorProto:

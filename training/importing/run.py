@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import is_regressor
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared.records.artifact import Manifest
-from shared.records.schema import FieldSpec, FieldTable
+from shared.records.schema import NUMBER, FieldSpec, FieldTable
 from training.checks import check_data, check_rows, load
 from training.errors import TrainingError
 from training.evaluation import Evaluation, Fitted, Method, Progress, evaluate
 from training.export import sha256, write_artifact
 from training.framed import Framed, unframed
-from training.importing.foreign import PROBED, OnnxFile
+from training.importing.foreign import PROBED, OnnxFile, with_classes
 from training.importing.models import Trust, read_model
 from training.importing.table import MLMODEL, first_table, sample_of
 from training.model_file import read_model_file
-from training.parity import DependsOnOthers, parity_rows
+from training.parity import parity_rows
 from training.recipe import Dataset, Floats, Recipe, no_data
 from training.sample import Sample, read_sample, rows_of
 from training.threshold import with_own_threshold
@@ -87,13 +89,16 @@ def run(request: Request, progress: Progress) -> Trained:
         recipe = _as_fitted(recipe, finished.model, guessed=request.fields.suffix != ".py")
     known = _evidence(recipe, sample, request)
     if isinstance(finished.model, bytes):
-        estimator: Any = OnnxFile(finished.model, recipe.table, known.rows[:PROBED])
+        estimator: Any = OnnxFile(finished.model, recipe, known.rows[:PROBED])
         recipe = replace(
-            recipe, convert=lambda one, _: one.graph(), one_by_one=estimator.one_by_one
+            estimator.recipe, convert=lambda one, _: one.graph(), one_by_one=estimator.one_by_one
         )
     else:
-        estimator = _checked(finished.model)
-        recipe = replace(with_own_threshold(recipe, estimator), decimals=True)
+        estimator = finished.model
+        recipe = _of_its_kind(recipe, estimator)
+        if recipe.kind == "probability":
+            recipe = with_own_threshold(recipe, estimator)
+        recipe = replace(recipe, decimals=True)
         estimator = Framed(estimator, recipe.table) if recipe.frame else estimator
     figures: dict[str, Any] = {"imported": finished.origin}
     evaluation = Evaluation(figures, {})
@@ -124,16 +129,16 @@ def _artifact(
         recipe = replace(recipe, runtime="sklearn")
     try:
         return artifact_of(recipe, known, estimator, evaluation, progress)
-    except DependsOnOthers:
-        if not own or recipe.one_by_one:
-            raise
-        progress("the model's answer for a row depends on other rows: it will get one at a time")
-        recipe = replace(recipe, one_by_one=True)
     except (TrainingError, ValueError) as error:
-        if own or request.runtime is not None or recipe.runtime == "sklearn":
+        if own and not recipe.one_by_one:
+            progress("the answer for a row depends on other rows: the model will get one at a time")
+            estimator.one_by_one = True
+            recipe = replace(recipe, one_by_one=True)
+        elif own or request.runtime is not None or recipe.runtime == "sklearn":
             raise
-        progress(f"scikit-learn will serve the model: {error}")
-        recipe = replace(recipe, runtime="sklearn")
+        else:
+            progress(f"scikit-learn will serve the model: {error}")
+            recipe = replace(recipe, runtime="sklearn")
     return artifact_of(recipe, known, estimator, evaluation, progress)
 
 
@@ -156,9 +161,7 @@ def _recipe(request: Request, progress: Progress) -> tuple[Recipe, Sample | None
     for reason in first.left_out:
         progress(f"not a field: {reason}")
     name = request.model.parent.name if request.model.name == MLMODEL else request.model.stem
-    recipe = Recipe(
-        name=name, version="1.0.0", title=f"Probability by the model {name}", table=first.table
-    )
+    recipe = Recipe(name=name, version="1.0.0", title=f"Prediction of {name}", table=first.table)
     return recipe, sample or (None if guessed.signed else guessed)
 
 
@@ -193,17 +196,21 @@ def _unused(field: FieldSpec) -> FieldSpec:
     return FieldSpec(**field.model_dump() | {"used": False, "required": False})
 
 
-def _checked(estimator: Any) -> Any:
-    """The estimator, if it gives the probability of one of two classes."""
+def _of_its_kind(recipe: Recipe, estimator: Any) -> Recipe:
+    """The recipe with the kind of answer that the estimator gives. Raises `TrainingError`."""
     if not hasattr(estimator, "predict_proba"):
+        if is_regressor(estimator):
+            return replace(recipe, kind="value")
         raise TrainingError(
             f"{type(estimator).__name__} has no predict_proba: import a classifier that gives "
-            "probabilities"
+            "probabilities, or a regressor"
         )
-    classes = list(estimator.classes_)
-    if len(classes) != 2:
-        raise TrainingError(f"the model has {len(classes)} classes: only two can be imported")
-    return estimator
+    if recipe.kind == "value":
+        raise TrainingError("the recipe has kind='value', but the model is a classifier")
+    labels = list(estimator.classes_)
+    if len(labels) == 2 and recipe.kind == "probability":
+        return recipe
+    return with_classes(recipe, [_text(label) for label in labels])
 
 
 def _evidence(recipe: Recipe, sample: Sample | None, request: Request) -> Evidence:
@@ -229,15 +236,28 @@ def _data(recipe: Recipe, request: Request, estimator: Any) -> Dataset:
     sample = read_sample(path)
     if request.outcome not in sample.columns:
         raise TrainingError(f"{path} has no column {request.outcome}")
-    zero, one = (_text(label) for label in unframed(estimator).classes_)
-    labels = [_text(cell) for cell in sample.columns[request.outcome]]
-    if set(labels) - {zero, one}:
-        raise TrainingError(f"{path}: the outcome must be {zero} or {one} in every row")
-    outcome = np.array([int(label == one) for label in labels])
+    outcome = _outcomes(recipe, sample.columns[request.outcome], unframed(estimator), path)
     rows: Floats = rows_of(recipe.table, sample, str(path))
     data = Dataset(rows, outcome, sha256(path.read_bytes()))
     check_data(recipe, data)
     return data
+
+
+def _outcomes(
+    recipe: Recipe, cells: list[str], estimator: Any, path: Path
+) -> NDArray[np.float64] | NDArray[np.int64]:
+    """Values, or the index of each row's class. Raises `TrainingError`."""
+    if recipe.kind == "value":
+        if not all(NUMBER.fullmatch(cell) for cell in cells):
+            raise TrainingError(f"{path}: the outcome must be a number in every row")
+        return np.array([float(cell) for cell in cells])
+    known = [_text(label) for label in estimator.classes_]
+    labels = [_text(cell) for cell in cells]
+    if isinstance(estimator, OnnxFile) and set(labels) <= set(recipe.classes):
+        known = list(recipe.classes)
+    if set(labels) - set(known):
+        raise TrainingError(f"{path}: the outcome must be {' or '.join(known)} in every row")
+    return np.array([known.index(label) for label in labels])
 
 
 def _text(label: Any) -> str:

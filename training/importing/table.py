@@ -244,7 +244,7 @@ def _ends(ends: tuple[float, float]) -> str:
 
 
 def _title(name: str) -> str:
-    return f"Probability by the model {name}"
+    return f"Prediction of {name}"
 
 
 def main() -> int:
