@@ -39,7 +39,7 @@ def good(tmp_path: Path) -> Path:
 @pytest.fixture
 def mixed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """We are in a folder with `good.csv` and files that cannot be sent."""
-    (good.parent / "patients.xlsx").write_bytes(b"PK")
+    (good.parent / "patients.xls").write_bytes(b"PK")
     (good.parent / "empty.csv").touch()
     monkeypatch.chdir(good.parent)
 
@@ -195,7 +195,7 @@ async def test_a_folder_without_such_files_is_refused(running: Running, tmp_path
     done = await call_here(running, "submit", str(tmp_path))
 
     assert done.returncode == 3
-    assert "no .csv, .json, .jsonl or .ndjson in this folder" in done.stderr
+    assert "no file in this folder ends in one of .csv" in done.stderr
 
 
 async def test_without_waiting_the_ids_are_printed_and_the_batch_is_queued(
@@ -279,7 +279,7 @@ def test_interrupted_while_it_waits_it_says_how_to_find_the_batch(
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        (["patients.xlsx"], 3, "must end in .csv"),
+        (["patients.xls"], 3, "must end in one of .csv"),
         (["empty.csv"], 3, "the file is empty"),
         (["missing.csv"], 2, "does not exist"),
         (["good.csv", "--batch-id", "no spaces"], 2, "--batch-id: 1 to 60 letters"),

@@ -51,7 +51,7 @@ async def test_every_message_gets_an_outcome_and_the_worker_goes_on(
         expected[f"{name}-{mark}"] = reason
     for name, body, reason in (
         ("secret", envelope(f"secret-{mark}", "secrets", "a.csv"), "not an input container"),
-        ("format", envelope(f"format-{mark}", "uploads", "a.xlsx"), "unknown format"),
+        ("format", envelope(f"format-{mark}", "uploads", "a.xls"), "unknown format"),
     ):
         await lab.queue.send(body)
         expected[f"{name}-{mark}"] = reason
