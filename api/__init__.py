@@ -1,1 +1,1 @@
-"""The API: one patient while the caller waits, and batches for the worker."""
+"""The API: one record while the caller waits, and batches for the worker."""

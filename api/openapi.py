@@ -183,7 +183,7 @@ def examples(manifest: Manifest) -> dict[str, Any]:
 def many_examples(manifest: Manifest) -> dict[str, Any]:
     """The same three in one array."""
     records = [example["value"] for example in examples(manifest).values()]
-    return {"three": {"summary": "Three patients", "value": records}}
+    return {"three": {"summary": f"Three {manifest.nouns}", "value": records}}
 
 
 def _plain(case: Golden) -> dict[str, Any]:

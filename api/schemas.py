@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from api.problems import ErrorEntry
 from shared.batches.status import BatchStatus, Status
 from shared.records.kinds import Kind
-from shared.records.schema import RECORD_ID, FieldSpec
+from shared.records.schema import FieldSpec
 
 Count = Annotated[int, Field(ge=0)]
 CodingChecked = Annotated[
@@ -50,16 +50,16 @@ class ScoreModels(NamedTuple):
     scores: type[Any]
 
 
-def score_models(kind: Kind) -> ScoreModels:
-    """The bodies of scores of this kind."""
+def score_models(kind: Kind, record_id: str) -> ScoreModels:
+    """The bodies of scores of this kind; `record_id` names the record's own id."""
     members: dict[str, Any] = {column.name: column.schema for column in kind.columns}
     members |= {"model_version": str, "warnings": tuple[str, ...]}
-    row: dict[str, Any] = {"row": Annotated[int, Field(ge=1)], RECORD_ID: str | None}
+    row: dict[str, Any] = {"row": Annotated[int, Field(ge=1)], record_id: str | None}
     score = _body(
         "ScoreBody",
         "The score of one record.",
         **members,
-        **{RECORD_ID: str | None},
+        **{record_id: str | None},
         explanation=(Explanation | None, None),
     )
     scored = _body("ScoredRow", "The score of one record among several.", **members, **row)

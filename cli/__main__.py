@@ -55,7 +55,7 @@ def root(
     \b
     A first look, without Docker or an account:
       heart-scorer up                          start everything on this machine
-      heart-scorer submit FILE --wait          score a file of patients
+      heart-scorer submit FILE --wait          score a file of records
 
     \b
     Exit codes: 0 done, 1 failed, 2 usage, 3 input refused or rows rejected,

@@ -58,8 +58,8 @@ def check(
 
     \b
     Examples:
-      heart-scorer check patients.csv
-      heart-scorer check patients.csv.gz --first 10 --json
+      heart-scorer check records.csv
+      heart-scorer check records.csv.gz --first 10 --json
     """
     from shared.records.artifact import read_manifest
     from shared.records.errors import BadFile

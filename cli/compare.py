@@ -27,7 +27,7 @@ def compare(
 
     \b
     Example:
-      heart-scorer compare artifact new patients.csv
+      heart-scorer compare artifact new records.csv
     """
     with exit_if_refused(file.name):
         found = differences(old, new, file)

@@ -79,7 +79,7 @@ def as_lines(entries: list[Entry]) -> list[str]:
 def show(
     batch: Annotated[str, typer.Argument(help="The failed batch.")],
     body: Annotated[
-        bool, typer.Option("--body", help="Print the message too: it may hold patients' data.")
+        bool, typer.Option("--body", help="Print the message too: it may hold people's data.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -98,13 +98,13 @@ def submit(
     ] = MODEL_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Send files of patient records to the worker.
+    """Send files of records to the worker.
 
     \b
     Examples:
-      heart-scorer submit patients.csv -o scores.csv
+      heart-scorer submit records.csv -o scores.csv
       heart-scorer submit ward --wait --strict
-      zcat patients.csv.gz | heart-scorer submit - --wait
+      zcat records.csv.gz | heart-scorer submit - --wait
     """
     sources = expand(files, stdin_format)
     check_options(sources, batch_id, output)

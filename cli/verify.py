@@ -49,7 +49,7 @@ def verify(
     \b
     Examples:
       heart-scorer verify ward-7
-      heart-scorer verify patients.csv --model-dir new
+      heart-scorer verify records.csv --model-dir new
     """
     file = Path(batch_or_file)
     with exit_if_refused(batch_or_file):

@@ -69,7 +69,7 @@ class Recipe:
     notice: str = ""
     """Shown wherever a score is shown."""
     noun: str = "record"
-    """Names one row for people: patient, customer, part."""
+    """Names one row for people: customer, part, order."""
     nouns: str = ""
     """The plural of `noun`, unless it is `noun` and an s."""
     outcome: str = "the outcome"

@@ -15,7 +15,7 @@ from api.openapi import examples, problems
 from api.problems import Problem
 from api.schemas import ModelBody, ModelExample
 from shared.records.artifact import Artifact, Manifest
-from shared.records.schema import RECORD_ID, FieldSpec
+from shared.records.schema import FieldSpec
 
 CARD = "model_card.html"
 
@@ -28,7 +28,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
     about = ModelBody(
         **manifest.model_dump(exclude={"golden", "fields"}),
         fields=manifest.fields.fields,
-        record_id=RECORD_ID,
+        record_id=manifest.fields.record_id,
         columns=manifest.fields.used_names,
         examples=tuple(
             ModelExample(title=title, record=record) for title, record in records.items()
@@ -78,7 +78,7 @@ def _template(manifest: Manifest, record: dict[str, Any]) -> str:
     fields = manifest.fields.fields
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([RECORD_ID, *(field.name for field in fields)])
+    writer.writerow([manifest.fields.record_id, *(field.name for field in fields)])
     writer.writerow(["example-1", *(_cell(field, record.get(field.name)) for field in fields)])
     return text.getvalue()
 

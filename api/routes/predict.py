@@ -39,7 +39,7 @@ from shared.records.coding import (
 from shared.records.counts import Counts
 from shared.records.errors import FieldError, RecordRejected
 from shared.records.kinds import shortest
-from shared.records.schema import RECORD_ID, FieldTable, Record, read_id
+from shared.records.schema import FieldTable, Record
 from shared.records.scoring import Score, Scorer
 from shared.records.shape import why_no_record
 from shared.settings import ApiSettings
@@ -53,14 +53,14 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     limits = BodyLimits(settings.body_bytes, settings.body_seconds)
     router = APIRouter(tags=["Scores"], route_class=strict_route(limits), strict_content_type=False)
     table = scorer.table
-    models = score_models(scorer.kind)
+    models = score_models(scorer.kind, table.record_id)
     batcher = MicroBatcher(scorer)
     scored = metrics.ROWS.labels("api", "scored")
     most = settings.request_rows
 
     @router.post(
         "/predict",
-        summary="Score one patient",
+        summary=f"Score one {manifest.noun}",
         description=predict_description(manifest),
         response_model=models.score,
         response_model_exclude_unset=True,
@@ -80,7 +80,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
         score = await batcher.score(record)
         scored.inc()
         metrics.observe_score(scorer.kind.probability(score.members))
-        members = {RECORD_ID: record.patient_id, **members_of(score)}
+        members = {table.record_id: record.id, **members_of(score)}
         if explain:
             members["explanation"] = _explanation(scorer, record)
         return models.score(**members)
@@ -96,7 +96,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
 
     @router.post(
         "/predict/many",
-        summary=f"Score up to {most:,} patients",
+        summary=f"Score up to {most:,} {manifest.nouns}",
         description="Each record is scored or rejected on its own; results keep the order.",
         response_model=models.scores,
         response_model_exclude_unset=True,
@@ -156,7 +156,7 @@ def _score_many(
     rejected = 0
     for index, (item, record) in enumerate(zip(items, checked, strict=True)):
         outcome = (next(scores) or NO_ANSWER) if isinstance(record, Record) else record
-        own_id = _own_id(item)
+        own_id = _own_id(item, table)
         if isinstance(outcome, RecordRejected):
             codes.update({rejection.code for rejection in outcome.rejections})
             members: dict[str, Any] = {"errors": entries_of(outcome.rejections, f"/{index}")}
@@ -165,7 +165,7 @@ def _score_many(
         else:
             metrics.observe_score(scorer.kind.probability(outcome.members))
             members, model = members_of(outcome), models.scored_row
-        results.append(model(row=index + 1, **{RECORD_ID: own_id}, **members))
+        results.append(model(row=index + 1, **{table.record_id: own_id}, **members))
     scored = len(items) - rejected
     metrics.count_rows("api", scored, codes, rejected)
     rows = Rows(total=len(items), scored=scored, rejected=rejected)
@@ -195,12 +195,12 @@ def _record_or_rejection(table: FieldTable, item: object) -> Record | RecordReje
         return error
 
 
-def _own_id(item: object) -> str | None:
+def _own_id(item: object, table: FieldTable) -> str | None:
     """The id of a record, also of a rejected one if the id itself is accepted."""
-    if not isinstance(item, dict) or RECORD_ID in getattr(item, "names", ()):
+    if not isinstance(item, dict) or table.record_id in getattr(item, "names", ()):
         return None
     with suppress(RecordRejected):
-        return read_id(item.get(RECORD_ID))
+        return table.read_id(item.get(table.record_id))
     return None
 
 

@@ -1,4 +1,4 @@
-// "One patient": the form and, beside it, what the model says.
+// "One record": the form and, beside it, what the model says.
 
 import { Refused, call, explain, hasKey } from "./client.js";
 import { codeFor } from "./code.js";

@@ -20,7 +20,6 @@ from shared.records.coding import check_coding
 from shared.records.columns import faults as column_faults
 from shared.records.counts import Counts
 from shared.records.errors import AnotherCoding, RecordRejected
-from shared.records.schema import RECORD_ID, read_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,17 +65,19 @@ def rows_of(table: FieldTable, tensors: Sequence[InputTensor], tail: bytes, most
     for index, tensor in enumerate(tensors):
         if tensor.shape[0] > most_rows:
             raise too_many(most_rows)
-        found, tail = read_tensor(tensor, tail, f"/inputs/{index}")
+        found, tail = read_tensor(
+            tensor, tail, f"/inputs/{index}", exact=tensor.name == table.record_id
+        )
         cells.append(found)
     if tail:
         raise Problem("malformed_tensor", "there are more bytes than the tensors name")
-    others = [tensor.name for tensor in tensors if tensor.name != RECORD_ID]
+    others = [tensor.name for tensor in tensors if tensor.name != table.record_id]
     whole = len(others) == 1 and others[0] not in table.by_name
     if not whole:
         _refuse_markers(table, others)
     columns: dict[str, Column] = {}
     for index, tensor in enumerate(tensors):
-        if whole and tensor.name != RECORD_ID:
+        if whole and tensor.name != table.record_id:
             columns |= _all_fields(table, index, tensor, cells[index], count)
         elif tensor.name in columns:
             raise malformed(f"/inputs/{index}/name", "the same field appears more than once")
@@ -111,7 +112,7 @@ def _one_field(
 ) -> Column:
     pointer = f"/inputs/{index}"
     if tensor.name not in table.known_keys:
-        names = ", ".join([*table.by_name, RECORD_ID])
+        names = ", ".join([*table.by_name, table.record_id])
         near = table.near(tensor.name)
         guess = f"; did you mean {near}?" if near else ""
         raise malformed(f"{pointer}/name", f"the name must be one of {names}{guess}")
@@ -126,8 +127,8 @@ def _checked(table: FieldTable, columns: dict[str, Column], count: int) -> Rows:
     """Hold each value to its field's limits. Raises `Problem`."""
     faults = _Faults()
     ids = None
-    if (column := columns.pop(RECORD_ID, None)) is not None:
-        ids, rejections = _read_each(column.cells, read_id)
+    if (column := columns.pop(table.record_id, None)) is not None:
+        ids, rejections = _read_each(column.cells, table.read_id)
         faults.add(column, rejections)
     matrix: list[NDArray[np.float64]] = []
     for field in table.fields:

@@ -38,7 +38,6 @@ from api.v2.tensors import HEADER_LENGTH, OUTPUTS, Cells, malformed, read_reques
 from shared import metrics
 from shared.records.artifact import ONNX, Artifact, Manifest
 from shared.records.estimator import JOBLIB, SKOPS
-from shared.records.schema import RECORD_ID
 from shared.records.scoring import Scorer
 from shared.settings import ApiSettings
 
@@ -99,7 +98,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
         json_length: Annotated[str | None, Header(alias=HEADER_LENGTH)] = None,
     ) -> Response:
         content = await read_body(request, limits)
-        requested, tail = read_request(content, json_length, [*names, RECORD_ID])
+        requested, tail = read_request(content, json_length, [*names, scorer.table.record_id])
         rows = rows_of(scorer.table, requested.inputs, tail, settings.request_rows)
         outputs = scorer.outputs(rows.matrix)
         scored.inc(len(outputs))
@@ -113,7 +112,9 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
         }
         results: dict[str, Cells] = dict(zip(names, kind.values(outputs), strict=True))
         if rows.ids is not None:
-            results[RECORD_ID] = np.array([text or "" for text in rows.ids], np.object_)
+            results[scorer.table.record_id] = np.array(
+                [text or "" for text in rows.ids], np.object_
+            )
         return respond(head, requested, results)
 
     model_checks = [Depends(check_model)]
@@ -159,7 +160,8 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             summary="Score rows of tensors",
             description=(
                 "One tensor `[rows, fields]` of the fields that the model uses, or one tensor per "
-                "field, of numbers or (BYTES) words. A tensor `patient_id` comes back. Tensors may "
+                "field, of numbers or (BYTES) words. A tensor "
+                f"`{scorer.table.record_id}` comes back. Tensors may "
                 f"be sent in binary after the JSON, whose size is in `{HEADER_LENGTH}`."
             ),
             dependencies=checks,

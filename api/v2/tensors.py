@@ -29,7 +29,6 @@ from api.v2.schemas import (
     OutputTensor,
 )
 from shared.records.kinds import shortest
-from shared.records.schema import RECORD_ID
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header with the size of the JSON part, after which the binary tensors begin."""
@@ -98,14 +97,19 @@ def read_request(
     return request, content[end:]
 
 
-def read_tensor(tensor: InputTensor, tail: bytes, pointer: str) -> tuple[Cells, bytes]:
-    """A tensor's elements, and the bytes that are left. Raises `Problem`."""
+def read_tensor(
+    tensor: InputTensor, tail: bytes, pointer: str, *, exact: bool
+) -> tuple[Cells, bytes]:
+    """A tensor's elements, and the bytes that are left. Raises `Problem`.
+
+    `exact`: keep all digits of numbers in JSON.
+    """
     count = prod(tensor.shape)
     size = tensor.parameters.binary_data_size
     if (size is None) == (tensor.data is None):
         raise malformed(pointer, "give either data or binary_data_size")
     if size is None:
-        return _read_json(tensor, count, f"{pointer}/data"), tail
+        return _read_json(tensor, count, f"{pointer}/data", exact=exact), tail
     if size > len(tail):
         raise malformed(
             f"{pointer}/parameters/binary_data_size",
@@ -154,7 +158,7 @@ def _read_texts(content: bytes, count: int, pointer: str) -> Cells:
     return np.array(texts, np.object_)
 
 
-def _read_json(tensor: InputTensor, count: int, pointer: str) -> Cells:
+def _read_json(tensor: InputTensor, count: int, pointer: str, *, exact: bool) -> Cells:
     """The elements of `data`, nested or flat."""
     flat = tensor.data or []
     for _ in tensor.shape[1:]:
@@ -177,7 +181,7 @@ def _read_json(tensor: InputTensor, count: int, pointer: str) -> Cells:
         raise malformed(pointer, "an integer is beyond the floats") from error
     _check_integers(numbers, tensor.datatype, pointer)
     # The digits of an id matter, and a float may not hold them all.
-    return np.array(flat, np.object_) if tensor.name == RECORD_ID else numbers
+    return np.array(flat, np.object_) if exact else numbers
 
 
 def _check_types(

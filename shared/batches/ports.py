@@ -14,7 +14,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One delivery of a queue message. The body hides itself: it may hold patients."""
+    """One delivery of a queue message. The body hides itself: it may hold records."""
 
     id: str
     receipt: str

@@ -3,7 +3,7 @@
 It is made from the counts of all blocks (`shared.records.tally`) and depends on the plan alone, so
 every delivery makes the same bytes. Times are left to the summary for that reason.
 
-A profile must not identify a patient. Cells of one to four rows are withheld (null). Where cells
+A profile must not identify a record. Cells of one to four rows are withheld (null). Where cells
 add up to a known total, the next smallest are withheld with them until the withheld cells hold five
 rows or more. A batch of fewer than five scored rows shows no cells at all. Indexes are computed
 from the cells that are shown. Rejected rows are numbered: a rejection says only that a row is

@@ -10,7 +10,7 @@ from shared.records.coding import Categories, coding_warnings, distribution_warn
 from shared.records.counts import Counts
 from shared.records.errors import AnotherCoding
 from shared.records.names import looks_like_a_name
-from shared.records.schema import RECORD_ID, FieldTable, printable
+from shared.records.schema import FieldTable, printable
 
 PLAIN_ID = "id"
 """A name for a record's own id, or for the number of a row."""
@@ -87,8 +87,8 @@ def column_notes(
     plain = next((name for name in others if name.lower() == PLAIN_ID), None)
     if plain and not has_id:
         notes.append(
-            f"the column `{plain}` was ignored: if it is the patient's id, send the file with "
-            f"--rename {plain}={RECORD_ID} (or {RECORD_ID} as the column's name)"
+            f"the column `{plain}` was ignored: if it is the record's own id, send the file with "
+            f"--rename {plain}={table.record_id} (or {table.record_id} as the column's name)"
         )
     return tuple(notes)
 

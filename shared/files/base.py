@@ -21,7 +21,7 @@ from shared.records.columns import Outcome
 from shared.records.counts import Counts
 from shared.records.errors import BadFile, FieldError
 from shared.records.kinds import Kind
-from shared.records.schema import RECORD_ID
+from shared.records.schema import FieldTable
 
 if TYPE_CHECKING:
     from shared.files.output import Output
@@ -41,10 +41,10 @@ MAX_BLOCK_ROWS = 32_767
 """What a block's name can count."""
 
 
-def output_columns(kind: Kind) -> tuple[str, ...]:
+def output_columns(kind: Kind, table: FieldTable) -> tuple[str, ...]:
     """The columns that every result has; those of the input may follow."""
     answer = (column.name for column in kind.columns)
-    return ("row", RECORD_ID, *answer, "warnings", "error")
+    return ("row", table.record_id, *answer, "warnings", "error")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from shared.files.encoding import row_text
 from shared.files.lines import LineScanner, split_cells
 from shared.records.errors import BadFile
 from shared.records.names import looks_like_a_name, words_of
-from shared.records.schema import NUMBER, RECORD_ID, FieldTable, fold_word, printable
+from shared.records.schema import NUMBER, FieldTable, fold_word, printable
 
 MAX_COLUMNS = 16_384
 """As many as a sheet of Excel has."""
@@ -133,7 +133,8 @@ def _skip(seen: bytes, start: int) -> tuple[int, str]:
 
 def _known(names: Sequence[str], table: FieldTable, rename: Mapping[str, str]) -> int:
     """How many names are a field, a column that is to be renamed, or mark another coding."""
-    known = {*(field.name.lower() for field in table.fields), *table.other_columns, RECORD_ID}
+    known = {*(field.name.lower() for field in table.fields), *table.other_columns}
+    known.add(table.record_id.lower())
     known |= {name.lower() for name in rename}
     return sum(name.strip().lower() in known for name in names)
 
@@ -183,20 +184,21 @@ def match_columns(
     places: dict[str, int] = {}
     others: list[str] = []
     record_id: int | None = None
+    own_id = table.record_id.lower()
     for index, column in enumerate(renamed):
         lower = column.lower()
         name = by_lower.get(lower)
-        if name in places or (lower == RECORD_ID and record_id is not None):
+        if name in places or (lower == own_id and record_id is not None):
             raise BadFile(f"column `{lower}` appears twice: keep one")
         if name is not None:
             places[name] = index
-        elif lower == RECORD_ID:
+        elif lower == own_id:
             record_id = index
         else:
             others.append(column)
 
     absent = tuple(field.name for field in table.fields if field.name not in places)
-    ids = () if record_id is not None else (RECORD_ID,)
+    ids = () if record_id is not None else (table.record_id,)
     # A column `id` is as often the number of a row: it is a note, not a fault.
     suspects = [name for name in others if name.lower() != PLAIN_ID]
     fault = misnamed(suspects, (*absent, *ids), table)

@@ -28,7 +28,7 @@ from shared.files.output import Columns, Output, Shown
 from shared.files.values import explain, faults_of
 from shared.records.columns import UNREADABLE, Rejected, Values, faults, score_columns
 from shared.records.errors import BadFile, FieldError
-from shared.records.schema import NOT_TEXT, RECORD_ID, RECORD_ID_LENGTH, FieldSpec, read_id
+from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTable
 from shared.records.scoring import Scorer
 
 WINDOWS = (
@@ -153,7 +153,8 @@ class CsvTable:
         found: dict[int, list[FieldError]] = {}
         plain = True
         if header.record_id is not None:
-            plain, found = _read_ids(frame[f"c{header.record_id}"], block.lines.content)
+            ids = frame[f"c{header.record_id}"]
+            plain, found = _read_ids(ids, block.lines.content, self._scorer.table)
         values = self._values(frame, header, rejected, found)
         if not self._include_input:
             # Only this column is still needed.
@@ -167,7 +168,7 @@ class CsvTable:
         inputs = None
         if self._include_input:
             inputs = Columns(header.columns, [frame[f"c{i}"] for i in range(len(header.columns))])
-        shown = Shown(_ids(frame, header, rows), inputs, rows.plain)
+        shown = Shown(_ids(frame, header, rows, self._scorer.table), inputs, rows.plain)
         content = self.output.write(outcome, shown, first_row, first=rows.first)
         return Scored(content, outcome)
 
@@ -270,13 +271,15 @@ def _numbers(
     return values
 
 
-def _read_ids(ids: pl.Series, content: bytes) -> tuple[bool, dict[int, list[FieldError]]]:
+def _read_ids(
+    ids: pl.Series, content: bytes, table: FieldTable
+) -> tuple[bool, dict[int, list[FieldError]]]:
     """Whether all ids are plain, and what is wrong with some of them."""
     # As a rule one look at the block's content and one at each id's length are enough.
     if not (_any_odd(ids, content) or (ids.str.len_bytes() > RECORD_ID_LENGTH).any()):
         return True, {}
     suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
-    return False, {row: faults_of(read_id, ids[row]) for row in suspect.arg_true()}
+    return False, {row: faults_of(table.read_id, ids[row]) for row in suspect.arg_true()}
 
 
 def _any_odd(ids: pl.Series, content: bytes) -> bool:
@@ -287,14 +290,14 @@ def _any_odd(ids: pl.Series, content: bytes) -> bool:
     return ids.str.contains(ODD_ID).any()
 
 
-def _ids(frame: pl.DataFrame, header: Header, rows: Rows) -> pl.Series:
+def _ids(frame: pl.DataFrame, header: Header, rows: Rows, table: FieldTable) -> pl.Series:
     """Ids to show: none where the id is at fault, or the cells may be another column's."""
     if header.record_id is None:
         return nulls(rows.values.shape[1])
     hidden = [
         row
         for row, rejections in rows.rejected.items()
-        if any(r.field == RECORD_ID or r.code == "wrong_field_count" for r in rejections)
+        if any(r.field == table.record_id or r.code == "wrong_field_count" for r in rejections)
     ]
     ids = frame[f"c{header.record_id}"]
     return ids.clone().scatter(hidden, None) if hidden else ids

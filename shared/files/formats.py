@@ -41,7 +41,7 @@ def open_table(
     items: tuple[object, ...] | None = None,
 ) -> Table:
     """A table for a file of this format; `items` are records that were parsed already."""
-    output = open_output(output_format(kind, options), output_columns(scorer.kind))
+    output = open_output(output_format(kind, options), output_columns(scorer.kind, scorer.table))
     # Polars takes as long to import as half of the rest, and so does Arrow: not every message
     # needs them, and small files must pay nothing for large ones.
     match kind:

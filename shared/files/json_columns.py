@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from shared.records.columns import FEW, UNREADABLE, Rejected, Values, faults
 from shared.records.errors import FieldError, RecordRejected
 from shared.records.schema import (
-    RECORD_ID,
     RECORD_ID_LENGTH,
     FieldSpec,
     FieldTable,
     Record,
     is_text,
-    read_id,
 )
 
 
@@ -50,9 +48,9 @@ def read_records(items: Sequence[object], table: FieldTable) -> Records:
         item = items[index]
         found = _read(item, table)
         if isinstance(found, Record):
-            values[:, index], ids[index] = found.values, found.patient_id
+            values[:, index], ids[index] = found.values, found.id
         else:
-            rejected[index], ids[index] = found, _shown_id(item)
+            rejected[index], ids[index] = found, _shown_id(item, table)
     return Records(values, rejected, ids)
 
 
@@ -68,7 +66,7 @@ def _read_plain(
         name = field.name
         values[index] = _column([record.get(name) for record in records], field)
         suspects.update(np.flatnonzero(faults(values[index], field)).tolist())
-    ids[:], odd = _plain_ids([record.get(RECORD_ID) for record in records])
+    ids[:], odd = _plain_ids([record.get(table.record_id) for record in records], table)
     return suspects | odd
 
 
@@ -108,7 +106,7 @@ def _is_huge(cell: object) -> bool:
     return isinstance(cell, int) and cell.bit_length() > 1000
 
 
-def _plain_ids(cells: list[object]) -> tuple[list[str | None], set[int]]:
+def _plain_ids(cells: list[object], table: FieldTable) -> tuple[list[str | None], set[int]]:
     """Ids as text, and the indexes of those that need a closer look."""
     types = set(map(type, cells))
     if types <= {str, NoneType}:
@@ -119,7 +117,7 @@ def _plain_ids(cells: list[object]) -> tuple[list[str | None], set[int]]:
     odd: set[int] = set()
     for index, cell in enumerate(cells):
         try:
-            ids[index] = read_id(cell)
+            ids[index] = table.read_id(cell)
         except RecordRejected:
             odd.add(index)
     return ids, odd
@@ -135,10 +133,10 @@ def _read(item: object, table: FieldTable) -> Record | tuple[FieldError, ...]:
         return error.rejections
 
 
-def _shown_id(item: object) -> str | None:
+def _shown_id(item: object, table: FieldTable) -> str | None:
     """The id of a rejected record, if the id itself is accepted."""
-    if not isinstance(item, dict) or RECORD_ID in getattr(item, "names", ()):
+    if not isinstance(item, dict) or table.record_id in getattr(item, "names", ()):
         return None
     with suppress(RecordRejected):
-        return read_id(item.get(RECORD_ID))
+        return table.read_id(item.get(table.record_id))
     return None

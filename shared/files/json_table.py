@@ -27,7 +27,7 @@ from shared.files.options import Options
 from shared.files.output import Items, Output, Shown
 from shared.records.columns import score_columns
 from shared.records.errors import BadFile, FieldError
-from shared.records.schema import RECORD_ID, printable
+from shared.records.schema import printable
 from shared.records.scoring import Scorer
 from shared.records.shape import NO_OBJECT, rename_keys, why_no_record
 from shared.records.strict_json import BLANK, parse_flat_lines, parse_item, parse_json
@@ -63,7 +63,9 @@ class _JsonTable:
         self._rename = options.rename
         self._limits = limits
         old = {new: old for old, new in options.rename.items()}
-        self._names = [old.get(name, name) for name in (RECORD_ID, *scorer.table.by_name)]
+        self._names = [
+            old.get(name, name) for name in (scorer.table.record_id, *scorer.table.by_name)
+        ]
         """Keys of the input, in case that the output has columns for them."""
 
     def _items(self, block: Block) -> Sequence[object]:
@@ -89,7 +91,7 @@ class _JsonTable:
             keys = {key for item in items if isinstance(item, dict) for key in item}
             reasons = [why_no_record(item, table) for item in items]
             # An object with an `id` and no field is another thing, not a record with a wrong key.
-            ids = () if all(reasons) else (RECORD_ID,)
+            ids = () if all(reasons) else (table.record_id,)
             absent = [name for name in (*table.by_name, *ids) if name not in keys]
             fault = misnamed(sorted(keys - table.known_keys), absent, table, "key")
             if fault or all(reasons):

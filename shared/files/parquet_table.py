@@ -168,7 +168,7 @@ class ParquetTable:
         found: dict[int, list[FieldError]] = {}
         ids = pl.Series([None], dtype=pl.String).new_from_index(0, batch.num_rows)
         if header.record_id is not None:
-            ids, found = typed_ids(_numbered(cells[header.record_id]))
+            ids, found = typed_ids(_numbered(cells[header.record_id]), table)
         values = np.full((len(table.fields), batch.num_rows), np.nan)
         for index, field in enumerate(table.fields):
             column = ids

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shared.records.columns import UNREADABLE
 from shared.records.errors import FieldError, RecordRejected
-from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, read_id
+from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTable
 
 
 def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:
@@ -28,19 +28,19 @@ def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:
     return numbers.to_numpy()
 
 
-def typed_ids(cells: pl.Series) -> tuple[pl.Series, dict[int, list[FieldError]]]:
+def typed_ids(cells: pl.Series, table: FieldTable) -> tuple[pl.Series, dict[int, list[FieldError]]]:
     """Ids as text, None where they are at fault, and what is wrong with those."""
     if cells.dtype == pl.String:
         suspect = (cells.str.len_chars() > RECORD_ID_LENGTH) | cells.str.contains(NOT_TEXT)
-        found = {row: faults_of(read_id, cells[row]) for row in suspect.arg_true()}
+        found = {row: faults_of(table.read_id, cells[row]) for row in suspect.arg_true()}
         return cells.scatter(list(found), None) if found else cells, found
     if cells.dtype.is_integer() or cells.dtype == pl.Null:
         return cells.cast(pl.String), {}
     texts: list[str | None] = []
     found = {}
     for row, cell in enumerate(cells.to_list()):
-        faulty = faults_of(read_id, cell)
-        texts.append(None if faulty else read_id(cell))
+        faulty = faults_of(table.read_id, cell)
+        texts.append(None if faulty else table.read_id(cell))
         if faulty:
             found[row] = faulty
     return pl.Series(texts, dtype=pl.String), found

@@ -24,7 +24,7 @@ from shared.files.options import Options
 from shared.files.output import Items, Output, Shown
 from shared.records.columns import score_columns
 from shared.records.errors import BadFile, FieldError
-from shared.records.schema import NUMBER, RECORD_ID
+from shared.records.schema import NUMBER
 from shared.records.scoring import Scorer
 
 WHOLE_BYTES = 32 << 20
@@ -133,7 +133,7 @@ class XlsxTable:
         self._header = header = match_columns(_names(top[place]), table, rename)
         self._names = {place: name for name, place in header.places.items()}
         if header.record_id is not None:
-            self._names[header.record_id] = RECORD_ID
+            self._names[header.record_id] = table.record_id
         return chain(top[place + 1 :], rows)
 
     def count_rows(self, block: Block) -> int:

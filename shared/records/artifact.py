@@ -24,7 +24,7 @@ from shared.records.estimator import JOBLIB, SKOPS, estimator_file, load_estimat
 from shared.records.frames import decimals_of, frame_of
 from shared.records.kinds import Kind, KindName, difference, kind_of
 from shared.records.reference import Reference
-from shared.records.schema import FieldTable
+from shared.records.schema import OLD_RECORD_ID, FieldTable
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -72,7 +72,7 @@ class Manifest(BaseModel):
     notice: str = ""
     """Text to show with every score."""
     noun: str = "record"
-    """Names one row for people: patient, customer, part."""
+    """Names one row for people: customer, part, order."""
     nouns: str = "records"
     outcome: str = "the outcome"
     """Completes the sentence "31 of them had …"."""
@@ -107,6 +107,14 @@ class Manifest(BaseModel):
     def answer_kind(self) -> Kind:
         """The kind of the model's answers."""
         return kind_of(self.kind, threshold=self.threshold, classes=self.classes, unit=self.unit)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old(cls, members: Any) -> Any:
+        """Manifests of version 1.0 do not name the record's own id."""
+        if isinstance(members, dict) and isinstance(fields := members.get("fields"), dict):
+            return {**members, "fields": {"record_id": OLD_RECORD_ID, **fields}}
+        return members
 
     @model_validator(mode="after")
     def _has_its_kind(self) -> Manifest:

@@ -4,7 +4,7 @@
     +-- BadInput                 the sender's fault; sending it again will not help
     |   +-- RecordRejected       one record, with a rejection for each fault
     |   +-- BadMessage           a queue message that names no batch we can read
-    |   +-- BadFile              a file that cannot be read as patient records
+    |   +-- BadFile              a file that cannot be read as records
     |   |   +-- AnotherCoding    its rows prove that its codes mean something else
     |   +-- InputUnreadable      storage will never hand out this blob (archived, wrong key)
     |   +-- InputChanged         the blob is not the version that the message or the plan names
@@ -111,7 +111,7 @@ class BadMessage(BadInput):
 
 
 class BadFile(BadInput):
-    """A file that cannot be read as patient records."""
+    """A file that cannot be read as records."""
 
 
 class AnotherCoding(BadFile):

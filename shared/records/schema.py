@@ -35,7 +35,6 @@ from shared.records.names import NAME_LENGTH, Candidate, best_matches
 from shared.records.shape import why_no_record
 from shared.records.strict_json import DuplicateKeys
 
-RECORD_ID = "patient_id"
 RECORD_ID_LENGTH = 128
 """Characters that a record's own id may have."""
 
@@ -44,8 +43,16 @@ NAMED_CHOICES = 10
 NAMED_UNKNOWN = 10
 """Unknown keys of one record that are named; a record may have thousands."""
 
+OLD_RECORD_ID = "patient_id"
+"""The name of a record's own id where a manifest does not state it: version 1.0 had no other."""
+RESERVED = frozenset(
+    ("row", "prediction", "probability", "model_version", "warnings", "error", "errors")
+)
+"""Names that results use, so that a record's own id cannot have them."""
+
 RECORD_ID_ALIASES = (
     "id",
+    "patient_id",
     "mrn",
     "pid",
     "patient_no",
@@ -126,7 +133,7 @@ class FieldSpec(_Frozen):
     boolean: bool = False
     """A category of 0 and 1 that may also be stated as false and true, or as no and yes."""
     accept: tuple[float, float]
-    """A value outside is an error, not a patient."""
+    """A value outside is an error, not a record."""
     training: tuple[float, float]
     """A value outside is scored with a warning."""
     required: bool = False
@@ -144,8 +151,6 @@ class FieldSpec(_Frozen):
     def _holds_together(self) -> FieldSpec:
         if self.kind == "category" and not self.choices:
             raise ValueError(f"{self.name}: a category needs choices")
-        if self.name == RECORD_ID:
-            raise ValueError(f"{RECORD_ID} is the record's own id, not a field")
         if self.reference and len(self.reference) != len(self.choices):
             raise ValueError(f"{self.name}: the reference needs a share for each choice")
         self._check_words()
@@ -306,27 +311,20 @@ class FieldSpec(_Frozen):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Record:
-    """One patient's fields, checked. Prints as its id, so that no log can show a value."""
+    """A record's fields, checked. Prints as its id, so that no log can show a value."""
 
-    patient_id: str | None
+    id: str | None
     values: tuple[float, ...]
     """All fields of the table, in its order; NaN is missing."""
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Record({self.patient_id!r})"
+        return f"Record({self.id!r})"
 
 
 def _collected(error: RecordRejected) -> PydanticCustomError:
     """Rejections of one value, as pydantic collects them."""
     return PydanticCustomError("rejected", "rejected", {"rejections": error.rejections})
-
-
-def _read_id(value: object) -> str | None:
-    try:
-        return read_id(value)
-    except RecordRejected as error:
-        raise _collected(error) from error
 
 
 _JSON_ID = {
@@ -344,16 +342,11 @@ _JSON_ID = {
 
 
 class RecordBody(BaseModel):
-    """A record as it is sent; `FieldTable.record_model` adds a member for each field."""
+    """A record as it is sent; `FieldTable.record_model` adds its members."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    patient_id: Annotated[
-        str | None,
-        PlainValidator(_read_id),
-        WithJsonSchema(_JSON_ID),
-    ] = None
-    """The record's own id."""
+    record_id: str | None = None
     table: ClassVar[FieldTable]
 
     @model_validator(mode="wrap")
@@ -383,7 +376,22 @@ class RecordBody(BaseModel):
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         # Prints as its id, like the record that it becomes.
-        return [(None, self.patient_id)]
+        return [(None, self.record_id)]
+
+
+def _id_member(name: str) -> Any:
+    """The record's own id as a member of the record model."""
+
+    def read(value: object) -> str | None:
+        try:
+            return read_id(value, name)
+        except RecordRejected as error:
+            raise _collected(error) from error
+
+    return (
+        Annotated[str | None, PlainValidator(read), WithJsonSchema(_JSON_ID)],
+        Field(None, alias=name),
+    )
 
 
 def _member(field: FieldSpec) -> Any:
@@ -408,6 +416,8 @@ class FieldTable(_Frozen):
     """All fields of the model's records, in order."""
 
     fields: tuple[FieldSpec, ...]
+    record_id: str = Field(default="id", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
+    """Name of the record's own id, which comes back with its score."""
     other_columns: dict[str, str] = {}
     """Columns (lower case) that mark another coding of the data, with what to say of it."""
     codings: dict[str, str] = {}
@@ -420,6 +430,11 @@ class FieldTable(_Frozen):
         names = [field.name.lower() for field in self.fields]
         if len(set(names)) != len(names):
             raise ValueError("two fields have the same name")
+        if self.record_id.lower() in {*names, *RESERVED}:
+            raise ValueError(
+                f"record_id: {self.record_id} is the name of a field or of a result's column: the "
+                "record's own id needs another"
+            )
         return self
 
     @cached_property
@@ -429,7 +444,7 @@ class FieldTable(_Frozen):
     @cached_property
     def known_keys(self) -> frozenset[str]:
         """All keys that a JSON record may have."""
-        return frozenset(self.by_name) | {RECORD_ID}
+        return frozenset(self.by_name) | {self.record_id}
 
     @cached_property
     def used(self) -> tuple[int, ...]:
@@ -450,21 +465,25 @@ class FieldTable(_Frozen):
         """Check a JSON record. Raises `RecordRejected` with every fault, in the table's order."""
         return self.record_of(self.record_model.model_validate(record))
 
+    def read_id(self, value: object) -> str | None:
+        """Check a record's own id; None: it has none. Raises `RecordRejected`."""
+        return read_id(value, self.record_id)
+
     def read_cells(
-        self, cells: Mapping[str, str], patient_id: str | None, *, decimal_comma: bool = False
+        self, cells: Mapping[str, str], record_id: str | None, *, decimal_comma: bool = False
     ) -> Record:
         """Check the cells of a text row, by field name. Raises `RecordRejected`."""
         known = {name: cells[name] for name in self.by_name if name in cells}
         context = {"decimal_comma": decimal_comma}
         return self.record_of(
-            self.record_model.model_validate(known | {RECORD_ID: patient_id}, context=context)
+            self.record_model.model_validate(known | {self.record_id: record_id}, context=context)
         )
 
     def record_of(self, body: RecordBody) -> Record:
         """The checked record of a body that `record_model` has read."""
         found = (getattr(body, name) for name in self._members)
         values = tuple(math.nan if value is None else value for value in found)
-        return Record(body.patient_id, values, self.warnings(values))
+        return Record(body.record_id, values, self.warnings(values))
 
     @cached_property
     def record_model(self) -> type[RecordBody]:
@@ -473,6 +492,7 @@ class FieldTable(_Frozen):
         Raises `RecordRejected` instead of pydantic's own error.
         """
         members = dict(zip(self._members, map(_member, self.fields), strict=True))
+        members["record_id"] = _id_member(self.record_id)
         model = create_model("Record", __base__=RecordBody, **members)
         model.table = self
         return model
@@ -529,7 +549,8 @@ class FieldTable(_Frozen):
             Candidate(field.name, (field.title, *field.aliases), field.unlike)
             for field in self.fields
         )
-        return (*fields, Candidate(RECORD_ID, RECORD_ID_ALIASES, (), misspelt=False))
+        aliases = tuple(name for name in RECORD_ID_ALIASES if name != self.record_id)
+        return (*fields, Candidate(self.record_id, aliases, (), misspelt=False))
 
 
 def printable(name: str) -> str:
@@ -538,8 +559,8 @@ def printable(name: str) -> str:
     return shown if len(shown) <= NAME_LENGTH else shown[: NAME_LENGTH - 1] + "…"
 
 
-def read_id(value: object) -> str | None:
-    """Check a record's own id; None: it has none. Raises `RecordRejected`."""
+def read_id(value: object, name: str) -> str | None:
+    """Check a record's own id of this name; None: it has none. Raises `RecordRejected`."""
     if value is None or value == "":
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != math.inf:
@@ -548,10 +569,10 @@ def read_id(value: object) -> str | None:
         except ValueError:  # beyond the interpreter's limit of digits
             value = "0" * (RECORD_ID_LENGTH + 1)
     if not isinstance(value, str) or not is_text(value):
-        raise RecordRejected((FieldError("not_text", RECORD_ID),))
+        raise RecordRejected((FieldError("not_text", name),))
     if len(value) > RECORD_ID_LENGTH:
         limit = f"{RECORD_ID_LENGTH} characters"
-        raise RecordRejected((FieldError("too_long", RECORD_ID, limit),))
+        raise RecordRejected((FieldError("too_long", name, limit),))
     return value
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from shared.records.kinds import Kind
 from shared.records.reference import SCORE_BINS, Reference
-from shared.records.schema import RECORD_ID, FieldSpec, FieldTable
+from shared.records.schema import FieldSpec, FieldTable
 
 if TYPE_CHECKING:
     from shared.records.columns import Outcome, Rejected
@@ -170,7 +170,7 @@ class Tallier:
         )
 
     def _rejections(self, rejected: Rejected, first_row: int) -> dict[tuple[str, str], Rejection]:
-        known = {RECORD_ID, *self._table.by_name}
+        known = {self._table.record_id, *self._table.by_name}
         found: dict[tuple[str, str], Rejection] = {}
         for index in sorted(rejected):
             # Other names come from the file, which may have anything for a name.

@@ -18,7 +18,7 @@ def create_app(artifact_dir: str) -> FastAPI:
     """One route, `/predict`."""
     manifest = load_artifact(Path(artifact_dir)).manifest
     table = manifest.fields
-    score_body = score_models(manifest.answer_kind).score
+    score_body = score_models(manifest.answer_kind, table.record_id).score
     app = FastAPI()
 
     @app.post("/predict", response_model=score_body, response_model_exclude_unset=True)

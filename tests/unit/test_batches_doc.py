@@ -13,6 +13,7 @@ from shared.files.formats import PACKED, SUFFIXES, Format
 from shared.records.errors import CODES
 from shared.records.kinds import Probability
 from tests.builders import score_file
+from training.heart.fields import TABLE
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "batches.md").read_text(encoding="utf-8")
@@ -67,7 +68,7 @@ def test_every_code_has_its_fix_and_no_other_is_named() -> None:
 def test_every_column_of_the_result_is_named() -> None:
     columns = re.findall(r"^\| `(\w+)…?` \|", section("Results"), re.MULTILINE)
 
-    assert columns == [*output_columns(Probability(0.5)), "input_"]
+    assert columns == [*output_columns(Probability(0.5), TABLE), "input_"]
 
 
 def test_the_page_says_what_to_do_without_event_grid() -> None:

@@ -16,7 +16,6 @@ from shared.records.schema import (
     FieldTable,
     Hint,
     printable,
-    read_id,
 )
 from tests.builders import a_patient
 from training.heart.fields import TABLE
@@ -180,15 +179,15 @@ def test_names_are_shown_short_and_printable() -> None:
 
 
 def test_ids_are_text_of_128_characters_or_whole_numbers() -> None:
-    assert read_id(None) is None
-    assert read_id("") is None
-    assert read_id("é" * 128) == "é" * 128
-    assert read_id(7) == "7"
-    assert read_id(1001.0) == "1001.0"
+    assert TABLE.read_id(None) is None
+    assert TABLE.read_id("") is None
+    assert TABLE.read_id("é" * 128) == "é" * 128
+    assert TABLE.read_id(7) == "7"
+    assert TABLE.read_id(1001.0) == "1001.0"
     refused: list[object] = ["x" * 129, 10**128, 10**5000, math.inf, True, [], "\x07", "\ud800"]
     for value in refused:
         with pytest.raises(RecordRejected):
-            read_id(value)
+            TABLE.read_id(value)
 
 
 def test_a_record_prints_as_its_id() -> None:
@@ -228,8 +227,9 @@ def test_a_table_that_does_not_hold_together_is_refused() -> None:
         FieldTable(fields=(number, number.model_copy(update={"name": "X"})))
     with pytest.raises(ValidationError, match="a category needs choices"):
         FieldSpec(name="x", title="X", kind="category", accept=(0, 1), training=(0, 1))
-    with pytest.raises(ValidationError, match="the record's own id"):
-        FieldSpec(name="patient_id", title="X", kind="number", accept=(0, 1), training=(0, 1))
+    for name in ("X", "prediction"):
+        with pytest.raises(ValidationError, match="the record's own id"):
+            FieldTable(fields=(number,), record_id=name)
 
 
 def test_a_table_survives_the_manifest() -> None:

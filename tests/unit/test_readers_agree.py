@@ -19,7 +19,7 @@ from shared.files.base import Block, Limits, Table
 from shared.files.formats import Format, open_table
 from shared.files.options import Options
 from shared.records.errors import RecordRejected
-from shared.records.schema import RECORD_ID, FieldSpec, Record
+from shared.records.schema import FieldSpec, Record
 from shared.records.scoring import Scorer
 from tests.builders import NAMES, a_scorer, blocks_of, cut, json_lines, score_file
 from training.heart.fields import TABLE
@@ -98,7 +98,7 @@ def _plain_row(names: list[str], row: list[str], separator: str, scorer: Scorer)
             f"wrong_field_count: the row must have {len(names)} cells, like the header",
         )
     cells = dict(zip(names, row, strict=True))
-    patient_id = cells.pop(RECORD_ID, "")
+    patient_id = cells.pop(TABLE.record_id, "")
     try:
         record = scorer.table.read_cells(cells, patient_id, decimal_comma=separator == ";")
     except RecordRejected as error:
@@ -219,7 +219,9 @@ RECORD = st.fixed_dictionaries(
     {}, optional={field.name: json_value(field) for field in TABLE.fields}
 ) | st.fixed_dictionaries(
     {field.name: json_value(field) for field in TABLE.fields},
-    optional={RECORD_ID: st.sampled_from(["P1", "", "x" * 129, "a\x00b", "é" * 128, "-1", "=A1"])},
+    optional={
+        TABLE.record_id: st.sampled_from(["P1", "", "x" * 129, "a\x00b", "é" * 128, "-1", "=A1"])
+    },
 )
 ODD_ITEM = st.one_of(
     st.none(),
@@ -228,8 +230,8 @@ ODD_ITEM = st.one_of(
     st.just({"age": 54, "sex": True, "cp": False, "exang": True}),
     st.just({"age": [54], "sex": {"a": 1}}),
     st.just({"age": 10**400, "sex": 1}),
-    st.just({"age": 54, "sex": 1, RECORD_ID: 17}),
-    st.just({"age": 54, "sex": 1, RECORD_ID: 1.5}),
+    st.just({"age": 54, "sex": 1, TABLE.record_id: 17}),
+    st.just({"age": 54, "sex": 1, TABLE.record_id: 1.5}),
 )
 
 

@@ -191,7 +191,7 @@ def test_a_file_may_lack_hundreds_of_fields(artifact: Artifact) -> None:
         for n in range(500)
     ]
     unused = tuple(field.model_copy(update={"used": False}) for field in others)
-    wide = FieldTable(fields=(*table.fields, *unused), other_columns=table.other_columns)
+    wide = FieldTable(**table.model_dump() | {"fields": (*table.fields, *unused)})
     manifest = artifact.manifest.model_copy(update={"fields": wide})
 
     async def scene() -> None:

@@ -300,4 +300,6 @@ OTHER_COLUMNS = dict.fromkeys(("target", "num", "output"), _LABEL) | dict.fromke
     ("trtbps", "thalachh", "exng", "slp", "caa", "thall"), _SPELLING
 )
 
-TABLE = FieldTable(fields=FIELDS, other_columns=OTHER_COLUMNS, codings=CODINGS)
+TABLE = FieldTable(
+    record_id="patient_id", fields=FIELDS, other_columns=OTHER_COLUMNS, codings=CODINGS
+)

@@ -19,7 +19,6 @@ import yaml
 from shared.records.schema import (
     MISSING,
     NUMBER,
-    RECORD_ID,
     RECORD_ID_ALIASES,
     Choice,
     FieldSpec,
@@ -132,7 +131,7 @@ def _reason(error: ValueError) -> str:
 
 def _field(column: str, cells: list[str], sample: Sample, taken: set[str]) -> FieldSpec:
     """Raises `ValueError` with the reason if the column can be no field."""
-    if column.lower() in (RECORD_ID, *RECORD_ID_ALIASES):
+    if column.lower() in RECORD_ID_ALIASES:
         raise ValueError("the record's own id")
     known = [cell for cell in cells if cell.lower() not in MISSING]
     if not known:
