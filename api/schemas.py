@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.problems import ErrorEntry
 from shared.batches.status import BatchStatus, Status
+from shared.records.artifact import ModelFacts
 from shared.records.kinds import Kind
 from shared.records.schema import FieldSpec
 
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Count = Annotated[int, Field(ge=0)]
 CodingChecked = Annotated[
     bool, Query(description="The codes are this model's: do not guard against another coding")
@@ -105,6 +107,25 @@ class Bytes(Body):
     total: Count
 
 
+class BatchModel(BaseModel):
+    """The model that scored a batch."""
+
+    name: str
+    version: str
+    sha256: Annotated[str, Field(description="SHA-256 of its manifest")]
+    served_sha256: (
+        Annotated[str, Field(description="SHA-256 of the file that computed the scores")] | None
+    ) = None
+
+
+class BatchTimes(BaseModel):
+    """When a batch was sent, last begun and finished (UTC)."""
+
+    sent: Time | None
+    started: Time | None
+    finished: Time
+
+
 class BatchBody(Body):
     """The state of a batch; members that are not known are absent."""
 
@@ -124,8 +145,8 @@ class BatchBody(Body):
     other_coding_rows: Count | None = None
     ignored_columns: list[str] | None = None
     absent_fields: list[str] | None = None
-    model: dict[str, Any] | None = None
-    times: dict[str, Any] | None = None
+    model: Annotated[BatchModel, Field(description="The model that scored")] | None = None
+    times: BatchTimes | None = None
     replay_of: str | None = None
 
     @classmethod
@@ -171,13 +192,9 @@ class ModelExample(Body):
     record: dict[str, float | str]
 
 
-class ModelBody(BaseModel):
-    """What the manifest says of the model."""
+class ModelBody(ModelFacts):
+    """The model, its fields and its figures."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-
-    name: str
-    version: str
     sha256: Annotated[str, Field(description="SHA-256 of the manifest")]
     fields: tuple[FieldSpec, ...]
     record_id: Annotated[str, Field(description="Name of the record's own id")]

@@ -14,7 +14,7 @@ import os
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -59,8 +59,8 @@ class Golden(BaseModel):
         return members
 
 
-class Manifest(BaseModel):
-    """What the artifact is and what it came from; `model.onnx` alone says nothing."""
+class ModelFacts(BaseModel):
+    """The facts of a model that every answer about it shows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -90,7 +90,6 @@ class Manifest(BaseModel):
     """Of the kind `value`."""
     rounding_limit: float = Field(default=1e-4, ge=0)
     """Largest change of an output that rounding the data to float32 may cause."""
-    fields: FieldTable
     frame: bool = False
     """The estimator takes a DataFrame with words instead of codes."""
     one_by_one: bool = False
@@ -101,7 +100,6 @@ class Manifest(BaseModel):
     """The training data's distribution; None: trained before it was recorded, or imported."""
     figures: dict[str, Any] = {}
     libraries: dict[str, str] = {}
-    golden: tuple[Golden, ...] = Field(min_length=1)
 
     @cached_property
     def answer_kind(self) -> Kind:
@@ -117,9 +115,16 @@ class Manifest(BaseModel):
         return members
 
     @model_validator(mode="after")
-    def _has_its_kind(self) -> Manifest:
+    def _has_its_kind(self) -> Self:
         _ = self.answer_kind
         return self
+
+
+class Manifest(ModelFacts):
+    """What the artifact is and what it came from; `model.onnx` alone says nothing."""
+
+    fields: FieldTable
+    golden: tuple[Golden, ...] = Field(min_length=1)
 
     @property
     def served_file(self) -> str:
