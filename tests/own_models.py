@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cli.local import ROOT
 
@@ -49,6 +50,10 @@ def breast_record() -> Record:
     return dict(zip(NAMES, map(float, BUNCH.data[0]), strict=True))
 
 
+def first_record(bunch: Any, names: Iterable[str]) -> Record:
+    return dict(zip(names, map(float, bunch.data[0]), strict=True))
+
+
 HEART: Record = {"age": 63, "sex": "male", "cp": "asymptomatic", "trestbps": 145, "chol": 233}
 OF_HEART = Case([HEART, {"age": 50, "sex": 0}, {**HEART, "chol": 5}], "out_of_range: chol")
 DRIVES = Case([{"speed": 140, "wet": 1}, {"speed": 60}, {"speed": 9e6}], "out_of_range: speed")
@@ -65,6 +70,10 @@ TUTORIAL: Record = {"age": 63, "sex": 1, "cp": 0, "trestbps": 145, "chol": 233}
 
 def cases() -> dict[str, Case]:
     """A case for each example, by the name of its file."""
+    from training.examples import diabetes, wine
+
+    grown = first_record(wine.BUNCH, wine.NAMES)
+    case = first_record(diabetes.BUNCH, diabetes.TABLE.used_names)
     finished = EXAMPLES / "finished"
     drives = ("--fields", str(finished / "skids-mlflow" / "MLmodel"), "--sample", str(SKIDS))
     breast = breast_record()
@@ -73,6 +82,8 @@ def cases() -> dict[str, Case]:
         "breast_cancer": Case(
             [breast, {**breast, "mean_radius": -1}], "out_of_range: mean_radius must be from 0"
         ),
+        "wine": Case([grown, {**grown, "alcohol": -1}], "out_of_range: alcohol"),
+        "diabetes": Case([case, {**case, "age": -1}], "out_of_range: age"),
         "churn": Case(
             [
                 CUSTOMER,
