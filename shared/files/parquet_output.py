@@ -44,7 +44,13 @@ class ParquetOutput:
     def _write(self, table: pa.Table) -> bytes:
         if self._writer is None:
             # Arrow's own schema would say `large_string`, which some readers cannot read.
-            self._writer = pq.ParquetWriter(self._file, table.schema, store_schema=False)
+            # Texts of warnings and errors repeat; for other columns a dictionary costs time.
+            self._writer = pq.ParquetWriter(
+                self._file,
+                table.schema,
+                store_schema=False,
+                use_dictionary=["warnings", "error"],
+            )
         self._writer.write_table(table)
         return self._file.take()
 
