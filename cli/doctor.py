@@ -200,7 +200,8 @@ async def storage_findings(configured: StorageSettings) -> AsyncIterator[Finding
     from shared.storage.azure import open_storage
 
     try:
-        async with open_storage(configured) as storage:
+        # The first answer is the diagnosis: retries would take longer than a probe may.
+        async with open_storage(configured, retries=0) as storage:
             async for finding in _ask(configured, storage):
                 yield finding
     except StartupError as error:

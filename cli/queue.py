@@ -48,7 +48,7 @@ def queue(
             )
         return Exit.DONE
 
-    raise typer.Exit(run_with_storage(work))
+    raise typer.Exit(run_with_storage(work, hint=True))
 
 
 def rows_of(service: Overview) -> list[dict[str, Any]]:

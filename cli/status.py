@@ -66,9 +66,9 @@ def status(
     while watch:
         if sys.stdout.isatty():
             print("\x1b[2J\x1b[H", end="")  # clears the screen
-        run_with_storage(work)
+        run_with_storage(work, hint=True)
         time.sleep(WATCH_SECONDS)
-    raise typer.Exit(run_with_storage(work))
+    raise typer.Exit(run_with_storage(work, hint=True))
 
 
 def since_or_exit(age: str | None) -> datetime | None:
@@ -195,6 +195,7 @@ def batch_facts(changed: datetime, batch: BatchStatus) -> dict[str, Any]:
         "time": changed.isoformat(timespec="seconds"),
         "rows": batch.rows,
         "reason": batch.summary.get("reason") if batch.summary else None,
+        "model": batch.summary.get("model") if batch.summary else None,
     }
 
 

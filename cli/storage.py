@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SLOW_SECONDS = 10
+"""Time after which a command that should be quick says that storage is slow."""
 
-def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
-    """Open storage and do the work; errors become one line and an exit code."""
+
+def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]], *, hint: bool = False) -> T:
+    """Open storage and do the work; errors become one line and an exit code.
+
+    With `hint` a person is told about storage that is slow, long before the calls give up.
+    """
     import asyncio
 
     silence_identity()
     try:
-        return asyncio.run(_run(work))
+        return asyncio.run(_run(work, hint=hint))
     except StartupError as error:
         say(f"{error}\nOr start everything on this machine: heart-scorer up")
         code = Exit.USAGE
@@ -83,7 +89,7 @@ def poison_queue_of(storage: Account) -> Queue:
     return storage.queue(settings().poison_queue)
 
 
-async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
+async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]], *, hint: bool) -> T:
     import asyncio
 
     from shared.storage.azure import open_storage
@@ -97,6 +103,9 @@ async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]]) -> T:
 
     loop.set_exception_handler(complain)
     take_running()
+    if hint:
+        text = f"no answer for {SLOW_SECONDS} s; to find out why: heart-scorer doctor"
+        loop.call_later(SLOW_SECONDS, say, text)
     async with open_storage(settings()) as storage:
         return await work(storage)
 

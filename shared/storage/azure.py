@@ -47,11 +47,13 @@ CHUNK = 2 << 20
 RENEWAL_LIMIT = 5
 """Seconds that a renewal may take; the lease tries again, not the SDK."""
 
+RETRIES = 2
+"""Attempts of the SDKs after the first one."""
+
 _OPTIONS: dict[str, Any] = {
     # The SDKs' own waits of 15, 18 and 24 s between attempts are longer than a short lease.
     "initial_backoff": 1,
     "increment_base": 2,
-    "retry_total": 2,
     "random_jitter_range": 1,
     "connection_timeout": 5,
     "read_timeout": 30,
@@ -233,18 +235,21 @@ class Storage:
 
 
 @asynccontextmanager
-async def open_storage(settings: StorageSettings) -> AsyncIterator[Storage]:
+async def open_storage(
+    settings: StorageSettings, *, retries: int = RETRIES
+) -> AsyncIterator[Storage]:
     """Storage by connection string, or by account name with an identity. Makes no call yet."""
-    storage = connect(settings)
+    storage = connect(settings, retries=retries)
     try:
         yield storage
     finally:
         await storage.close()
 
 
-def connect(settings: StorageSettings) -> Storage:
+def connect(settings: StorageSettings, *, retries: int = RETRIES) -> Storage:
     """Like `open_storage`, for callers that close it themselves."""
     options = _OPTIONS | {
+        "retry_total": retries,
         "raw_response_hook": _Answer(),
         # Otherwise aiohttp looks for a proxy and a .netrc in two threads for each request.
         "use_env_settings": bool(getproxies()),
