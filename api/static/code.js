@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-const PYTHON = (url, record, key) => `import json
+const PYTHON = (url, record, key, member) => `import json
 import urllib.request
 
 record = ${python(record)}
@@ -11,7 +11,7 @@ request = urllib.request.Request(
     json.dumps(record).encode(),
     {"Content-Type": "application/json"${key ? ', "X-API-Key": KEY' : ""}},
 )
-print(json.load(urllib.request.urlopen(request))["probability"])`;
+print(json.load(urllib.request.urlopen(request))["${member}"])`;
 
 const CURL = (url, record, key) => `curl -sS ${url} \\
   -H 'Content-Type: application/json' \\${key ? '\n  -H "X-API-Key: $KEY" \\' : ""}
@@ -24,7 +24,8 @@ function python(record) {
   return `{${members.join(", ")}}`;
 }
 
-export function codeFor() {
+/** `member`: the part of the score that the code prints. */
+export function codeFor(member) {
   const url = new URL("predict", document.baseURI).href;
   const text = h("code");
   const pre = h("pre", { tabindex: "0", "aria-label": "Code" }, text);
@@ -54,7 +55,7 @@ export function codeFor() {
 
   function show(record, key) {
     last = [record, key];
-    text.textContent = languages[chosen](url, record, key);
+    text.textContent = languages[chosen](url, record, key, member);
   }
 
   async function copied() {

@@ -4,8 +4,9 @@ import { Refused, call, explain, hasKey } from "./client.js";
 import { codeFor } from "./code.js";
 import { alertBox, h } from "./dom.js";
 import { RecordForm } from "./form.js";
+import { inBrief, mainMember } from "./kinds.js";
 import { scoreView } from "./score.js";
-import { list, percent } from "./words.js";
+import { list } from "./words.js";
 
 const PAUSE = 300; // ms after the last change until the score is asked for
 
@@ -13,7 +14,7 @@ export function oneView(model) {
   const result = h("div", { class: "result" });
   const spoken = h("p", { class: "unseen", role: "status" });
   const peek = h("a", { class: "peek", href: "#result", hidden: true, onclick: toResult });
-  const code = codeFor();
+  const code = codeFor(mainMember(model));
   const form = new RecordForm(model, () => changed());
   let timer;
   let running = new AbortController();
@@ -41,7 +42,7 @@ export function oneView(model) {
     running = new AbortController();
     try {
       const score = await predict(record, running.signal);
-      show(scoreView(model, record, score), percent(score.probability));
+      show(scoreView(model, record, score), inBrief(model, score));
     } catch (error) {
       if (error.name === "AbortError") return;
       if (error instanceof Refused) form.complain(error.problem.errors ?? []);

@@ -4,6 +4,7 @@ import { Refused, call, explain } from "./client.js";
 import { serialise } from "./csv.js";
 import { alertBox, h, save, svg } from "./dom.js";
 import { path } from "./follow.js";
+import { hasProbability } from "./kinds.js";
 import { BINS, ForExcel, Results, SHOWN } from "./results.js";
 import { capital, count, list, percent, size } from "./words.js";
 
@@ -215,7 +216,7 @@ function asked(element, length) {
 }
 
 function histogram(results, model) {
-  if (results.scored === 0) return undefined;
+  if (results.scored === 0 || !hasProbability(model)) return undefined;
   const most = Math.max(...results.bins);
   const height = 140;
   const base = height + 6;

@@ -120,10 +120,13 @@ export class ForExcel {
     if (!this.started && rows.length) {
       this.started = true;
       mark = "\ufeff";
-      this.score = rows[0].indexOf("probability");
+      const isScore = (name) => /^(prediction|probability(_.*)?)$/.test(name);
+      this.scores = [...rows[0].keys()].filter((column) => isScore(rows[0][column]));
     }
     if (this.decimal === ",") {
-      for (const row of rows) row[this.score] = row[this.score].replace(".", ",");
+      for (const row of rows) {
+        for (const score of this.scores) row[score] = row[score].replace(".", ",");
+      }
     }
     return mark + serialise(rows, this.separator);
   }

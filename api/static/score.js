@@ -2,10 +2,21 @@
 
 import { h, svg } from "./dom.js";
 import { inWords } from "./form.js";
+import { hasProbability, inBrief, shares } from "./kinds.js";
 import { count, list, percent, similar } from "./words.js";
 
 /** Everything that is shown of one score. */
 export function scoreView(model, record, score) {
+  if (!hasProbability(model)) {
+    return h(
+      "div",
+      {},
+      h("h2", { class: "label" }, model.title ? heading(model.title) : "Prediction"),
+      h("p", { class: "probability" }, inBrief(model, score)),
+      shares(model, score),
+      score.warnings.map((text) => h("p", { class: "warning" }, titled(model, text))),
+    );
+  }
   const group = similar(model.figures.similar, given(model, record), score.probability);
   return h(
     "div",
