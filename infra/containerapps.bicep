@@ -47,7 +47,7 @@ param registryUsesAbac bool = false
 @allowed(['Basic', 'Standard', 'Premium'])
 param registrySku string = 'Basic'
 
-@description('Queue of the batches; its poison queue has the same name with -poison.')
+@description('Queue of the batches; those of poison and of parts have the same name with -poison and -parts.')
 @minLength(3)
 @maxLength(56)
 param queueName string = 'patient-batches'
@@ -217,6 +217,7 @@ var hasOperator = !empty(operatorPrincipalId)
 var unique = uniqueString(resourceGroup().id, prefix)
 var compactName = '${replace(prefix, '-', '')}${unique}'
 var poisonQueueName = '${queueName}-poison'
+var partsQueueName = '${queueName}-parts'
 
 // Every name is made here, before the deployment starts, and never taken from a module's output:
 // what-if shows only resources whose names and conditions are known at the start.
@@ -256,7 +257,7 @@ module storage 'modules/storage.bicep' = {
     name: names.storage
     tags: tags
     skuName: storageSku
-    queueNames: [queueName, poisonQueueName]
+    queueNames: [queueName, poisonQueueName, partsQueueName]
     retentionDays: retentionDays
     closed: privateNetwork
     blobAudit: blobAudit
@@ -312,6 +313,7 @@ module access 'modules/access.bicep' = {
     storageName: names.storage
     queueName: queueName
     poisonQueueName: poisonQueueName
+    partsQueueName: partsQueueName
     // Object ids are part of the names of role assignments.
     #disable-next-line what-if-short-circuiting
     principals: {
@@ -434,6 +436,7 @@ module worker 'modules/worker.bicep' = if (deployApps) {
     blobEndpoint: storage.outputs.blobEndpoint
     queueEndpoint: storage.outputs.queueEndpoint
     queueName: queueName
+    partsQueueName: partsQueueName
     queueLength: queueLength
     slots: slots
     cores: workerCores

@@ -48,7 +48,7 @@ class StorageSettings(BaseModel):
     client_id: str | None = None
     """Client ID of the user-assigned identity, if several are attached."""
     queue: str = Field(default="patient-batches", pattern=r"^[a-z0-9](-?[a-z0-9]){2,55}$")
-    """Queue of batches; its poison queue has the same name with `-poison` added."""
+    """Queue of batches. Beside it are the queues with `-poison` and `-parts` added to its name."""
     model_dir: Path = Path("artifact")
     """Directory of the artifact."""
     model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
@@ -69,6 +69,10 @@ class StorageSettings(BaseModel):
     @property
     def poison_queue(self) -> str:
         return f"{self.queue}-poison"
+
+    @property
+    def parts_queue(self) -> str:
+        return f"{self.queue}-parts"
 
     @field_validator("blob_endpoint", "queue_endpoint")
     @classmethod
@@ -182,6 +186,8 @@ class WorkerSettings(StorageSettings):
     """Most rows scored and staged together."""
     block_bytes: int = Field(default=2 << 20, ge=1 << 10, le=64 << 20)
     """Input bytes after which a block ends."""
+    split_bytes: int = Field(default=64 << 20, ge=1 << 10, le=1 << 50)
+    """Bytes of input from which a file is shared between all workers."""
 
     @model_validator(mode="after")
     def _renewals_come_in_time(self) -> WorkerSettings:

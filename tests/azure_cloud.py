@@ -230,7 +230,7 @@ def _deploy(blobs: int, queues: int, certificate: Path) -> None:
         for container in ("incoming", "uploads", "scores", "workers", "dead-letters"):
             blob_service.create_container(container)
     with QueueServiceClient.from_connection_string(text, **trust) as queue_service:
-        for queue in ("patient-batches", "patient-batches-poison"):
+        for queue in ("patient-batches", "patient-batches-poison", "patient-batches-parts"):
             queue_service.create_queue(queue)
 
 

@@ -12,9 +12,11 @@ Call = Literal[
     "receive", "renew", "delete", "send", "peek", "length", "poison",
     "facts", "read", "chunks", "stage", "mark", "staged", "commit", "summary", "body",
     "claim", "discard", "stage_counts", "commit_counts", "stage_profile", "commit_profile",
+    "parts",
 ]  # fmt: skip
 """What the worker does; `stage` is a data block, `mark` a marker, `body` a large poison's body;
-`commit` is what makes a result appear. Counts and profile are blobs of their own."""
+`commit` is what makes a result appear. Counts and profile are blobs of their own. `parts` receives
+parts of a large file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ Hook = Callable[[Moment], Awaitable[None]]
 """May raise, wait, or end the process."""
 
 
-def faulty_queue(inner: Queue, hook: Hook, *, poison: bool = False) -> Queue:
-    return cast("Queue", _Faulty(inner, hook, poison=poison))
+def faulty_queue(inner: Queue, hook: Hook, *, poison: bool = False, parts: bool = False) -> Queue:
+    return cast("Queue", _Faulty(inner, hook, poison=poison, parts=parts))
 
 
 def faulty_blobs(inner: Blobs, hook: Hook) -> Blobs:
@@ -50,17 +52,25 @@ class FaultyAccount:
         self._hook = hook
 
     def queue(self, name: str) -> Queue:
-        return faulty_queue(self._inner.queue(name), self._hook, poison=name.endswith("-poison"))
+        return faulty_queue(
+            self._inner.queue(name),
+            self._hook,
+            poison=name.endswith("-poison"),
+            parts=name.endswith("-parts"),
+        )
 
     def blobs(self) -> BlobStore:
         return cast("BlobStore", faulty_blobs(self._inner.blobs(), self._hook))
 
 
 class _Faulty:
-    def __init__(self, inner: Queue | Blobs, hook: Hook, *, poison: bool = False) -> None:
+    def __init__(
+        self, inner: Queue | Blobs, hook: Hook, *, poison: bool = False, parts: bool = False
+    ) -> None:
         self._inner = inner
         self._hook = hook
         self._poison = poison
+        self._parts = parts
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         if name in NOTES:
@@ -90,6 +100,8 @@ class _Faulty:
             return "poison"
         if name in ("stage", "commit") and not args[1].endswith((".csv", ".jsonl")):
             return cast("Call", f"{name}_{'profile' if 'profile' in args[1] else 'counts'}")
+        if name == "receive" and self._parts:
+            return "parts"
         if name == "stage" and not args[2].startswith("e"):
             return "mark"
         if name == "create" and args:

@@ -28,6 +28,7 @@ UNIT = ("tests/unit/test_worker_messages.py", "tests/unit/test_worker_lease.py")
 VIRTUAL = ("tests/faults/test_overlap.py", "tests/faults/test_stops.py", "-m", "not slow")
 CONTRACT = ("tests/contract/test_blobs.py", "tests/contract/test_storage_errors.py")
 FOREIGN = ("tests/unit/test_foreign_files.py",)
+PARTS = ("tests/faults/test_parts.py",)
 OUTAGES = ("tests/faults/test_outages.py",)
 
 Function = Callable[..., Any]
@@ -243,6 +244,18 @@ MUTANTS = [
         "worker.outcomes:same_identity",
         always(True),
         VIRTUAL,
+    ),
+    Mutant(
+        "parts that are lost are sent again",
+        "worker.parts:_Cut.must_score_first",
+        always(False),
+        PARTS,
+    ),
+    Mutant(
+        "the blocks of a part are compared with what it says",
+        "worker.parts:_check_block",
+        check_nothing,
+        PARTS,
     ),
     Mutant(
         "a batch in another coding is not committed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,9 +17,13 @@ from tests.faulty import Hook, Moment, faulty_blobs, faulty_queue
 from worker.consumer import Consumer
 from worker.gate import Gate
 from worker.health import StorageCheck
+from worker.lease import LeaseTerms
+from worker.parts import Parts
 from worker.processor import Processor
 
 VISIBILITY, RENEWAL = 60.0, 20.0
+WHOLE = 1 << 30
+"""Bytes from which a file is shared, unless `SCORER_SPLIT_BYTES` is set."""
 
 
 async def nothing(moment: Moment) -> None:
@@ -35,6 +40,7 @@ class World:
         self.clock = clock or VirtualClock()
         self.queue = FakeQueue(self.clock, lifetime)
         self.poison = FakeQueue(self.clock)
+        self.parts = FakeQueue(self.clock)
         self.blobs = FakeBlobs()
 
     async def submit(
@@ -66,6 +72,17 @@ class World:
     ) -> Consumer:
         queue, blobs = faulty_queue(self.queue, hook), faulty_blobs(self.blobs, hook)
         gate = Gate()
+        parts = Parts(
+            faulty_queue(self.parts, hook, parts=True),
+            blobs,
+            artifact or self.artifact,
+            limits or Limits(),
+            gate,
+            threshold=int(os.environ.get("SCORER_SPLIT_BYTES", WHOLE)),
+            terms=LeaseTerms(VISIBILITY, RENEWAL),
+            stopping=lambda: consumer.stopping,
+            clock=self.clock,
+        )
         processor = Processor(
             artifact or self.artifact,
             faulty_queue(self.poison, hook, poison=True),
@@ -74,17 +91,19 @@ class World:
             gate,
             stopping=lambda: consumer.stopping,
             notes=self.blobs,
+            parts=parts,
         )
         consumer = Consumer(
             queue,
             processor,
             gate,
-            StorageCheck(queue, blobs),
+            StorageCheck(queue, self.parts, blobs),
             slots=slots,
             visibility=VISIBILITY,
             renew_every=RENEWAL,
             idle=10,
             preload=preload,
+            parts=parts,
             clock=self.clock,
         )
         return consumer

@@ -25,6 +25,8 @@ from shared.storage.azure import open_storage
 from worker.consumer import Consumer
 from worker.gate import Gate
 from worker.health import HealthServer, StorageCheck, all_of
+from worker.lease import LeaseTerms
+from worker.parts import Parts
 from worker.processor import INPUT_CONTAINERS, Processor
 from worker.reporter import Reporter
 
@@ -57,16 +59,29 @@ async def serve(settings: WorkerSettings, artifact: Artifact, begun: float) -> i
 async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, begun: float) -> int:
     """Connect the parts, then consume until SIGTERM or SIGINT."""
     queue, blobs = storage.queue(settings.queue), storage.blobs()
-    check = StorageCheck(queue, blobs)
+    parts_queue = storage.queue(settings.parts_queue)
+    check = StorageCheck(queue, parts_queue, blobs)
     gate = Gate()
+    limits = Limits(settings.block_rows, settings.block_bytes)
+    parts = Parts(
+        parts_queue,
+        blobs,
+        artifact,
+        limits,
+        gate,
+        threshold=settings.split_bytes,
+        terms=LeaseTerms(settings.visibility_seconds, settings.renew_seconds),
+        stopping=lambda: consumer.stopping,
+    )
     processor = Processor(
         artifact,
         storage.queue(settings.poison_queue),
         blobs,
-        Limits(settings.block_rows, settings.block_bytes),
+        limits,
         gate,
         stopping=lambda: consumer.stopping,
         notes=blobs,
+        parts=parts,
     )
     consumer = Consumer(
         queue,
@@ -78,6 +93,7 @@ async def run(settings: WorkerSettings, artifact: Artifact, storage: Account, be
         renew_every=settings.renew_seconds,
         idle=settings.idle_seconds,
         preload=preload,
+        parts=parts,
     )
     health = HealthServer(
         settings.host, settings.health_port, lambda: consumer.turned, lambda: check.faults
@@ -137,7 +153,7 @@ async def _prepare(
 
 async def create_all(settings: WorkerSettings, storage: Account) -> None:
     """Create queues and containers, for Azurite; on Azure the templates do."""
-    queues = (settings.queue, settings.poison_queue)
+    queues = (settings.queue, settings.poison_queue, settings.parts_queue)
     blobs = storage.blobs()
     await all_of(
         *(storage.queue(name).create() for name in queues),

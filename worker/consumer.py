@@ -6,14 +6,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from shared import metrics
 from shared.batches.ports import Message, Queue
 from shared.records.errors import OwnershipLost, ScorerError
 from worker.delivery import Delivery
 from worker.gate import Gate
-from worker.lease import Lease
+from worker.lease import Lease, LeaseTerms
+from worker.parts import Parts
 from worker.policy import Delete, Fail, Leave, Release, Settlement
 from worker.processor import Processor
 
@@ -44,22 +46,24 @@ class Consumer:
         renew_every: float,
         idle: float,
         preload: Callable[[], object] | None = None,
+        parts: Parts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Collaborators and limits.
 
         `probe` returns a line for each thing in storage that does not work. `preload` is called
-        once, in a thread, the first time the queue is empty; it raises nothing.
+        once, in a thread, the first time the queue is empty; it raises nothing. `parts` of large
+        files are taken when there is no message.
         """
         self._queue = queue
         self._processor = processor
         self._gate = gate
         self._probe = probe
         self._slots = slots
-        self._visibility = visibility
-        self._renew_every = renew_every
+        self._terms = LeaseTerms(visibility, renew_every)
         self._idle = idle
         self._preload = preload
+        self._parts = parts
         self._clock = clock
         self._receiving: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -135,7 +139,8 @@ class Consumer:
         before = self._clock()
         try:
             async with asyncio.timeout(RECEIVE_LIMIT):
-                messages = await self._queue.receive(limit, self._visibility)
+                messages = await self._queue.receive(limit, self._terms.visibility)
+                parts = [] if messages or self._parts is None else await self._parts.receive(limit)
         except (ScorerError, TimeoutError) as error:
             reason = str(error) or f"no answer within {RECEIVE_LIMIT} s"
             log.warning("receive_failed", extra={"reason": reason})
@@ -145,7 +150,9 @@ class Consumer:
         await self._processor.write_owed_excuses()
         for message in messages:
             self._start(message, before)
-        if messages:
+        for part in parts:
+            self._run(self._handle_part(part, before))
+        if messages or parts:
             self._wait = FIRST_WAIT
         else:
             self._preload_once()
@@ -171,15 +178,7 @@ class Consumer:
             self._preload = None
 
     def _start(self, message: Message, received: float) -> None:
-        lease = Lease(
-            self._queue,
-            message,
-            visibility=self._visibility,
-            every=self._renew_every,
-            received=received,
-            expires=received + (message.expires - message.received).total_seconds(),
-            clock=self._clock,
-        )
+        lease = Lease.of(self._queue, message, self._terms, received=received, clock=self._clock)
         delivery = Delivery(message, lease)
         metrics.AGE.observe(delivery.age)
         if message.dequeue_count > 1:
@@ -192,7 +191,11 @@ class Consumer:
                 "age_seconds": round(delivery.age, 1),
             },
         )
-        task = asyncio.create_task(self._handle(delivery))
+        self._run(self._handle(delivery))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start work that takes a slot."""
+        task = asyncio.create_task(work)
         self._running.add(task)
         metrics.IN_PROGRESS.set(len(self._running))
         task.add_done_callback(self._ended)
@@ -212,6 +215,27 @@ class Consumer:
         await self._carry_out(delivery, settlement)
         outcome = type(settlement).__name__.lower()
         metrics.MESSAGES.labels(outcome).observe(self._clock() - begun)
+
+    async def _handle_part(self, message: Message, received: float) -> None:
+        task = asyncio.current_task()
+        assert self._parts is not None  # noqa: S101  # it was received from there
+        assert task is not None  # noqa: S101  # a running coroutine is in a task
+        self._interruptible.add(task)
+        try:
+            settlement = await self._parts.handle(message, received)
+        except asyncio.CancelledError:  # by `interrupt`
+            return
+        finally:
+            self._interruptible.discard(task)
+        if isinstance(settlement, Release):
+            self._heed(settlement)
+
+    def _heed(self, settlement: Release) -> None:
+        """Ask storage, or end with a broken model, if that is why work was released."""
+        self._storage_doubtful |= settlement.doubt == "storage"
+        if settlement.doubt == "model":
+            self.model_broken = True
+            self.stop()
 
     async def _work(self, delivery: Delivery) -> Settlement:
         task = asyncio.current_task()
@@ -233,11 +257,8 @@ class Consumer:
                 case Delete() | Fail():
                     if not delivery.lease.lost:
                         await self._queue.delete(message)
-                case Release(delay=delay, doubt=doubt):
-                    self._storage_doubtful |= doubt == "storage"
-                    if doubt == "model":
-                        self.model_broken = True
-                        self.stop()
+                case Release(delay=delay):
+                    self._heed(settlement)
                     await self._queue.renew(message, delay)
                 case Leave():
                     log.info("message_left", extra={"message_id": message.id})

@@ -38,10 +38,11 @@ class StorageCheck:
     The poison queue is not probed: the worker may only send there.
     """
 
-    def __init__(self, queue: Queue, blobs: Blobs) -> None:
+    def __init__(self, queue: Queue, parts: Queue, blobs: Blobs) -> None:
         self._probes = [
             may_process("queue", queue),
             may_peek("queue", queue),
+            may_process("parts queue", parts),
             *(may_read(name, blobs) for name in sorted(INPUT_CONTAINERS | {SCORES})),
             may_write(SCORES, blobs),
         ]

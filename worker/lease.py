@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from shared.batches.ports import Message, Queue
@@ -15,6 +16,14 @@ log = logging.getLogger(__name__)
 
 RETRY = 1.0
 """Seconds after a failed renewal before the next try."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """How long received messages stay hidden, in seconds."""
+
+    visibility: float
+    renew_every: float
 
 
 class Lease:
@@ -49,6 +58,27 @@ class Lease:
         self._done = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        queue: Queue,
+        message: Message,
+        terms: LeaseTerms,
+        *,
+        received: float,
+        clock: Callable[[], float],
+    ) -> Lease:
+        """The lease of a message that was received just now."""
+        return cls(
+            queue,
+            message,
+            visibility=terms.visibility,
+            every=terms.renew_every,
+            received=received,
+            expires=received + (message.expires - message.received).total_seconds(),
+            clock=clock,
+        )
 
     @property
     def life(self) -> float:

@@ -25,6 +25,9 @@ EXCLUSIVE_AFTER = 2
 MISSING_LIMIT = 30 * 60
 """Seconds that a named blob may take to appear."""
 LONGEST_DELAY = 600
+PART_DELIVERIES = 2
+"""Most deliveries of a part."""
+PART_DELAY = 10
 LAST_CALL = 75
 """Seconds that a message must be visible before its own expiry, for a worker to see it: more than
 the longest wait between two looks at an empty queue (60 s, with jitter 72 s)."""
@@ -112,6 +115,25 @@ def settle(facts: DeliveryFacts, error: Exception | None) -> Settlement:
             return Fail("gave up: reading the message fails each time")
         case _:
             return _release(facts, backoff(facts))
+
+
+def settle_part(dequeue_count: int, error: Exception | None) -> Settlement:
+    """Say what becomes of the message of a part.
+
+    A part is a hint. When in doubt it is deleted: then the batch's own delivery scores these
+    blocks, meets the same error, and decides.
+    """
+    match error:
+        case OwnershipLost():
+            return Leave()
+        case ModelBroken():
+            return Release(0, doubt="model")
+        case Interrupted():
+            return Release(0)
+        case StorageUnavailable() if dequeue_count < PART_DELIVERIES:
+            return Release(PART_DELAY, doubt="storage")
+        case _:
+            return Delete()
 
 
 def backoff(facts: DeliveryFacts) -> float:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from shared import metrics, tracing
@@ -49,18 +50,17 @@ from shared.records.errors import (
     InputMissing,
     InputUnreadable,
     Interrupted,
-    ModelBroken,
     NotFound,
     ScorerError,
     StorageRefused,
 )
-from shared.records.kinds import Kind, Outputs
-from shared.records.scoring import Matrix, Model, Scorer
 from shared.records.tally import Tallier, Tally
 from worker.delivery import Delivery, Target, target_of, target_of_unread
 from worker.gate import Gate
 from worker.markers import Markers
+from worker.model import batch_scorer, check_model
 from worker.outcomes import Outcomes
+from worker.parts import Parts
 from worker.policy import (
     EXCLUSIVE_AFTER,
     GIVE_UP_AFTER,
@@ -92,22 +92,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ObservedModel:
-    """The model, with its answers to batches counted."""
-
-    def __init__(self, model: Model, kind: Kind) -> None:
-        self._model = model
-        self._kind = kind
-        self.version = model.version
-
-    def outputs(self, rows: Matrix) -> Outputs:
-        outputs = self._model.outputs(rows)
-        probabilities = self._kind.probabilities(outputs)
-        if probabilities is not None:
-            metrics.BATCH_SCORES.observe(probabilities)
-        return outputs
-
-
 class Processor:
     """Works on messages; holds what all of them share."""
 
@@ -121,14 +105,18 @@ class Processor:
         *,
         stopping: Callable[[], bool] = lambda: False,
         notes: Notes | None = None,
+        parts: Parts | None = None,
     ) -> None:
-        """`notes` is where messages that are retried are noted for people."""
+        """`notes` is where messages that are retried are noted for people.
+
+        `parts` shares large files with other workers.
+        """
         manifest = artifact.manifest
         self._artifact = artifact
-        model = ObservedModel(artifact.model, manifest.answer_kind)
-        self._scorer = Scorer(model, manifest.fields, manifest.answer_kind)
+        self._scorer = batch_scorer(artifact)
         self._tallier = Tallier(manifest.fields, manifest.answer_kind, manifest.reference)
         self._notes = notes
+        self._parts = parts
         self._outcomes = Outcomes(artifact, poison, blobs)
         self._markers = Markers(blobs)
         self._blobs = blobs
@@ -351,8 +339,19 @@ class Processor:
         items = source.items if isinstance(source, InlineInput) else None
         table = open_table(source.format, self._scorer, batch.options, self._limits, items)
         name = target.scores_blob
+        if (
+            self._parts is not None
+            and facts is not None
+            and not self._gate.closed  # alone, a message that may kill is scored in order
+            and table.output.resumes
+            and self._parts.are_worth_it(batch, facts, progress)
+        ):
+            check = partial(self._check_not_cancelled, batch.batch_id)
+            progress = await self._parts.share(
+                delivery, target, batch, facts, plan, progress, check
+            )
         # A later delivery has a marker staged, so storage may say of the blob that it exists.
-        first = delivery.message.dequeue_count == 1
+        first = delivery.message.dequeue_count == 1 and progress is NO_PROGRESS
         profiled = batch.options.profile or not _is_small(batch, facts)
         tally = self._tallier.empty() if profiled else None
         async with ResultWriter(
@@ -436,7 +435,7 @@ class Processor:
                     if progress.done and resumes:
                         continue
                 del rows  # the next ones are being read
-                self._check_model(scored)
+                check_model(self._artifact, scored)
                 if scored.content:  # storage takes no empty block: these were blank lines
                     counted = None
                     if tally is not None:
@@ -456,11 +455,6 @@ class Processor:
         with suppress(NotFound):
             await self._blobs.facts(SCORES, summary_name(batch_id))
             raise AlreadyExists("the batch has an outcome")
-
-    def _check_model(self, scored: Scored) -> None:
-        """Rows without an answer are rejected only while the model is otherwise sound."""
-        if scored.counts.codes.get("model_error") and not self._artifact.golden_holds():
-            raise ModelBroken("the model no longer gives its golden answers")
 
 
 def _is_small(batch: Batch, facts: BlobFacts | None) -> bool:

@@ -56,10 +56,13 @@ class ResultWriter:
         may_put: bool,
         again: bool = False,
         tally: Tally | None = None,
+        sequence: int = 0,
+        row: int = 1,
     ) -> None:
         """`again`: all blocks come once more, and only those that are missing are staged.
 
         `tally`: what the counts of all blocks are added to, for the profile.
+        `sequence` and `row`: where a part of a result begins.
         """
         self.blocks = [] if again else list(progress.done)
         """All blocks of the result so far, in order."""
@@ -69,6 +72,8 @@ class ResultWriter:
         self._name = name
         self._plan = plan
         self._may_put = may_put
+        self._sequence = sequence
+        self._row = row
         self._held: tuple[bytes, Tally | None] | None = None
         """Content and counts of the first block, as long as it may be the only one."""
         self._tally = tally
@@ -78,7 +83,7 @@ class ResultWriter:
 
     @property
     def next_row(self) -> int:
-        return 1 + sum(block.counts.rows for block in self.blocks)
+        return self._row + sum(block.counts.rows for block in self.blocks)
 
     @property
     def counts(self) -> Counts:
@@ -98,8 +103,9 @@ class ResultWriter:
         await self._stage_held()
         if self._tally is not None and tally is not None:
             self._tally.add(tally)
-        check_block_count(len(self.blocks) + 1)
-        block = DataBlock(self._plan, len(self.blocks), end, counts, len(content))
+        sequence = self._sequence + len(self.blocks)
+        check_block_count(sequence + 1)
+        block = DataBlock(self._plan, sequence, end, counts, len(content))
         self.blocks.append(block)
         if block.name in self._done:
             return
@@ -112,7 +118,7 @@ class ResultWriter:
         """Add the counts of blocks that earlier deliveries scored. False: they are gone."""
         if self._tally is None or not self._resumed:
             return self._tally is not None
-        await self._staged()
+        await self.staged()
         self._lease.check()
         # Staged blocks can be read only after a commit.
         names = [block.name for block in self.blocks]
@@ -145,7 +151,7 @@ class ResultWriter:
 
     async def commit(self, media_type: str, metadata: Mapping[str, str]) -> BlobFacts:
         """Make the result appear. Raises `AlreadyExists` or `BlocksGone`: look again."""
-        await self._staged()
+        await self.staged()
         self._lease.check()
         if self._held is not None:
             content, _ = self._held
@@ -159,7 +165,7 @@ class ResultWriter:
             await self._stage(self.blocks[0], *held)
 
     async def _stage(self, block: DataBlock, content: bytes, tally: Tally | None) -> None:
-        await self._staged()
+        await self.staged()
         self._lease.check()
         self._staging = asyncio.create_task(self._store(block, content, tally))
 
@@ -173,7 +179,8 @@ class ResultWriter:
     def _counts_name(self) -> str:
         return counts_name(self._name.rpartition("/")[0], self._plan)
 
-    async def _staged(self) -> None:
+    async def staged(self) -> None:
+        """Wait until storage has the last block."""
         if self._staging is not None:
             await self._staging
 
@@ -183,7 +190,7 @@ class ResultWriter:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is Interrupted:
             await self._stage_held()
-            await self._staged()
+            await self.staged()
         elif kind is not None and self._staging is not None:
             self._staging.cancel()
             with suppress(Exception, asyncio.CancelledError):

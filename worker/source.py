@@ -30,6 +30,8 @@ Run = Callable[..., Any]
 """Runs a function: at once, or in a thread."""
 SMALL = 64 << 10
 """Bytes of input below which a thread, or a look into a file's middle, costs more than the work."""
+HEADER_PIECE = 64 << 10
+"""Bytes that are read at a time to find a file's header."""
 LINES: tuple[Format, ...] = ("csv", "jsonl")
 """Formats that can be read from any line on."""
 
@@ -41,22 +43,64 @@ async def read_rows(
 
     `facts` are of the input blob, if there is one.
     """
-    async with aclosing(_blocks(blobs, batch, facts, table, offset, run)) as blocks:
-        read: list[tuple[int, Any]] = []
-        while True:
-            with tracing.span("read block") as span:
-                block = await anext(blocks, None)
-                if block is None:
-                    return
-                read.append((block.end, await run(table.read, block)))
-                span.set({"input.end": block.end})
-            yield read.pop()  # kept by nobody else: rows are large
+    async with aclosing(cut_blocks(blobs, batch, facts, table, offset, run)) as blocks:
+        async for item in _read(blocks, table, run):
+            yield item
 
 
-async def _blocks(
+async def read_part(
+    blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table, start: int, end: int
+) -> AsyncGenerator[tuple[int, Any]]:
+    """The blocks of a file from `start` to `end`, both of which are ends of blocks, or 0."""
+    async with aclosing(_cut_part(blobs, source, facts, table, start, end)) as blocks:
+        async for item in _read(blocks, table, asyncio.to_thread):
+            yield item
+
+
+async def _read(
+    blocks: AsyncGenerator[Block], table: Table, run: Run
+) -> AsyncGenerator[tuple[int, Any]]:
+    read: list[tuple[int, Any]] = []
+    while True:
+        with tracing.span("read block") as span:
+            block = await anext(blocks, None)
+            if block is None:
+                return
+            read.append((block.end, await run(table.read, block)))
+            span.set({"input.end": block.end})
+        yield read.pop()  # kept by nobody else: rows are large
+
+
+async def _cut_part(
+    blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table, start: int, end: int
+) -> AsyncGenerator[Block]:
+    if start:
+        await _read_header(blobs, source, facts, table)
+        table.jump(start)
+    async with aclosing(Prefetch(_chunks(blobs, source, facts, start, end))) as chunks:
+        async for chunk in chunks:
+            async for block in _stepwise(table.feed(chunk), asyncio.to_thread):
+                yield block
+    async for block in _stepwise(table.finish(), asyncio.to_thread):
+        yield block
+
+
+async def _read_header(blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table) -> None:
+    """Feed the table until it can jump."""
+    start = 0
+    while not table.ready and start < facts.size:
+        end = min(start + HEADER_PIECE, facts.size)
+        async with aclosing(_chunks(blobs, source, facts, start, end)) as chunks:
+            async for chunk in chunks:
+                for _ in table.feed(chunk):
+                    pass
+        start = end
+
+
+async def cut_blocks(
     blobs: Blobs, batch: Batch, facts: BlobFacts | None, table: Table, offset: int, run: Run
 ) -> AsyncGenerator[Block]:
-    """The first block, and those that begin at `offset` or after it."""
+    """The first block, not read yet, and those that begin at `offset` or after it."""
     source, start = batch.input, 0
     if (
         isinstance(table, SeekingTable)
@@ -69,7 +113,7 @@ async def _blocks(
                 yield block
         return
     # Packed files and arrays are read from their start: an offset in them cannot be looked up.
-    if offset and _can_jump(source) and facts is not None:
+    if offset and can_jump(source) and facts is not None:
         yield await _first_block(blobs, source, facts, table)
         start = offset if table.jump(offset) else 0
     async with aclosing(_pieces(blobs, batch, facts, start)) as pieces:
@@ -82,7 +126,8 @@ async def _blocks(
             yield block
 
 
-def _can_jump(source: BlobInput | InlineInput) -> TypeGuard[BlobInput]:
+def can_jump(source: BlobInput | InlineInput) -> TypeGuard[BlobInput]:
+    """Whether an input can be read from any line on."""
     return isinstance(source, BlobInput) and not source.gzip and source.format in LINES
 
 

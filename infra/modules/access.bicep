@@ -11,6 +11,9 @@ param queueName string
 @description('Its poison queue.')
 param poisonQueueName string
 
+@description('Its queue of parts of large files.')
+param partsQueueName string
+
 @description('Who is given the roles.')
 param principals principalIds
 
@@ -47,7 +50,10 @@ var queueGrants = [
   { to: 'worker', role: roles.queueSender, queue: poisonQueueName }
   // Its metrics tell how many messages are there.
   { to: 'worker', role: roles.queueReader, queue: poisonQueueName }
+  { to: 'worker', role: workerQueueRole, queue: partsQueueName }
+  { to: 'worker', role: roles.queueSender, queue: partsQueueName }
   { to: 'platform', role: roles.queueReader, queue: queueName }
+  { to: 'platform', role: roles.queueReader, queue: partsQueueName }
 ]
 
 var appContainerGrants = [

@@ -42,6 +42,9 @@ param queueEndpoint string
 @description('Queue of the batches.')
 param queueName string
 
+@description('Its queue of parts of large files.')
+param partsQueueName string
+
 @description('Messages in the queue for each replica.')
 param queueLength int
 
@@ -125,15 +128,19 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
         maxReplicas: maxReplicas
         pollingInterval: 15
         cooldownPeriod: 300
+        // The rule that asks for more replicas wins.
         rules: [
-          {
-            name: 'batches'
+          for queue in [
+            { rule: 'batches', name: queueName }
+            { rule: 'parts', name: partsQueueName }
+          ]: {
+            name: queue.rule
             custom: {
               type: 'azure-queue'
               identity: platformIdentityId
               metadata: {
                 accountName: storageName
-                queueName: queueName
+                queueName: queue.name
                 // The account's own domain, right in every cloud: https://ACCOUNT.SUFFIX.
                 cloud: 'Private'
                 endpointSuffix: replace(split(queueEndpoint, '/')[2], '${storageName}.', '')

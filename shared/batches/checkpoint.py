@@ -9,6 +9,7 @@ characters, the most that storage takes:
     e     plan 10, sequence 4, next offset 7, counts 42, all in base 64
     b, x  plan 10, message 12, nonce 12, data blocks seen 5 hex, zeros: begun, or excused
     p     plan 10, zeros: the batch's profile, in a blob of its own
+    t     plan 10, data blocks in all 5 hex, zeros: a large file that was cut into parts
 
 Ignore blocks and markers of other plans (another model, block size or version of this product);
 their names may use another layout. (Versions before this one wrote data blocks of the kind `d`.)
@@ -19,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -151,6 +152,29 @@ def profile_block(plan: str) -> str:
     return f"p{plan}".ljust(64, "0")
 
 
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many data blocks a large file has, once it was cut into parts."""
+
+    plan: str
+    blocks: int
+
+    @property
+    def name(self) -> str:
+        return f"t{self.plan}{self.blocks:05x}".ljust(64, "0")
+
+    @classmethod
+    def parse(cls, staged: Staged) -> Total | None:
+        """None: the name says something else, or is of a version with other names."""
+        name = staged.name
+        if len(name) != 64 or name[0] != "t":
+            return None
+        try:
+            return cls(name[1:11], int(name[11:16], 16))
+        except ValueError:
+            return None
+
+
 def _hash_of(message_id: str) -> str:
     return hashlib.sha256(message_id.encode()).hexdigest()[:12]
 
@@ -175,14 +199,13 @@ NO_PROGRESS = Progress((), 0)
 def read_progress(staged: Iterable[Staged], plan: str, message_id: str) -> Progress:
     """Read the list of staged blocks, in any order."""
     listed = list(staged)
-    by_sequence = {
-        block.sequence: block
-        for entry in listed
-        if (block := DataBlock.parse(entry)) is not None and block.plan == plan
-    }
+    by_sequence: dict[int, list[DataBlock]] = {}
+    for block in data_blocks(listed, plan):
+        by_sequence.setdefault(block.sequence, []).append(block)
     done: list[DataBlock] = []
-    while (block := by_sequence.get(len(done))) is not None:
-        done.append(block)
+    # Two blocks with one sequence: one of them is wrong, so score it again.
+    while len(same := by_sequence.get(len(done), ())) == 1:
+        done += same
 
     ours = plan, _hash_of(message_id)
     markers = [
@@ -195,6 +218,13 @@ def read_progress(staged: Iterable[Staged], plan: str, message_id: str) -> Progr
     # Progress since a delivery began explains it: it was cut short, not stuck.
     stuck = [marker for marker in begun if marker.blocks >= len(done)]
     return Progress(tuple(done), len(stuck))
+
+
+def data_blocks(staged: Iterable[Staged], plan: str) -> Iterator[DataBlock]:
+    """The plan's data blocks, in any order."""
+    for entry in staged:
+        if (block := DataBlock.parse(entry)) is not None and block.plan == plan:
+            yield block
 
 
 def furthest_blocks(staged: Iterable[Staged]) -> list[DataBlock]:

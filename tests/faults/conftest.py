@@ -14,13 +14,35 @@ from shared.storage.azure import Storage
 from tests.faults.invariants import Sent, sent
 from tests.faults.lab import Lab
 from tests.faults.patients import patients
+from tests.world import WHOLE
+
+SHARED = 1 << 10
+"""Bytes from which a file is shared."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests in the lab start real workers and wait for their leases, so they are slow."""
+    items[:] = [item for item in items if not _is_of_whole_files_only(item)]
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+
+
+def _is_of_whole_files_only(item: pytest.Item) -> bool:
+    shared = "[shared" in item.name or "-shared" in item.name
+    return shared and item.get_closest_marker("whole_file") is not None
+
+
+@pytest.fixture(
+    autouse=True,
+    params=[WHOLE, pytest.param(SHARED, marks=pytest.mark.slow)],
+    ids=["whole", "shared"],
+)
+def threshold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run each test twice: workers score whole files, or share all files of several blocks."""
+    size: int = request.param
+    monkeypatch.setenv("SCORER_SPLIT_BYTES", str(size))
+    return size
 
 
 @pytest.fixture

@@ -97,10 +97,11 @@ class Lab:
             "SCORER_RENEW_SECONDS": "0.7",
             "SCORER_IDLE_SECONDS": "0.2",
             "SCORER_BLOCK_ROWS": "400",
+            "SCORER_SPLIT_BYTES": os.environ["SCORER_SPLIT_BYTES"],
         }
 
     async def prepare(self) -> None:
-        for name in (self.queue_name, f"{self.queue_name}-poison"):
+        for name in (self.queue_name, f"{self.queue_name}-poison", f"{self.queue_name}-parts"):
             await self.storage.queue(name).create()
         for container in ("incoming", "uploads", "scores"):
             await self.blobs.create_container(container)

@@ -38,12 +38,15 @@ GRANTS = {
     ("api", "blob contributor", "scores"),
     ("worker", "queue contributor", "patient-batches"),
     ("worker", "queue sender", "patient-batches-poison"),
+    ("worker", "queue contributor", "patient-batches-parts"),
+    ("worker", "queue sender", "patient-batches-parts"),
     ("worker", "blob reader", "incoming"),
     ("worker", "blob reader", "uploads"),
     ("worker", "blob contributor", "scores"),
     ("worker", "blob contributor", "workers"),
     ("worker", "queue reader", "patient-batches-poison"),
     ("platform", "queue reader", "patient-batches"),
+    ("platform", "queue reader", "patient-batches-parts"),
     ("platform", "pull images", "registry"),
     ("topic", "queue sender", "account"),
     ("topic", "blob contributor", "dead-letters"),
@@ -331,9 +334,11 @@ def test_the_roles_are_exactly_these() -> None:
 def test_the_worker_can_have_a_narrower_role_on_its_queue() -> None:
     [permissions] = only("prod", "Authorization/roleDefinitions")["permissions"]
 
-    queue = ("worker", "queue contributor", "patient-batches")
-    assert grants("prod") == (GRANTS - {queue}) | {
-        ("worker", "custom", "patient-batches"),
+    queues = ("patient-batches", "patient-batches-parts")
+    assert grants("prod") == (
+        GRANTS - {("worker", "queue contributor", queue) for queue in queues}
+    ) | {
+        *(("worker", "custom", queue) for queue in queues),
         ("platform", "read the secret", "heart-scorer-api-keys"),
     }
     assert {action.rsplit("/queues/")[1] for action in permissions["dataActions"]} == {
@@ -467,19 +472,20 @@ def test_the_platform_identity_pulls_the_image_and_stays_out_of_the_container(na
 
 
 def test_the_scale_rule_says_what_keda_understands() -> None:
-    [rule] = app("worker")["template"]["scale"]["rules"]
+    rules = app("worker")["template"]["scale"]["rules"]
 
-    metadata = rule["custom"]["metadata"]
-
-    assert rule["custom"]["type"] == "azure-queue"
-    assert rule["custom"]["identity"].endswith("-platform")
-    assert set(metadata) <= KEDA_KEYS
-    assert all(isinstance(value, str) for value in metadata.values())
-    assert metadata["queueName"] == "patient-batches"
-    assert metadata["cloud"] == "Private"  # KEDA's word for: the suffix is given
-    assert "primaryEndpoints.queue" in metadata["endpointSuffix"]
-    assert metadata["queueLength"] == "4"
-    assert metadata["queueLengthStrategy"] == "all"
+    queues = [rule["custom"]["metadata"]["queueName"] for rule in rules]
+    assert queues == ["patient-batches", "patient-batches-parts"]
+    for rule in rules:
+        metadata = rule["custom"]["metadata"]
+        assert rule["custom"]["type"] == "azure-queue"
+        assert rule["custom"]["identity"].endswith("-platform")
+        assert set(metadata) <= KEDA_KEYS
+        assert all(isinstance(value, str) for value in metadata.values())
+        assert metadata["cloud"] == "Private"  # KEDA's word for: the suffix is given
+        assert "primaryEndpoints.queue" in metadata["endpointSuffix"]
+        assert metadata["queueLength"] == "4"
+        assert metadata["queueLengthStrategy"] == "all"
 
 
 def test_the_worker_scales_from_zero_in_one_revision_without_ingress() -> None:
@@ -531,6 +537,7 @@ def test_every_queue_and_container_that_is_used_is_created(deployment: str) -> N
     assert {name.rsplit("/", 1)[-1] for name in queues} == {
         "patient-batches",
         "patient-batches-poison",
+        "patient-batches-parts",
     }
     assert containers == expired == CONTAINERS
 

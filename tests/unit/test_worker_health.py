@@ -24,7 +24,7 @@ def check_refusing(*calls: str) -> tuple[StorageCheck, list[str]]:
             raise StorageUnavailable("403 AuthorizationPermissionMismatch")
 
     queue = faulty_queue(FakeQueue(FakeClock()), hook)
-    return StorageCheck(queue, faulty_blobs(FakeBlobs(), hook)), made
+    return StorageCheck(queue, queue, faulty_blobs(FakeBlobs(), hook)), made
 
 
 async def test_a_worker_that_may_do_all_it_needs_has_no_faults() -> None:
@@ -73,7 +73,7 @@ async def test_when_one_call_fails_the_others_are_waited_for() -> None:
 async def test_a_missing_container_is_named() -> None:
     blobs = FakeBlobs(("incoming", "scores"))
 
-    faults = await StorageCheck(FakeQueue(FakeClock()), blobs)()
+    faults = await StorageCheck(FakeQueue(FakeClock()), FakeQueue(FakeClock()), blobs)()
 
     assert faults == ["container uploads: read: ContainerNotFound"]
 
@@ -82,7 +82,7 @@ async def test_the_check_takes_no_message_and_leaves_nothing_to_see() -> None:
     queue, blobs = FakeQueue(FakeClock()), FakeBlobs()
     await queue.send("body")
 
-    await StorageCheck(queue, blobs)()
+    await StorageCheck(queue, FakeQueue(FakeClock()), blobs)()
 
     [message] = await queue.receive(1, 60)
     assert message.dequeue_count == 1

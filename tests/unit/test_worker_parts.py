@@ -1,0 +1,108 @@
+"""Which files are shared, and that a block's rows are counted as they are read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shared.batches.message import Envelope
+from shared.batches.results import summary_name
+from shared.files.base import Limits
+from shared.records.artifact import Artifact
+from shared.testing import run_virtually
+from tests.faults.patients import patients
+from tests.faulty import Moment
+from tests.world import WHOLE, World
+
+LIMITS = Limits(rows=20)
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [
+        pytest.param(
+            b"age;sex;oldpeak\r\n" + b"63;male;2,3\r\n;;\r\n" * 300, ".csv", id="blank, semicolons"
+        ),
+        pytest.param(
+            b"patient_id,age,sex\n" + b'"a\nb ""c""",63,1\n' * 300 + b"\n" * 900 + b"x,1,1\n",
+            ".csv",
+            id="line ends in quotes, blocks of blank lines",
+        ),
+        pytest.param(
+            b"age,sex\n" + b"63,1\n" * 90 + b"9" * (3 << 20) + b"\n" + b"63,1\n" * 90,
+            ".csv",
+            id="a line over the limit",
+        ),
+        pytest.param(
+            b'{"age": 63, "sex": "male"}\n \n' * 400 + b'{"age": 6', ".jsonl", id="JSON lines"
+        ),
+    ],
+)
+def test_rows_are_counted_as_they_are_read(
+    artifact: Artifact, content: bytes, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scores(threshold: int) -> bytes:
+        monkeypatch.setenv("SCORER_SPLIT_BYTES", str(threshold))
+        world = World(artifact)
+        await world.submit("b", content, suffix)
+        await world.emptied(world.worker(limits=LIMITS))
+        return world.scores("b", suffix.removeprefix("."))
+
+    assert run_virtually(scores(1024)) == run_virtually(scores(WHOLE))
+
+
+def test_a_small_file_makes_no_call_more(artifact: Artifact) -> None:
+    async def scene() -> list[str]:
+        world = World(artifact)
+        calls: list[str] = []
+
+        async def note(moment: Moment) -> None:
+            if moment.when == "before" and moment.call not in ("receive", "parts"):
+                calls.append(moment.call)
+
+        await world.submit("b", b"age,sex\n63,1\n")
+        await world.emptied(world.worker(note))
+        return calls
+
+    assert run_virtually(scene()) == [
+        "facts",
+        "claim",
+        "chunks",
+        "chunks",
+        "commit",
+        "summary",
+        "delete",
+    ]
+
+
+def test_a_batch_that_is_cancelled_stops_its_parts(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        world = World(artifact)
+        cancelled = {"status": "cancelled", "message_id": "-", "identity": {}}
+
+        async def cancel(moment: Moment) -> None:
+            if (moment.when, moment.call) == ("after", "stage") and not world.has_summary("b"):
+                envelope = Envelope.model_validate_json(world.queue.bodies()[0])
+                assert envelope.input is not None
+                identity = {
+                    "include_input": False,
+                    "container": "uploads",
+                    "blob": "b.csv",
+                    "etag": envelope.input.etag,
+                }
+                content = json.dumps(cancelled | {"identity": identity}).encode()
+                world.blobs.put("scores", summary_name("b"), content)
+
+        await world.submit("b", patients(1010, seed=8))
+        await world.emptied(*(world.worker(cancel, limits=LIMITS) for _ in range(2)))
+        async with world.working(world.worker(limits=LIMITS)):
+            await world.until(lambda: not world.parts.bodies())
+        assert world.summary("b")["status"] == "cancelled"
+        assert "b/scores.csv" not in world.blobs.names("scores")
+        assert not world.poisoned()
+
+    monkeypatch.setenv("SCORER_SPLIT_BYTES", "1024")
+    run_virtually(scene())

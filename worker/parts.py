@@ -1,0 +1,422 @@
+"""Shares the work on a large file between all workers.
+
+The delivery of a large file's message cuts the input into parts and sends them to a queue of their
+own. Every worker with a free slot and no message takes one, scores its blocks, and stages them in
+the batch's scores blob under the names that they have anyway. The delivery takes parts, too. When
+all blocks are staged it goes on as if it had staged them itself: one commit, one summary.
+
+Nothing depends on a part's message. Parts that do not come back are sent again, and the delivery
+scores the first of them itself, so that it meets whatever ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
+
+from shared import tracing
+from shared.batches.checkpoint import (
+    NO_PROGRESS,
+    DataBlock,
+    Progress,
+    Total,
+    data_blocks,
+    plan_of,
+)
+from shared.batches.message import Batch, BlobInput, EnvelopeOptions
+from shared.batches.parts import PART_BLOCKS, Part, PartInput
+from shared.batches.ports import BlobFacts, Blobs, Message, Queue
+from shared.batches.results import SCORES, summary_name
+from shared.files.base import Limits
+from shared.files.formats import open_table
+from shared.records.artifact import Artifact
+from shared.records.errors import (
+    BadFile,
+    Interrupted,
+    ModelBroken,
+    NotFound,
+    ScorerError,
+)
+from shared.records.tally import Tallier
+from worker.delivery import Delivery, Target, target_of
+from worker.gate import Gate
+from worker.lease import Lease, LeaseTerms
+from worker.model import batch_scorer, check_model
+from worker.policy import PART_DELIVERIES, Delete, Leave, Release, Settlement, settle_part
+from worker.result import ResultWriter
+from worker.source import can_jump, cut_blocks, read_part
+
+log = logging.getLogger(__name__)
+
+PARTS_IN_QUEUE = 64
+"""Most parts of one file that are sent and not staged yet: more than ten workers have slots."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.25, 2.0
+"""Seconds between two looks for parts that others have finished."""
+LISTED_PER_SECOND = 2000
+"""Blocks: a long listing takes its time, so it is asked for less often."""
+
+
+class WrongPart(ScorerError):
+    """A part does not fit its input. Another worker cut it, or a damaged message."""
+
+
+class Parts:
+    """Sends, takes and scores parts for one worker."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        blobs: Blobs,
+        artifact: Artifact,
+        limits: Limits,
+        gate: Gate,
+        *,
+        threshold: int,
+        terms: LeaseTerms,
+        stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Inputs with `threshold` or more bytes left to score are shared."""
+        self._queue = queue
+        self._blobs = blobs
+        self._artifact = artifact
+        self._scorer = batch_scorer(artifact)
+        manifest = artifact.manifest
+        self._tallier = Tallier(manifest.fields, manifest.answer_kind, manifest.reference)
+        self._limits = limits
+        self._gate = gate
+        self._threshold = threshold
+        self._terms = terms
+        self._stopping = stopping
+        self._clock = clock
+        self.batches: Counter[str] = Counter()
+        """IDs of the batches whose parts are in work here."""
+
+    def are_worth_it(self, batch: Batch, facts: BlobFacts | None, progress: Progress) -> bool:
+        """Whether what is left of a batch's input can be cut and is large enough."""
+        left = facts.size - progress.offset if facts is not None else 0
+        return can_jump(batch.input) and left >= self._threshold
+
+    async def receive(self, limit: int) -> list[Message]:
+        """Take up to `limit` parts from the queue."""
+        return await self._queue.receive(limit, self._terms.visibility)
+
+    async def handle(self, message: Message, received: float) -> Settlement:
+        """Score the part that a message names, and end the message."""
+        settlement, _, _ = await self._handle(message, received, self._gate.shared())
+        return settlement
+
+    async def share(
+        self,
+        delivery: Delivery,
+        target: Target,
+        batch: Batch,
+        facts: BlobFacts,
+        plan: str,
+        progress: Progress,
+        check_not_cancelled: Callable[[], Awaitable[None]],
+    ) -> Progress:
+        """Have all missing blocks staged, by this worker and others.
+
+        Raises what scoring a block may raise, and `Interrupted`.
+        """
+        cut = _Cut(batch, facts, plan, progress)
+        async with self._cutting(cut, target.scores_blob):
+            wait, last_change = SHORTEST_WAIT, self._clock()
+            next_look = last_change + LONGEST_WAIT
+            while True:
+                if self._stopping():
+                    raise Interrupted("asked to stop")
+                delivery.lease.check()
+                taken = await self.receive(1)
+                for message in taken:
+                    await self._handle_own(message, cut)
+                    wait, last_change = SHORTEST_WAIT, self._clock()
+                if taken and self._clock() < next_look:
+                    continue
+                await check_not_cancelled()
+                staged = await self._blobs.staged(SCORES, target.scores_blob)
+                listing = len(staged) / LISTED_PER_SECOND
+                next_look = self._clock() + LONGEST_WAIT + listing
+                if cut.look(data_blocks(staged, plan)):
+                    wait, last_change = SHORTEST_WAIT, self._clock()
+                if cut.is_done:
+                    return Progress((*progress.done, *cut.done), 0)
+                cut.raise_error()
+                if cut.must_score_first(self._clock() - last_change > self._terms.visibility):
+                    first, *others = cut.missing
+                    await self._score(first, delivery.lease)
+                    await self._send(others)
+                    last_change = self._clock()
+                elif not taken:
+                    await asyncio.sleep(wait + listing)
+                    wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _handle_own(self, message: Message, cut: _Cut) -> None:
+        """Handle a part beside a batch's delivery, which holds the gate."""
+        settlement, part, error = await self._handle(message, self._clock(), nullcontext())
+        if isinstance(error, ModelBroken):
+            raise error
+        if part is not None and part.plan == cut.plan and error and settlement == Delete():
+            cut.suspects.add(part.sequence)
+
+    async def _handle(
+        self, message: Message, received: float, gate: AbstractContextManager[None]
+    ) -> tuple[Settlement, Part | None, Exception | None]:
+        lease = Lease.of(self._queue, message, self._terms, received=received, clock=self._clock)
+        part: Part | None = None
+        error: Exception | None = None
+        try:
+            async with lease:
+                part = Part.model_validate_json(message.body)
+                with gate:
+                    await self._score_if_wanted(part, lease)
+        except asyncio.CancelledError:
+            await self._end(lease, Release(0))
+            raise
+        except Interrupted as caught:
+            error = caught
+        except Exception as caught:  # the batch's own delivery decides about it
+            error = caught
+            reason = error.reason if isinstance(error, ScorerError) else type(error).__name__
+            log.warning("part_failed", extra={"message_id": message.id, "reason": reason})
+        settlement = settle_part(message.dequeue_count, error)
+        await self._end(lease, settlement)
+        return settlement, part, error
+
+    async def _end(self, lease: Lease, settlement: Settlement) -> None:
+        try:
+            match settlement:
+                case Release(delay=delay):
+                    await self._queue.renew(lease.message, delay)
+                case Delete():
+                    await self._queue.delete(lease.message)
+                case Leave() | _:
+                    pass
+        except Exception as error:  # it comes back after its visibility timeout
+            extra = {"message_id": lease.message.id, "reason": type(error).__name__}
+            log.info("part_left", extra=extra)
+
+    async def _score_if_wanted(self, part: Part, lease: Lease) -> None:
+        target = target_of(part.batch)
+        source_format = part.input.format
+        plan = plan_of(target.identity, source_format, self._artifact.sha256, self._limits)
+        # Another model or version scores other bytes; a part that came often may kill its worker.
+        if plan != part.plan or lease.message.dequeue_count > PART_DELIVERIES:
+            return
+        with suppress(NotFound):
+            await self._blobs.facts(SCORES, summary_name(part.batch_id))
+            return
+        await self._score(part, lease)
+
+    async def _score(self, part: Part, lease: Lease) -> None:
+        """Score and stage a part's blocks."""
+        batch, begun = part.batch, self._clock()
+        assert isinstance(batch.input, BlobInput)  # noqa: S101  # by its type
+        table = open_table(part.input.format, self._scorer, batch.options, self._limits)
+        target = target_of(batch)
+        self.batches[part.batch_id] += 1
+        try:
+            with tracing.span("score part", "consumer", parent=part.traceparent) as span:
+                span.set({"batch.id": target.log_id, "rows": part.rows})
+                async with (
+                    ResultWriter(
+                        self._blobs,
+                        lease,
+                        target.scores_blob,
+                        part.plan,
+                        NO_PROGRESS,
+                        may_put=False,
+                        sequence=part.sequence,
+                        row=part.first_row,
+                    ) as writer,
+                    aclosing(
+                        read_part(self._blobs, batch.input, part.facts, table, part.start, part.end)
+                    ) as blocks,
+                ):
+                    async for end, rows in blocks:
+                        scored = await asyncio.to_thread(table.score, rows, writer.next_row)
+                        check_model(self._artifact, scored)
+                        if not scored.content:
+                            continue  # blank lines
+                        _check_block(part, len(writer.blocks), end, scored.counts.rows)
+                        counted = await asyncio.to_thread(
+                            self._tallier.count, scored.outcome, writer.next_row
+                        )
+                        await writer.add(scored.content, scored.counts, end, counted)
+                        if self._stopping():
+                            raise Interrupted("asked to stop")
+                    await writer.staged()
+        finally:
+            self.batches[part.batch_id] -= 1
+        log.info(
+            "part_scored",
+            extra={
+                "batch_id": target.log_id,
+                "rows": part.rows,
+                "seconds": round(self._clock() - begun, 3),
+            },
+        )
+
+    @asynccontextmanager
+    async def _cutting(self, cut: _Cut, scores_blob: str) -> AsyncIterator[None]:
+        """Cut the input and send its parts while the context is open."""
+        task = asyncio.create_task(self._cut_and_send(cut, scores_blob))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _cut_and_send(self, cut: _Cut, scores_blob: str) -> None:
+        begun = self._clock()
+        try:
+            async with aclosing(self._cut(cut)) as parts:
+                async for part in parts:
+                    await cut.room.acquire()
+                    cut.missing.append(part)
+                    await self._send([part])
+            await self._blobs.stage(SCORES, scores_blob, Total(cut.plan, cut.blocks).name, b"p")
+            cut.is_complete = True
+            extra = {
+                "batch_id": target_of(cut.batch).log_id,
+                "rows": cut.rows,
+                "seconds": round(self._clock() - begun, 3),
+            }
+            log.info("batch_cut", extra=extra)
+        except Exception as error:  # the delivery raises it
+            cut.error = error
+
+    async def _cut(self, cut: _Cut) -> AsyncGenerator[Part]:
+        source, batch = cut.batch.input, cut.batch
+        table = open_table(source.format, self._scorer, batch.options, self._limits)
+        blocks = cut_blocks(
+            self._blobs, batch, cut.facts, table, cut.progress.offset, asyncio.to_thread
+        )
+        async with aclosing(blocks):
+            async for block in blocks:
+                if block.first and cut.progress.done:
+                    continue  # read for its header
+                rows = await asyncio.to_thread(table.count_rows, block)
+                if not rows and not block.first:
+                    continue  # blank lines, of which nothing is staged
+                part = cut.add(0 if block.first else block.start, block.end, rows)
+                del block
+                if part is not None:
+                    yield part
+        if (part := cut.rest()) is not None:
+            yield part
+
+    async def _send(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            await self._queue.send(part.text())
+
+
+def _check_block(part: Part, index: int, end: int, rows: int) -> None:
+    """Raise `WrongPart` unless the part says that it has this block."""
+    if part.blocks[index : index + 1] != [(end, rows)]:
+        raise WrongPart("a block has another end or other rows than its part says")
+
+
+class _Cut:
+    """The parts of one input: those that are missing, and the blocks of the others."""
+
+    def __init__(self, batch: Batch, facts: BlobFacts, plan: str, progress: Progress) -> None:
+        self.batch = batch
+        self.facts = facts
+        self.plan = plan
+        self.progress = progress
+        self.missing: list[Part] = []
+        """Parts that are not staged, in order."""
+        self.staged: dict[int, DataBlock] = {}
+        """Blocks of the other parts."""
+        self.room = asyncio.Semaphore(PARTS_IN_QUEUE)
+        self.is_complete = False
+        """Whether the whole input is cut."""
+        self.error: Exception | None = None
+        """What ended the cutting."""
+        self.suspects: set[int] = set()
+        """First blocks of parts that failed in this worker."""
+        self.blocks = len(progress.done)
+        """Blocks of all parts so far."""
+        self._row = 1 + sum(block.counts.rows for block in progress.done)
+        self._start = 0
+        self._added: list[tuple[int, int]] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts so far, and those before them."""
+        return self._row - 1
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_complete and not self.missing
+
+    @property
+    def done(self) -> list[DataBlock]:
+        """The blocks that were staged, in order."""
+        return [self.staged[sequence] for sequence in sorted(self.staged)]
+
+    def add(self, start: int, end: int, rows: int) -> Part | None:
+        """Add a block; return the part that is full with it."""
+        if not self._added:
+            self._start = start
+        self._added.append((end, rows))
+        return self.rest() if (self.blocks + len(self._added)) % PART_BLOCKS == 0 else None
+
+    def rest(self) -> Part | None:
+        """The blocks that were added since the last part."""
+        if not self._added:
+            return None
+        source = self.batch.input
+        assert isinstance(source, BlobInput)  # noqa: S101  # others are not cut
+        part = Part(
+            batch_id=self.batch.batch_id,
+            from_event=self.batch.from_event,
+            input=PartInput(
+                container=source.container,
+                blob=source.blob,
+                etag=self.facts.etag,
+                format=source.format,
+                size=self.facts.size,
+            ),
+            options=EnvelopeOptions.of(self.batch.options),
+            traceparent=self.batch.traceparent,
+            plan=self.plan,
+            sequence=self.blocks,
+            start=self._start,
+            first_row=self._row,
+            blocks=self._added,
+        )
+        self.blocks += len(self._added)
+        self._row += part.rows
+        self._added = []
+        return part
+
+    def look(self, staged: Iterable[DataBlock]) -> bool:
+        """Compare the parts with the blocks in storage; say whether more are staged."""
+        found = {(block.sequence, block.next_offset, block.counts.rows): block for block in staged}
+        missing: list[Part] = []
+        for part in self.missing:
+            names = [(part.sequence + i, *block) for i, block in enumerate(part.blocks)]
+            if all(name in found for name in names):
+                self.staged |= {name[0]: found[name] for name in names}
+                self.room.release()
+            else:
+                missing.append(part)
+        changed = len(missing) < len(self.missing)
+        self.missing = missing
+        return changed
+
+    def must_score_first(self, waited: bool) -> bool:
+        """Whether the first missing part is for the delivery itself: it failed, or is lost."""
+        return bool(self.missing) and (waited or self.missing[0].sequence in self.suspects)
+
+    def raise_error(self) -> None:
+        """Raise what ended the cutting; for a bad file, after the rows before it are scored."""
+        if self.error is not None and not (isinstance(self.error, BadFile) and self.missing):
+            raise self.error
