@@ -144,6 +144,8 @@ class Parts:
                 next_look = self._clock() + LONGEST_WAIT + listing
                 if cut.look(data_blocks(staged, plan)):
                     wait, last_change = SHORTEST_WAIT, self._clock()
+                if cut.is_whole:
+                    return progress
                 if cut.is_done:
                     return Progress((*progress.done, *cut.done), 0)
                 cut.raise_error()
@@ -299,6 +301,9 @@ class Parts:
         )
         async with aclosing(blocks):
             async for block in blocks:
+                if block.first and not table.ready:
+                    cut.is_whole = True
+                    return
                 if block.first and cut.progress.done:
                     continue  # read for its header
                 rows = await asyncio.to_thread(table.count_rows, block)
@@ -335,6 +340,8 @@ class _Cut:
         self.staged: dict[int, DataBlock] = {}
         """Blocks of the other parts."""
         self.room = asyncio.Semaphore(PARTS_IN_QUEUE)
+        self.is_whole = False
+        """Whether the input proved to be none that can be cut: UTF-16."""
         self.is_complete = False
         """Whether the whole input is cut."""
         self.error: Exception | None = None

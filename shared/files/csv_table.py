@@ -94,7 +94,7 @@ class CsvTable:
 
     @property
     def ready(self) -> bool:
-        return self._opened is not None
+        return self._opened is not None and not self._encoding.found
 
     def jump(self, offset: int) -> bool:
         self._open(whole=True)

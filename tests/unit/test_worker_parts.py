@@ -35,6 +35,9 @@ LIMITS = Limits(rows=20)
             id="a line over the limit",
         ),
         pytest.param(
+            ("age\tsex\n" + "63\tmale\n" * 200).encode("utf-16"), ".csv", id="UTF-16, not cut"
+        ),
+        pytest.param(
             b'{"age": 63, "sex": "male"}\n \n' * 400 + b'{"age": 6', ".jsonl", id="JSON lines"
         ),
     ],
