@@ -18,6 +18,7 @@ from cli.import_ import fields, import_
 from cli.logs import logs
 from cli.output import Exit
 from cli.queue import queue
+from cli.report import report
 from cli.scores import scores
 from cli.status import status
 from cli.submit import submit
@@ -65,7 +66,7 @@ def root(
 
 for command in (
     *(up, logs, doctor),
-    *(check, submit, status, queue, wait, scores, cancel),
+    *(check, submit, status, queue, wait, scores, report, cancel),
     *(train, import_, fields, verify, compare),
 ):
     app.command(command.__name__.rstrip("_"))(command)

@@ -3,6 +3,7 @@
 Uploads are submitted by `shared.batches.submission`; `shared.batches.status` knows their state.
 """
 
+import asyncio
 import base64
 import hashlib
 import logging
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 
 from api.body import (
     advice_on_forms,
@@ -55,6 +56,8 @@ from shared import tracing
 from shared.batches.cancellation import cancel
 from shared.batches.message import BATCH_ID
 from shared.batches.ports import Blobs, Queue
+from shared.batches.report import POLICY, report_page
+from shared.batches.results import read_profile
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
 from shared.files.formats import NAMES, PACKED, Format, format_of
@@ -292,12 +295,32 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             async with storage_time():
                 blobs = (await store()).blobs
                 found = await known(blobs, batch_id)
-        summary = found.summary
-        if summary is None:
-            raise not_finished(found.status)
-        if found.status != "succeeded":
-            raise no_scores(found.status, summary["reason"])
-        return _scores(request, blobs, batch_id, summary["output"], rejected=only is not None)
+        output = succeeded(found)["output"]
+        return _scores(request, blobs, batch_id, output, rejected=only is not None)
+
+    @router.get(
+        "/{batch_id}/report",
+        summary="A page about a batch that succeeded",
+        description="One page without scripts: what came in, what went out, and how far it is "
+        "from the training data.",
+        response_class=HTMLResponse,
+        responses=problems(
+            no_batch(),
+            not_finished("queued"),
+            no_scores("failed", "the file is empty"),
+            unavailable,
+        ),
+    )
+    async def get_report(batch_id: BatchId) -> HTMLResponse:
+        with lookups.taken():
+            async with storage_time():
+                blobs = (await store()).blobs
+                found = await known(blobs, batch_id)
+                summary = succeeded(found)
+                profile = await read_profile(blobs, summary)
+        content = await asyncio.to_thread(report_page, summary, profile)
+        policy = f"{POLICY}; frame-ancestors 'none'"
+        return HTMLResponse(content, headers={"Content-Security-Policy": policy})
 
     def _scores(
         request: Request,
@@ -350,6 +373,15 @@ async def known(blobs: Blobs, batch_id: str) -> BatchStatus:
     if found is None:
         raise no_batch()
     return found
+
+
+def succeeded(found: BatchStatus) -> dict[str, Any]:
+    """The summary of a batch that succeeded. Raises `Problem`."""
+    if found.summary is None:
+        raise not_finished(found.status)
+    if found.status != "succeeded":
+        raise no_scores(found.status, found.summary["reason"])
+    return found.summary
 
 
 def no_batch() -> Problem:

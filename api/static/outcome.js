@@ -1,6 +1,6 @@
 // What came out of a finished batch: counts, histogram, rejected rows, files to download.
 
-import { Refused, call, explain } from "./client.js";
+import { Refused, call, explain, hasKey } from "./client.js";
 import { serialise } from "./csv.js";
 import { alertBox, h, save, svg } from "./dom.js";
 import { path } from "./follow.js";
@@ -130,6 +130,7 @@ function downloads(id, state, sent) {
         save(await scores.blob(), `${id}-scores.${formatOf(scores)}`);
       }),
       excel,
+      report(id, button),
       state.rows.rejected > 0 &&
         button("Only the rejected rows", "quiet", async () =>
           saveRejected(id, await answer("?only=rejected"), sent),
@@ -138,6 +139,18 @@ function downloads(id, state, sent) {
     trouble,
   );
   return { element, excel };
+}
+
+/** A link to the report; with a key, which a link cannot send, the report as a file. */
+function report(id, button) {
+  if (!hasKey()) {
+    const link = { class: "button quiet", href: `${path(id)}/report`, target: "_blank" };
+    return h("a", link, "Report");
+  }
+  return button("Report", "quiet", async () => {
+    const page = await call(`${path(id)}/report`, { headers: { Accept: "text/html" } });
+    save(await page.blob(), `${id}-report.html`);
+  });
 }
 
 const formatOf = (answer) =>

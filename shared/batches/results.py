@@ -78,6 +78,18 @@ async def read_summary(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
     return found
 
 
+async def read_profile(blobs: Blobs, summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The profile that a summary names. None: the batch has none."""
+    named = summary.get("profile")
+    if named is None:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(await blobs.read(SCORES, named["blob"]))
+    except NotFound:
+        return None
+    return found
+
+
 def commit_metadata(commit: Mapping[str, object]) -> dict[str, str]:
     """What a result's metadata carry: JSON, in base64 where a name is not plain ASCII.
 

@@ -21,6 +21,7 @@ from cli.output import Exit
 SLOW = {"asyncio", "azure", "numpy", "onnxruntime", "polars", "pydantic", "rich", "sklearn"}
 COMMANDS = ["up", "logs", "doctor", "check", "submit", "status", "queue", "wait", "scores"]
 COMMANDS += [
+    "report",
     "cancel",
     "train",
     "import",

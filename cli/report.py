@@ -1,0 +1,53 @@
+"""`heart-scorer report`: a page about a batch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import Exit, say
+from cli.storage import run_with_storage
+from shared.batches.results import read_profile, read_summary
+
+if TYPE_CHECKING:
+    from shared.batches.ports import Account
+
+
+def report(
+    batch: Annotated[str, typer.Argument(help="A batch that succeeded.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file (default: stdout).")
+    ] = None,
+) -> None:
+    """Make a page about a batch: what came in, what went out, what differs from training.
+
+    \b
+    Examples:
+      heart-scorer report ward-7 -o report.html
+    """
+    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+        say(f"--output: {output} cannot be written")
+        raise typer.Exit(Exit.USAGE)
+
+    async def work(storage: Account) -> int:
+        from shared.batches.report import report_page
+
+        blobs = storage.blobs()
+        summary = await read_summary(blobs, batch)
+        if summary is None or summary["status"] != "succeeded":
+            state = "has no outcome yet" if summary is None else str(summary["status"])
+            say(f"batch {batch} {state}; see: heart-scorer status {batch}")
+            return Exit.FAILED
+        page = report_page(summary, await read_profile(blobs, summary))
+        if output is None:
+            sys.stdout.buffer.write(page.encode())
+        else:
+            output.write_text(page, encoding="utf-8")
+            say(f"report   {output}")
+        return Exit.DONE
+
+    raise typer.Exit(run_with_storage(work))
