@@ -29,6 +29,7 @@ VIRTUAL = ("tests/faults/test_overlap.py", "tests/faults/test_stops.py", "-m", "
 CONTRACT = ("tests/contract/test_blobs.py", "tests/contract/test_storage_errors.py")
 FOREIGN = ("tests/unit/test_foreign_files.py",)
 PARTS = ("tests/faults/test_parts.py",)
+CLAIMS = ("tests/faults/test_claims.py",)
 OUTAGES = ("tests/faults/test_outages.py",)
 
 Function = Callable[..., Any]
@@ -139,6 +140,20 @@ def stop_after_a_failure(renew: Function) -> Function:
         before = self._ends
         wait: float | None = await renew(self)
         return None if self._ends == before else wait
+
+    return mutant
+
+
+def claim_without_a_write(_: Function) -> Function:
+    async def mutant(self: Any, delivery: Any, target: Any) -> Any:
+        return replace(target, claim="held")
+
+    return mutant
+
+
+def claim_as_the_owner(claim: Function) -> Function:
+    async def mutant(*args: Any) -> Any:
+        return replace(await claim(*args), claim="held")
 
     return mutant
 
@@ -256,6 +271,24 @@ MUTANTS = [
         "worker.parts:_check_block",
         check_nothing,
         PARTS,
+    ),
+    Mutant(
+        "a batch id belongs to the input that claimed it",
+        "worker.outcomes:Outcomes.claim",
+        claim_without_a_write,
+        CLAIMS,
+    ),
+    Mutant(
+        "a twin does not fail a batch that another message claimed",
+        "worker.outcomes:Outcomes.claim",
+        claim_as_the_owner,
+        CLAIMS,
+    ),
+    Mutant(
+        "scores do not stay next to a failed summary",
+        "shared.testing:FakeBlobs.discard",
+        do_nothing,
+        CLAIMS,
     ),
     Mutant(
         "a batch in another coding is not committed",

@@ -30,7 +30,7 @@ _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 SEPARATORS = ",;\t|"
 """Of the cells of a CSV file."""
-OUTPUT_FORMAT = 3
+OUTPUT_FORMAT = 4
 """Rises with any change of the bytes that a block gives, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20
@@ -59,14 +59,14 @@ class Lines(NamedTuple):
     """Whole lines (records, where quotes may hold line ends) and where each of them ends."""
 
     content: bytes
-    ends: NDArray[np.int64]
+    ends: NDArray[np.int32]
     """Place after each line's end in `content`."""
     too_long: bool = False
     """Instead: one line over `ROW_BYTES`, whose content was not kept."""
 
 
-NO_LINES = Lines(b"", np.zeros(0, np.int64))
-TOO_LONG = Lines(b"", np.zeros(0, np.int64), too_long=True)
+NO_LINES = Lines(b"", np.zeros(0, np.int32))
+TOO_LONG = Lines(b"", np.zeros(0, np.int32), too_long=True)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

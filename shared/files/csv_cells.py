@@ -20,6 +20,7 @@ from shared.files.csv_header import Header
 from shared.files.lines import (
     QUOTE,
     Places,
+    places,
     quotes_are_regular,
     split_cells,
     without_blank_lines,
@@ -127,7 +128,7 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
             ragged[kept] = Ragged(len(cells), not cells[-1].strip())
         cells = (cells + [""] * width)[:width]
         parts.append(_quoted_line(cells, header.separator))
-        lengths.append(np.array([len(parts[-1])], np.int64))
+        lengths.append(np.array([len(parts[-1])], np.int32))
         kept += 1
     return Lines(
         b"".join(parts), np.cumsum(np.concatenate(lengths)) if lengths else ends[:0]
@@ -143,9 +144,9 @@ def _odd(
     mark = content.startswith(codecs.BOM_UTF8)
     if not mark and QUOTE not in content and _are_regular(bytes_, ends, separator, width):
         return odd
-    separators = np.flatnonzero(bytes_ == separator)
+    separators = places(bytes_, separator)
     if QUOTE in content:
-        quotes = np.flatnonzero(bytes_ == QUOTE)
+        quotes = places(bytes_, QUOTE)
         if quotes_are_regular(bytes_, quotes, separator):
             separators = separators[np.searchsorted(quotes, separators) % 2 == 0]
         else:

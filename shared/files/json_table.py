@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.files.advice import check_keys, misnamed
 from shared.files.base import (
@@ -21,6 +21,7 @@ from shared.files.base import (
     decode,
     strip_bom,
 )
+from shared.files.json_array import PYTHON_NOTATION, ArrayReader
 from shared.files.json_columns import Records, read_records
 from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
@@ -29,23 +30,19 @@ from shared.records.columns import score_columns
 from shared.records.errors import BadFile, FieldError
 from shared.records.schema import printable
 from shared.records.scoring import Scorer
-from shared.records.shape import NO_OBJECT, rename_keys, why_no_record
-from shared.records.strict_json import BLANK, parse_flat_lines, parse_item, parse_json
-
-ARRAY_BYTES = 64 << 20
-"""An array must be held whole to be read; longer ones belong into JSON lines."""
-
-PYTHON_NOTATION = "the records are in Python's notation, not JSON: write them with json.dumps"
+from shared.records.shape import COMPARED, NO_OBJECT, rename_keys, why_no_record
+from shared.records.strict_json import BLANK, parse_flat_lines, parse_json
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Rows:
-    """A block's items, and what became of each."""
+    """What became of a block's items."""
 
     first: bool
     """As of the block."""
     records: Records
     items: Sequence[object]
+    """Kept only if the output repeats them: nested ones take much memory."""
 
 
 class _JsonTable:
@@ -61,7 +58,8 @@ class _JsonTable:
         self._scorer = scorer
         self._include_input = options.include_input
         self._rename = options.rename
-        self._limits = limits
+        # Half a block, because nested arrays take fifty times the memory of their text.
+        self._limits = replace(limits, size=(limits.size + 1) // 2)
         old = {new: old for old, new in options.rename.items()}
         self._names = [
             old.get(name, name) for name in (scorer.table.record_id, *scorer.table.by_name)
@@ -82,7 +80,7 @@ class _JsonTable:
         check_keys(rejected, table)
         if block.first and items:
             self._check_first(items, rejected)
-        return Rows(block.first, records, given)
+        return Rows(block.first, records, given if self._include_input else ())
 
     def _check_first(self, items: Sequence[object], rejected: Sequence[object]) -> None:
         """Raise `BadFile` if the file's first records show that it holds something else."""
@@ -93,7 +91,8 @@ class _JsonTable:
             # An object with an `id` and no field is another thing, not a record with a wrong key.
             ids = () if all(reasons) else (table.record_id,)
             absent = [name for name in (*table.by_name, *ids) if name not in keys]
-            fault = misnamed(sorted(keys - table.known_keys), absent, table, "key")
+            unknown = sorted(keys - table.known_keys)[:COMPARED]
+            fault = misnamed(unknown, absent, table, "key")
             if fault or all(reasons):
                 raise BadFile(fault or reasons[0] or NO_OBJECT)
         if not self._rename:
@@ -215,7 +214,7 @@ def _parse(line: str) -> object:
 
 
 class JsonArrayTable(_JsonTable):
-    """One JSON array of objects, or a single object; held whole, read item by item."""
+    """One JSON array of objects, or a single object."""
 
     ready = False
 
@@ -229,42 +228,37 @@ class JsonArrayTable(_JsonTable):
     ) -> None:
         super().__init__(scorer, options, limits, output)
         self._parsed = items
-        self._content = bytearray()
+        self._reader = ArrayReader()
+        self._collected: list[object] = []
+        """Items of the next block."""
+        self._start = self._end = 0
         self._first = True
 
     def jump(self, offset: int) -> bool:
         raise RuntimeError("an array is read whole")
 
     def feed(self, chunk: bytes) -> Iterator[Block]:
-        self._content += chunk
-        if len(self._content) > ARRAY_BYTES:
-            raise BadFile(
-                f"a JSON array may have {ARRAY_BYTES >> 20} MiB: send JSON lines (.jsonl) instead"
-            )
-        return iter(())
+        return self._collect(self._reader.feed(chunk))
 
     def finish(self) -> Iterator[Block]:
-        items: list[object] = []
-        start = end = 0
-        for item, end in self._read_all():
-            items.append(item)
-            if len(items) >= self._limits.rows or end - start >= self._limits.size:
-                yield self._block(start, end, items)
-                items, start = [], end
-        if items or self._first:
-            yield self._block(start, end, items)
+        if self._parsed is None:
+            yield from self._collect(self._reader.finish())
+        else:
+            yield from self._collect((item, end) for end, item in enumerate(self._parsed, 1))
+        if self._collected or self._first:
+            yield self._block()
 
-    def _read_all(self) -> Iterator[tuple[object, int]]:
-        if self._parsed is not None:
-            return ((item, position) for position, item in enumerate(self._parsed, 1))
-        del self._content[: len(self._content) - len(strip_bom(self._content))]
-        text = decode(self._content, 0)
-        self._content.clear()
-        return _array_items(text)
+    def _collect(self, items: Iterator[tuple[object, int]]) -> Iterator[Block]:
+        for item, self._end in items:
+            self._collected.append(item)
+            size = self._end - self._start
+            if len(self._collected) >= self._limits.rows or size >= self._limits.size:
+                yield self._block()
 
-    def _block(self, start: int, end: int, items: list[object]) -> Block:
-        block = Block(start, end, self._first, NO_LINES, tuple(items))
-        self._first = False
+    def _block(self) -> Block:
+        block = Block(self._start, self._end, self._first, NO_LINES, tuple(self._collected))
+        self._collected = []
+        self._start, self._first = self._end, False
         return block
 
     def count_rows(self, block: Block) -> int:
@@ -272,52 +266,3 @@ class JsonArrayTable(_JsonTable):
 
     def _items(self, block: Block) -> Sequence[object]:
         return block.items
-
-
-def _array_items(text: str) -> Iterator[tuple[object, int]]:
-    """Items of a JSON array, and the position after each. Raises `BadFile` that names the item."""
-    position = _skip_blank(text, 0)
-    if position == len(text):
-        raise BadFile("the file is empty: an array of JSON objects is needed")
-    if text[position] in '{"':
-        item, position = _item(text, position, 1)
-        yield item, position
-    elif text[position] == "[":
-        number = 0
-        position = _skip_blank(text, position + 1)
-        while not text.startswith("]", position):
-            if number:
-                if not text.startswith(",", position):
-                    raise BadFile(
-                        f"not a JSON array: a comma or ] is missing after record {number}"
-                    )
-                position = _skip_blank(text, position + 1)
-            number += 1
-            item, position = _item(text, position, number)
-            yield item, position
-            position = _skip_blank(text, position)
-        position += 1
-    else:
-        raise BadFile(
-            "the file is not JSON: an array of objects is needed (if it is CSV, name it .csv)"
-        )
-    if _skip_blank(text, position) < len(text):
-        raise BadFile(
-            "there is more after the JSON: send one array, or name the file .jsonl "
-            "if it has one object on each line"
-        )
-
-
-def _item(text: str, start: int, number: int) -> tuple[object, int]:
-    try:
-        item, end = parse_item(text, start)
-    except ValueError as error:
-        hint = f" ({PYTHON_NOTATION})" if text.startswith("{'", start) else ""
-        raise BadFile(f"record {number} is not JSON: {error}{hint}") from error
-    return ROW_TOO_LONG if end - start > ROW_BYTES else item, end
-
-
-def _skip_blank(text: str, position: int) -> int:
-    while position < len(text) and text[position] in BLANK:
-        position += 1
-    return position

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from shared.files.base import NO_LINES, ROW_BYTES, TOO_LONG, Block, Limits, Lines
 from shared.records.errors import BadFile
 
-Places = NDArray[np.int64]
+Places = NDArray[np.int32]
 
 CACHED = 256 << 10
 """Bytes that are looked through at once: the places found in them stay in the core's cache."""
 SMALL = 64 << 10
 """Pieces up to this size are kept as one."""
+_QUOTED = re.compile(rb'(?:[^"]++|"")*+')
+"""The rest of a quoted cell, up to the quote that closes it or may be doubled in the next piece."""
 QUOTE, NEWLINE, RETURN = ord('"'), ord("\n"), ord("\r")
 
 
@@ -104,8 +106,7 @@ class LineSplitter:
     def _cut(self, *, last: bool) -> Iterator[Block]:
         content = self._take()
         ends = line_ends(content, self._separator)
-        lengths = np.diff(ends, prepend=0)
-        long_lines = np.flatnonzero(lengths > ROW_BYTES)
+        long_lines = np.flatnonzero(np.diff(ends, prepend=0) > ROW_BYTES)
         tail = len(content) - (int(ends[-1]) if len(ends) else 0)
         start = used = 0
         while used < len(ends):
@@ -122,7 +123,7 @@ class LineSplitter:
                     break
                 stop = len(ends)
             end = int(ends[stop - 1])
-            if stop == used + 1 and lengths[used] > ROW_BYTES:
+            if stop == used + 1 and end - start > ROW_BYTES:
                 lines = TOO_LONG
             else:
                 lines = Lines(content[start:end], ends[used:stop] - start)
@@ -157,7 +158,8 @@ def line_ends(content: bytes, separator: int | None) -> Places:
     bytes_ = np.frombuffer(content, np.uint8)
     newlines = places(bytes_, NEWLINE)
     if separator is None or QUOTE not in content:
-        return newlines + 1
+        newlines += 1
+        return newlines
     quotes = places(bytes_, QUOTE)
     if quotes_are_regular(bytes_, quotes, separator):
         outside = np.searchsorted(quotes, newlines) % 2 == 0
@@ -169,14 +171,14 @@ def line_ends(content: bytes, separator: int | None) -> Places:
     while (end := scanner.find_end(content, start)) is not None:
         ends.append(end)
         start = end
-    return np.array(ends, np.int64)
+    return np.array(ends, np.int32)
 
 
 def places(content: NDArray[np.uint8], byte: int) -> Places:
     """Offsets of this byte, searched in pieces that fit a core's cache."""
     pieces = range(0, len(content), CACHED)
-    found = [np.flatnonzero(content[start : start + CACHED] == byte) + start for start in pieces]
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+    found = [np.flatnonzero(content[i : i + CACHED] == byte).astype(np.int32) + i for i in pieces]
+    return np.concatenate(found) if found else np.empty(0, np.int32)
 
 
 def quotes_are_regular(content: NDArray[np.uint8], quotes: Places, separator: int) -> bool:
@@ -202,7 +204,7 @@ def without_blank_lines(lines: Lines, blank: bytes) -> Lines:
     bytes_ = np.frombuffer(content, np.uint8)
     is_blank = np.zeros(256, np.bool_)
     is_blank[list(blank)] = True
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    starts = np.concatenate([np.zeros(1, np.int32), ends[:-1]])
     # Most lines have content at their start or in their middle.
     if not (is_blank[bytes_[starts]] & is_blank[bytes_[(starts + ends) // 2]]).any():
         return lines
@@ -226,7 +228,11 @@ class LineScanner:
         self.state: Literal["start", "plain", "quoted", "closing"] = "start"
         self._separator = separator
         sep = re.escape(bytes([separator])) if separator is not None else b""
-        self._edge = re.compile(b"[" + sep + b"\n]")
+        self._edge = re.compile(b"[%b\n]" % sep)
+        rest = b"[^%b\n]*+" % sep
+        cell = b'(?:"(?:[^"]++|"")*+"%b|[^"%b\n]%b)?' % (rest, sep, rest)
+        self._cells = re.compile(b"(?:%b%b)*+" % (cell, sep))
+        """Whole cells, each with the separator after it."""
 
     def find_end(self, content: bytes, place: int = 0) -> int | None:
         """Place after the line's end, at or after `place`; None when it is not in `content`."""
@@ -235,25 +241,31 @@ class LineScanner:
             end = content.find(b"\n", place)
             return None if end < 0 else end + 1
         while place < size:
-            byte = content[place]
-            if self.state == "quoted":
-                place = content.find(b'"', place) + 1
-                if place == 0:
-                    return None
-                self.state = "closing"
-            elif byte == QUOTE and self.state in ("start", "closing"):
-                self.state = "quoted"
+            if self.state == "start":
+                place = _match_end(self._cells, content, place)
+            elif self.state == "quoted":
+                place = _match_end(_QUOTED, content, place)
+            if place == size:
+                break
+            if content[place] == QUOTE and self.state != "plain":
+                self.state = "closing" if self.state == "quoted" else "quoted"
                 place += 1
             else:
                 edge = self._edge.search(content, place)
                 if edge is None:
                     self.state = "plain"
-                    return None
+                    break
                 self.state = "start"
                 place = edge.end()
                 if content[place - 1] == NEWLINE:
                     return place
         return None
+
+
+def _match_end(pattern: re.Pattern[bytes], content: bytes, place: int) -> int:
+    """Where a pattern ends that may match nothing."""
+    match = pattern.match(content, place)
+    return match.end() if match else place
 
 
 def split_cells(line: str, separator: str) -> list[str]:

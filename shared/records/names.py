@@ -56,7 +56,7 @@ class Candidate:
         for own, own_joined in self.spellings:
             if own_joined in joined:
                 found = max(found, _part_likeness(words, joined, own, own_joined))
-            elif self.misspelt:
+            elif self.misspelt and any(word[0] == own_joined[0] for word in words):
                 parts = {joined, *("".join(part) for part in _parts(words, len(own)))}
                 for part in parts:
                     if part[0] == own_joined[0]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -529,9 +529,13 @@ class FieldTable(_Frozen):
             rejections.append(FieldError("unknown_field", printable(key), hint=hint))
         return rejections
 
-    def near(self, name: str) -> str | None:
-        """The field, or the record's id, that an unknown name probably means."""
-        return self.near_all([name]).get(name)
+    @cached_property
+    def near(self) -> Callable[[str], str | None]:
+        """The field, or the record's id, that an unknown name probably means.
+
+        The answers are kept: as a rule the same key is in all records of a file.
+        """
+        return lru_cache(1024)(lambda name: self.near_all([name]).get(name))
 
     def near_all(
         self, names: Collection[str], among: Collection[str] | None = None

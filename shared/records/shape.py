@@ -7,6 +7,7 @@ names.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from shared.records.names import looks_like_a_name
@@ -14,6 +15,9 @@ from shared.records.strict_json import DuplicateKeys
 
 if TYPE_CHECKING:
     from shared.records.schema import FieldTable
+
+COMPARED = 100
+"""Most keys that are compared with the names of fields: more make no record."""
 
 NO_OBJECT = "a record must be a JSON object"
 
@@ -34,9 +38,8 @@ def why_no_record(item: object, table: FieldTable) -> str | None:
     if not isinstance(item, dict):
         return NO_OBJECT
     if not item.keys() & table.known_keys:
-        is_close = table.near_all(list(item), table.by_name) or not item.keys().isdisjoint(
-            table.other_columns
-        )
+        is_close = any(table.near(key) in table.by_name for key in islice(item, COMPARED))
+        is_close = is_close or not item.keys().isdisjoint(table.other_columns)
         return None if is_close else _wrapper(item, table)
     values = [value for key, value in item.items() if key in table.known_keys]
     if all(isinstance(value, dict) for value in values):

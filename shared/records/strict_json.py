@@ -54,17 +54,19 @@ def parse_json(text: str, *, nan: bool = False) -> object:
 BLANK = " \t\r\n"
 
 
-def parse_item(text: str, start: int, decoder: json.JSONDecoder = _decoder) -> tuple[object, int]:
+def parse_item(
+    text: str, start: int, decoder: json.JSONDecoder = _decoder, *, offset: int = 0
+) -> tuple[object, int]:
     """Parse the value that starts at this index; also return the index after it.
 
-    Raises `ValueError` as `parse_json` does.
+    Raises `ValueError` as `parse_json` does; `offset` is that of the text in its file.
     """
     try:
         value, end = decoder.raw_decode(text, start)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos}") from error
+        raise ValueError(f"{error.msg} at character {offset + error.pos}") from error
     except ValueError as error:
         raise ValueError(_harmless(error)) from error
     # The interpreter's own limit depends on where it is called from: results may not.

@@ -9,13 +9,13 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from shared.files import json_table
 from shared.files.base import ROW_BYTES, Limits
-from shared.files.formats import Format
+from shared.files.formats import Format, open_table
+from shared.files.options import Options
 from shared.records.counts import Counts
 from shared.records.errors import BadFile
 from shared.records.strict_json import MAX_DEPTH
-from tests.builders import a_csv, a_patient, a_scorer, json_lines, score_file
+from tests.builders import a_csv, a_patient, a_scorer, blocks_of, cut, json_lines, score_file
 from tests.fakes_model import FailingModel
 
 PATIENT = json.dumps(a_patient()).encode()
@@ -155,7 +155,6 @@ def test_a_line_that_is_no_json_leaves_its_neighbours_their_scores(line: str, er
         ('{"age":54,"sex":1,"patient_id":"\\ud800"}', "not_text: patient_id must be text"),
         ('{"age":54,"sex":1,"patient_id":true}', "not_text: patient_id must be text"),
         ('{"age":54,"sex":1,"patient_id":"' + "x" * 129 + '"}', "too_long: patient_id is longer"),
-        ('{"age":54,"sex":1,"x":"' + "x" * ROW_BYTES + '"}', "too_long: the row is longer than"),
     ],
 )
 def test_a_bad_record_says_why_in_either_form(kind: Format, record: str, error: str) -> None:
@@ -203,13 +202,52 @@ def test_thousands_of_unknown_or_doubled_keys_are_answered_quickly_and_shortly()
     assert str(second["error"]).count("duplicate_field") == 10
 
 
-def test_an_array_over_the_limit_is_refused_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_table, "ARRAY_BYTES", 3 << 20)
-    content = b"[" + b",".join([PATIENT] * 40_000) + b"]"
-    assert len(content) < 3 << 20
+def test_a_line_over_the_limit_leaves_its_neighbours_their_scores() -> None:
+    long = '{"age":54,"sex":1,"x":"' + "x" * ROW_BYTES + '"}'
 
-    assert score_file("json", content).counts.rows == 40_000
-    assert "send JSON lines (.jsonl) instead" in refused("json", content + b" " * (2 << 20))
+    first, bad, last = score_text("jsonl", PATIENT.decode(), long, PATIENT.decode())
+
+    assert "too_long: the row is longer than" in str(bad["error"])
+    assert first["probability"] == last["probability"] == PROBABILITY
+
+
+@pytest.mark.parametrize(
+    ("start", "unit"), [('{"x":"', "x"), ("[", "[0,0],"), ("[1,", "22,"), ("[", '"\\u00e9",')]
+)
+@pytest.mark.parametrize("size", [ROW_BYTES, 3 * ROW_BYTES])
+def test_an_array_with_a_record_over_the_limit_is_refused(start: str, unit: str, size: int) -> None:
+    content = f"[{PATIENT.decode()},{start}{unit * (size // len(unit) + 1)}"
+
+    assert refused("json", content.encode()) == f"record 2 is longer than {ROW_BYTES} characters"
+
+
+def test_a_fault_early_in_a_large_array_is_named() -> None:
+    content = b"[" + PATIENT + b",{'age':54}," + b" " * (3 * ROW_BYTES)
+
+    assert "record 2 is not JSON: Expecting property name" in refused("json", content)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_an_array_reads_alike_in_pieces_of_any_size(size: int) -> None:
+    records = [a_patient(patient_id=f"Zoë 🫀 {n}") for n in range(50)]
+    text = json.dumps(records, ensure_ascii=False, indent=1)
+
+    def blocks(size: int) -> list[tuple[int, int, tuple[object, ...]]]:
+        table = open_table("json", a_scorer(), Options(), Limits(rows=7))
+        found = blocks_of(table, cut(b"\xef\xbb\xbf" + text.encode(), size))
+        return [(block.start, block.end, block.items) for block in found]
+
+    assert blocks(size) == blocks(1 << 20)
+    assert [item for *_, items in blocks(size) for item in items] == records
+
+
+def test_blocks_of_a_long_array_come_while_it_is_read() -> None:
+    table = open_table("json", a_scorer(), Options(), Limits())
+
+    early = list(table.feed(b"[" + b",".join([PATIENT] * 60_000)))
+
+    assert early[0].first
+    assert sum(len(block.items) for block in early) >= 32_000
 
 
 @pytest.mark.parametrize("kind", BOTH)
