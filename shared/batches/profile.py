@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.records.coding import FEWEST_ROWS, stability_index
+from shared.records.counts import MARK_BITS
 from shared.records.reference import SCORE_BINS
 from shared.records.tally import mean_of, sum_exponent
 
@@ -77,7 +78,7 @@ def make_profile(
             "rows": counts.other_coding,
             "signs": [
                 {"field": name, "coding": coding}
-                for index, (name, coding) in enumerate(table.coding_marks)
+                for index, (name, coding) in enumerate(table.coding_marks[:MARK_BITS])
                 if counts.marks >> index & 1
             ],
         },

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 
 from shared.records.coding import Categories, coding_warnings, distribution_warnings
-from shared.records.counts import Counts
+from shared.records.counts import OTHER_ENCODING, Counts
 from shared.records.errors import AnotherCoding
 from shared.records.names import looks_like_a_name
 from shared.records.schema import FieldTable, printable
@@ -93,6 +93,12 @@ def column_notes(
     return tuple(notes)
 
 
+WINDOWS = (
+    "some rows are not UTF-8 and were read as Windows-1252: only text can be affected, "
+    "so check the umlauts of ids"
+)
+
+
 def batch_warnings(
     notes: Sequence[str],
     counts: Counts,
@@ -103,8 +109,9 @@ def batch_warnings(
 ) -> list[str]:
     """What the summary, the API and the command line say of a whole batch that succeeded."""
     empty = ["the file has no rows: nothing was scored"] if counts.rows == 0 else []
+    encoding = [WINDOWS] if counts.marks & OTHER_ENCODING else []
     unlike = [] if coding_checked else distribution_warnings(categories, table)
-    return [*empty, *notes, *coding_warnings(counts, table), *unlike]
+    return [*empty, *notes, *encoding, *coding_warnings(counts, table), *unlike]
 
 
 def _listed(names: Sequence[str]) -> str:

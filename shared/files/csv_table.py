@@ -27,14 +27,11 @@ from shared.files.options import Options
 from shared.files.output import Columns, Output, Shown
 from shared.files.values import explain, faults_of
 from shared.records.columns import UNREADABLE, Rejected, Values, faults, score_columns
+from shared.records.counts import OTHER_ENCODING
 from shared.records.errors import BadFile, FieldError
 from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTable
 from shared.records.scoring import Scorer
 
-WINDOWS = (
-    "some rows are not UTF-8 and were read as Windows-1252: only text can be affected, "
-    "so check the umlauts of ids"
-)
 THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+", re.ASCII)
 """A comma in it may be one of thousands."""
 ODD_ID = f"{NOT_TEXT}|{FORMULA}|{SPLIT_FORMULA}"
@@ -54,6 +51,8 @@ class Rows:
     """What the output shows beside the score."""
     plain: bool
     """Whether no id is anything that a spreadsheet could run."""
+    windows: bool
+    """Whether some were read as Windows-1252."""
 
 
 class CsvTable:
@@ -72,8 +71,6 @@ class CsvTable:
         self._encoding = Utf16()
         self._skipping = 0
         """Bytes of the header that come once more."""
-        self._windows = False
-        """Whether rows were read as Windows-1252."""
 
     @property
     def ignored_columns(self) -> tuple[str, ...]:
@@ -89,8 +86,7 @@ class CsvTable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        notes = self._opened[0].notes if self._opened else ()
-        return (*notes, WINDOWS) if self._windows else notes
+        return self._opened[0].notes if self._opened else ()
 
     @property
     def ready(self) -> bool:
@@ -147,6 +143,8 @@ class CsvTable:
 
     def read(self, block: Block) -> Rows:
         header, _ = self._parts()
+        lines, windows = as_utf8(block.lines, block.start)
+        block = replace(block, lines=lines)
         frame, rejected = self._cells(block, header)
         if block.first and frame.height == 0 and header.has_numbers:
             raise BadFile(f"the file has no rows; {LOST_LINE_ENDS}")
@@ -159,12 +157,14 @@ class CsvTable:
         if not self._include_input:
             # Only this column is still needed.
             frame = frame.select(f"c{i}" for i in [header.record_id] if i is not None)
-        return Rows(block.first, values, rejected, frame, plain)
+        return Rows(block.first, values, rejected, frame, plain, windows)
 
     def score(self, rows: Rows, first_row: int) -> Scored:
         header, _ = self._parts()
         frame = rows.frame
         outcome = score_columns(self._scorer, rows.values, rows.rejected, counting=rows.first)
+        if rows.windows:
+            outcome.counts.marks |= OTHER_ENCODING
         inputs = None
         if self._include_input:
             inputs = Columns(header.columns, [frame[f"c{i}"] for i in range(len(header.columns))])
@@ -179,9 +179,6 @@ class CsvTable:
             return pl.DataFrame([pl.Series(f"c{i}", [None], pl.String) for i in wanted]), {
                 0: (ROW_TOO_LONG,)
             }
-        lines, windows = as_utf8(block.lines, block.start)
-        self._windows |= windows
-        block = replace(block, lines=lines)
         frame, ragged = read_cells(block, header, wanted, self._numbers_of(header))
         if block.first and ragged and len(ragged) == frame.height:
             _refuse_if_alike(ragged, header)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.records.counts import Counts
+from shared.records.counts import MARK_BITS, Counts
 from shared.records.errors import AnotherCoding
 from shared.records.schema import FieldSpec, FieldTable
 
@@ -50,7 +50,7 @@ def coding_warnings(counts: Counts, table: FieldTable) -> list[str]:
 
 def _proof(counts: Counts, table: FieldTable) -> str:
     fields: dict[str, list[str]] = {}
-    for index, (field, coding) in enumerate(table.coding_marks):
+    for index, (field, coding) in enumerate(table.coding_marks[:MARK_BITS]):
         if counts.marks >> index & 1:
             fields.setdefault(coding, []).append(field)
     signs = "; ".join(

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 from shared.records.errors import CODES, FieldError
 
-MARK_BITS = 27
+MARK_BITS = 26
 """Pairs of a field and a coding that counts can tell apart; a block's name has no more room."""
+
+OTHER_ENCODING = 1 << MARK_BITS
+"""Bit of `Counts.marks`: some rows were not UTF-8 and were read as Windows-1252."""
 
 Marks = Sequence[tuple[str, str]]
 """Pairs of a field and another coding, as of `FieldTable.coding_marks`."""
@@ -26,7 +29,7 @@ class Counts:
     codes: dict[str, int] = field(default_factory=dict)
     """Rejected rows by code; a row with faults of two codes counts under both."""
     marks: int = 0
-    """Bits: which of the table's `coding_marks` these rows have."""
+    """Bits: which of the table's `coding_marks` these rows have, and `OTHER_ENCODING`."""
 
     def reject(self, rejections: Sequence[FieldError], marks: Marks) -> None:
         """Count one rejected row; `marks` are those of its field table."""

@@ -22,14 +22,14 @@ from shared.batches.checkpoint import (
 )
 from shared.batches.ports import Staged
 from shared.files.base import MAX_BLOCK_ROWS, Limits
-from shared.records.counts import MARK_BITS, Counts
+from shared.records.counts import OTHER_ENCODING, Counts
 from shared.records.errors import CODES
 
 PLAN, OTHER = "0123456789", "9876543210"
-LARGEST = Counts.of([(1 << MARK_BITS) - 1, *[MAX_BLOCK_ROWS] * COUNTS])
+LARGEST = Counts.of([(OTHER_ENCODING << 1) - 1, *[MAX_BLOCK_ROWS] * COUNTS])
 
 counts = st.tuples(
-    st.integers(0, (1 << MARK_BITS) - 1), *[st.integers(0, MAX_BLOCK_ROWS)] * COUNTS
+    st.integers(0, (OTHER_ENCODING << 1) - 1), *[st.integers(0, MAX_BLOCK_ROWS)] * COUNTS
 ).map(Counts.of)
 
 

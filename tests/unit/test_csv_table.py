@@ -15,7 +15,7 @@ import pytest
 from shared.files.base import ROW_BYTES, Block, Limits, Table
 from shared.files.formats import open_table
 from shared.files.options import Options
-from shared.records.counts import Counts
+from shared.records.counts import OTHER_ENCODING, Counts
 from shared.records.errors import BadFile
 from shared.records.kinds import Probability
 from shared.records.schema import FieldTable
@@ -164,8 +164,8 @@ def test_rows_that_are_not_utf_8_are_read_as_windows_1252_and_reported() -> None
 
     assert [row["patient_id"] for row in result.rows] == ["Zoë", "Müller", "plain", "5 €"]
     assert result.table.ignored_columns == ("Größe",)
-    assert "read as Windows-1252" in result.table.notes[-1]
-    assert not score_file("csv", "patient_id,age,sex\nZoë,54,1\n".encode()).table.notes
+    assert result.counts.marks == OTHER_ENCODING
+    assert score_file("csv", "patient_id,age,sex\nZoë,54,1\n".encode()).counts.marks == 0
 
 
 # Files that are refused
