@@ -46,7 +46,7 @@ def _of_rows(rows: dict[str, int]) -> Iterator[str]:
 
 def _of_scores(profile: dict[str, Any]) -> Iterator[str]:
     scores = profile["scores"]
-    if scores["reading"] not in COMPARED[1:] or scores["mean"] is None:
+    if scores is None or scores["reading"] not in COMPARED[1:] or scores["mean"] is None:
         return
     here, there = scores["mean"], scores["training"]["mean"]
     yield f"The mean score is {here:.2f}, in training {there:.2f}"

@@ -49,7 +49,9 @@ def report_page(summary: dict[str, Any], profile: dict[str, Any] | None) -> str:
     if profile is None:
         parts.append(_card("Profile", f"<p>{_no_profile(summary)}</p>"))
     else:
-        parts += [_findings(profile), _scores(profile)]
+        parts.append(_findings(profile))
+        if profile["scores"]:  # only probabilities are counted
+            parts.append(_scores(profile))
     if summary["rejections"]:
         parts.append(_rejections(summary["rejections"], profile))
     if profile is not None:
@@ -82,7 +84,7 @@ def _figures(rows: dict[str, int], profile: dict[str, Any] | None) -> str:
         ("Rejected", f"{rows['rejected']:,}"),
         ("With a warning", f"{rows['with_warnings']:,}"),
     ]
-    scores = profile["scores"] if profile else {"mean": None, "thresholds": []}
+    scores = (profile and profile["scores"]) or {"mean": None, "thresholds": []}
     if scores["mean"] is not None:
         figures.append(("Mean score", f"{scores['mean']:.3f}"))
     figures += [
