@@ -110,7 +110,7 @@ $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 
 .venv-clients/%/stamp: requirements/clients/%.txt
 	@echo "installing the packages of $< (once) ..."
-	@$(PYTHON) -m venv .venv-clients/$*
+	@"$(PYTHON)" -m venv .venv-clients/$*
 	@.venv-clients/$*/bin/python $(INSTALL) --require-hashes -r $<
 	@touch $@
 

@@ -98,8 +98,10 @@ class _Faulty:
     def _label(self, name: str, args: tuple[Any, ...]) -> Call:
         if name == "send" and self._poison:
             return "poison"
-        if name in ("stage", "commit") and not args[1].endswith((".csv", ".jsonl")):
-            return cast("Call", f"{name}_{'profile' if 'profile' in args[1] else 'counts'}")
+        if name in ("stage", "commit"):
+            last = args[1].rpartition("/")[2]
+            if last == "profile.json" or last.startswith("counts-"):
+                return cast("Call", f"{name}_{'profile' if last == 'profile.json' else 'counts'}")
         if name == "receive" and self._parts:
             return "parts"
         if name == "stage" and not args[2].startswith("e"):

@@ -188,7 +188,8 @@ async def test_the_service_is_one_line_and_its_batches_follow_state_first(
     assert states[finished] == "succeeded"
     assert states[queued] == "queued"
     assert document["service"]["waiting"] == 1
-    assert {"batch_id", "status", "time", "rows", "reason"} == document["batches"][0].keys()
+    members = {"batch_id", "status", "time", "rows", "reason", "model"}
+    assert members == document["batches"][0].keys()
 
 
 async def test_a_worker_that_left_no_sign_for_long_is_gone(

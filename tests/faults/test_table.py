@@ -337,7 +337,7 @@ def test_garbage_never_stops_a_worker(artifact: Artifact, good: Sent, seed: int)
         (b"", ".json", "empty"),
         (b"patient_id,sex\np,1\n", ".csv", "age"),
         ("age,sex\n63,1\n".encode("utf-16")[:-1], ".csv", "UTF-16"),
-        (b"age,sex\n63,1\n\xff\xff", ".csv", "not UTF-8"),
+        (b"age,sex\n63,1\n\x9d\x9d", ".csv", "not UTF-8"),
         (b"not gzip", ".csv.gz", "not gzip"),
         (random.Random(5).randbytes(5000), ".csv", "byte"),
         (random.Random(5).randbytes(5000), ".json", "byte"),

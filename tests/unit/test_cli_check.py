@@ -133,7 +133,7 @@ def test_so_many_rows_of_each_kind_are_shown_as_asked_for(tmp_path: Path) -> Non
         ("x.csv", b"age,sex,cholesterol\n54,1,200\n", "did you mean"),
         ("x.csv", b"age,chol\n54,200\n", "no column `sex`"),
         ("x.csv", b"", "empty"),
-        ("x.csv", "age,sex\n54,\xe9\n".encode("latin-1"), "not UTF-8"),
+        ("x.csv", b"age,sex\n54,\x9d\n", "not UTF-8"),
         ("x.json", b'{"age": 54', ""),
         ("x.csv.gz", b"no gzip", "gzip"),
     ],
