@@ -17,7 +17,7 @@ from tests.containers.engine import APPS, HARDENED_OPTIONS, docker
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
-MEGABYTES = {"api": 200, "worker": 380}
+MEGABYTES = {"api": 200, "worker": 450}
 """Most that an image may hold over its base."""
 ABSENT = {
     *("pandas", "scikit-learn", "scipy", "joblib", "skl2onnx", "onnx"),
