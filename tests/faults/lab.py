@@ -24,6 +24,7 @@ from shared.batches.ports import Queue
 from shared.records.artifact import Artifact, load_artifact
 from shared.storage.azure import Storage
 from tests.faults.invariants import Fate, GivenBack, Sent, Watch, check_promise
+from tests.world import WHOLE
 
 VISIBILITY = int(os.environ.get("FAULT_VISIBILITY", "2"))
 """Seconds; 2 is the least that the setting allows."""
@@ -97,7 +98,7 @@ class Lab:
             "SCORER_RENEW_SECONDS": "0.7",
             "SCORER_IDLE_SECONDS": "0.2",
             "SCORER_BLOCK_ROWS": "400",
-            "SCORER_SPLIT_BYTES": os.environ["SCORER_SPLIT_BYTES"],
+            "SCORER_SPLIT_BYTES": os.environ.get("SCORER_SPLIT_BYTES", str(WHOLE)),
         }
 
     async def prepare(self) -> None:

@@ -60,6 +60,7 @@ async def test_a_download_that_breaks_off_is_taken_up_again(
         assert worker.alive
 
 
+@pytest.mark.whole_file
 async def test_renewals_that_fail_for_most_of_a_lease_cost_nothing(
     lab: Lab, batch: Sent, proxy: Proxy
 ) -> None:

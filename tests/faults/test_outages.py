@@ -112,6 +112,7 @@ def test_an_outage_of_everything_costs_time_and_nothing_else(
     assert outage.hits
 
 
+@pytest.mark.whole_file
 def test_renewals_alone_may_fail_for_most_of_a_lease(artifact: Artifact) -> None:
     batch = sent(artifact, "slow", patients(2000, seed=4), limits=LIMITS)
 
