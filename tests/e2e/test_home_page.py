@@ -484,8 +484,10 @@ def test_another_model_fits_the_same_page(browser: Browser, tmp_path: Path) -> N
         expect(page.get_by_role("link", name="One drive")).to_be_visible()
         page.get_by_label("Speed").fill("140")
         page.get_by_label("Yes").check()
+        page.get_by_label("summer").check()
 
-        _, answer = post(f"{api.url}/predict", {"speed": 140, "wet": "yes"})
+        drive = {"speed": 140, "wet": "yes", "tyres": "summer"}
+        _, answer = post(f"{api.url}/predict", drive)
         expect(page.locator(".probability")).to_have_text(percent(answer["probability"]))
         shown = page.locator("body").inner_text().lower()
         assert not re.search("patient|heart|coronary", shown)
