@@ -46,6 +46,7 @@ def document(running: Running, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_client_by_openapi_python_client_scores_and_submits(
     running: Running, document: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_worker_waits_for_a_late_identity(
     assert not_permitted(cloud) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_worker_outlives_an_identity_endpoint_that_fails(
     cloud: Cloud, artifact_dir: Path, tmp_path: Path, status: int

@@ -66,6 +66,7 @@ def test_a_shared_file_has_the_bytes_of_one_worker(
     run_virtually(scene())
 
 
+@pytest.mark.slow
 def test_parts_that_are_lost_are_sent_again(artifact: Artifact, file: Sent) -> None:
     async def scene() -> None:
         world = World(artifact)
@@ -231,6 +232,7 @@ def test_a_small_batch_does_not_wait_for_a_large_one(artifact: Artifact, file: S
     run_virtually(scene())
 
 
+@pytest.mark.slow
 def test_the_number_of_parts_in_the_queue_is_bounded(
     artifact: Artifact, file: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ sys.stdout.buffer.write(content)
 """
 
 
+@pytest.mark.slow
 def test_a_stock_model_twice_gives_the_same_bytes() -> None:
     # Two orders of the elements of sets.
     first, second = (

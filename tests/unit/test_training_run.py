@@ -241,6 +241,7 @@ def test_an_explanation_of_a_model_that_is_not_onnx_is_refused(estimator: Any) -
         _model_files(recipe, estimator)
 
 
+@pytest.mark.slow
 def test_a_figure_outside_its_tolerance_stops_the_run() -> None:
     expected = {1: dict(MODEL.expected[1]) | {"auc": 0.95}}
     recipe = dataclasses.replace(MODEL, expected=expected)
@@ -266,6 +267,7 @@ def test_figures_are_compared_with_those_of_the_nearest_number_of_repeats(
         check_figures(found | {"ece": 0.08}, MODEL.expected, repeats)
 
 
+@pytest.mark.slow
 def test_another_sample_is_not_compared_with_the_demonstration(tmp_path: Path) -> None:
     source = ROOT / "training" / "heart" / "data" / "heart_cleveland.csv"
     lines = source.read_text().splitlines()

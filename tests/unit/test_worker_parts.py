@@ -18,6 +18,7 @@ from tests.world import WHOLE, World
 LIMITS = Limits(rows=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "suffix"),
     [
@@ -79,6 +80,7 @@ def test_a_small_file_makes_no_call_more(artifact: Artifact) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_cancelled_stops_its_parts(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
