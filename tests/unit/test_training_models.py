@@ -92,7 +92,7 @@ def test_an_example_trains_and_is_served_as_scikit_learn_scores(name: str, tmp_p
     found = scorer.outputs(data.rows.astype(np.float32))
     assert difference(found, scorer.kind.of_estimator(fitted, data.rows)).max() < 1e-6
     figures = manifest.figures["cross_validated"]
-    assert figures.get("auc", 0) > 0.8 or figures["r2"] > 0.45
+    assert figures.get("auc", 0) > 0.7 or figures["r2"] > 0.45
     served = "model.skops" if recipe.runtime == "sklearn" else "model.onnx"
     assert {served, "model_card.html"} <= manifest.files.keys()
     library = name.removeprefix("heart_")
