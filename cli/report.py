@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import Exit, say
-from cli.storage import run_with_storage
-from shared.batches.results import read_profile, read_summary
+from cli.output import Exit, can_write, say
+from cli.storage import run_with_storage, succeeded
+from shared.batches.results import read_profile
 
 if TYPE_CHECKING:
     from shared.batches.ports import Account
@@ -29,7 +28,7 @@ def report(
     Examples:
       heart-scorer report ward-7 -o report.html
     """
-    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+    if output is not None and not can_write(output):
         say(f"--output: {output} cannot be written")
         raise typer.Exit(Exit.USAGE)
 
@@ -37,10 +36,8 @@ def report(
         from shared.batches.report import report_page
 
         blobs = storage.blobs()
-        summary = await read_summary(blobs, batch)
-        if summary is None or summary["status"] != "succeeded":
-            state = "has no outcome yet" if summary is None else str(summary["status"])
-            say(f"batch {batch} {state}; see: heart-scorer status {batch}")
+        summary = await succeeded(blobs, batch)
+        if summary is None:
             return Exit.FAILED
         page = report_page(summary, await read_profile(blobs, summary))
         if output is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from cli.output import Exit, say
-from cli.storage import run_with_storage
-from shared.batches.results import read_summary
+from cli.output import Exit, can_write, say
+from cli.storage import run_with_storage, succeeded
 
 if TYPE_CHECKING:
     from shared.batches.ports import Account, Blobs
@@ -37,16 +35,14 @@ def scores(
       heart-scorer scores ward-7 -o scores.csv
       heart-scorer scores ward-7 --rejected
     """
-    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+    if output is not None and not can_write(output):
         say(f"--output: {output} cannot be written")
         raise typer.Exit(Exit.USAGE)
 
     async def work(storage: Account) -> int:
         blobs = storage.blobs()
-        summary = await read_summary(blobs, batch)
-        if summary is None or summary["status"] != "succeeded":
-            state = "has no outcome yet" if summary is None else str(summary["status"])
-            say(f"batch {batch} {state}; see: heart-scorer status {batch}")
+        summary = await succeeded(blobs, batch)
+        if summary is None:
             return Exit.FAILED
         if rejected and summary["output"]["blob"].endswith(".parquet"):
             say("--rejected is for CSV and JSON lines: in Parquet, select rows by the column error")

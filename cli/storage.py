@@ -16,7 +16,7 @@ from cli.output import Exit, say
 from shared.records.errors import NotFound, ScorerError, StartupError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from shared.batches.ports import Account, Queue
+    from shared.batches.ports import Account, Blobs, Queue
     from shared.settings import StorageSettings
     from shared.storage.azure import Storage
 
@@ -87,6 +87,18 @@ def queue_of(storage: Account) -> Queue:
 def poison_queue_of(storage: Account) -> Queue:
     """The poison queue that the settings name."""
     return storage.queue(settings().poison_queue)
+
+
+async def succeeded(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
+    """The summary of a batch that succeeded; of another one say its state and return None."""
+    from shared.batches.results import read_summary
+
+    summary = await read_summary(blobs, batch_id)
+    if summary is not None and summary["status"] == "succeeded":
+        return summary
+    state = "has no outcome yet" if summary is None else str(summary["status"])
+    say(f"batch {batch_id} {state}; see: heart-scorer status {batch_id}")
+    return None
 
 
 async def _run(work: Callable[[Storage], Coroutine[Any, Any, T]], *, hint: bool) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import sys
@@ -20,7 +19,7 @@ from cli.batch_view import Sent, wait_for_all
 from cli.files import exit_if_refused, format_or_exit
 from cli.home import MODEL_DIR, pinned
 from cli.options import CodingChecked, Rename, Sheet, options_or_exit
-from cli.output import Exit, on_terminal, say
+from cli.output import Exit, can_write, on_terminal, say
 from cli.storage import queue_of, run_with_storage
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def check_options(sources: list[Source], batch_id: str | None, output: Path | No
             "--batch-id: 1 to 60 letters, digits, dots, dashes and underscores, "
             "a letter or digit at both ends"
         )
-    elif output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+    elif output is not None and not can_write(output):
         fault = f"--output: {output} cannot be written"
     if fault:
         say(fault)

@@ -168,7 +168,7 @@ def read_oracle(model_dir: Path, scored_by: dict[str, Any] | None = None) -> Ora
     same_manifest = scored_by is not None and sha256 == scored_by["sha256"]
     allowed = allow_pickle() or same_manifest or pinned() is not None
     model = read_reference(model_dir, manifest, allow_pickle=allowed)
-    # An imported ONNX file has no estimator behind it, and takes float32 only.
+    # An imported ONNX file has no estimator, and takes float32 only.
     exact = np.float64 if manifest.has_estimator else np.float32
     served, given = (
         Scorer(model, manifest.fields, manifest.answer_kind, dtype) for dtype in (np.float32, exact)

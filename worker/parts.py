@@ -6,7 +6,7 @@ the batch's scores blob under the names that they have anyway. The delivery take
 all blocks are staged it goes on as if it had staged them itself: one commit, one summary.
 
 Nothing depends on a part's message. Parts that do not come back are sent again, and the delivery
-scores the first of them itself, so that it meets whatever ends them.
+scores the first of them itself. If a row kills its worker, the delivery's own policy decides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 
@@ -23,7 +22,6 @@ from shared.batches.checkpoint import (
     NO_PROGRESS,
     DataBlock,
     Progress,
-    Total,
     data_blocks,
     plan_of,
 )
@@ -46,14 +44,14 @@ from worker.delivery import Delivery, Target, target_of
 from worker.gate import Gate
 from worker.lease import Lease, LeaseTerms
 from worker.model import batch_scorer, check_model
-from worker.policy import PART_DELIVERIES, Delete, Leave, Release, Settlement, settle_part
+from worker.policy import PART_DELIVERIES, Delete, Release, Settlement, settle_part
 from worker.result import ResultWriter
 from worker.source import can_jump, cut_blocks, read_part
 
 log = logging.getLogger(__name__)
 
 PARTS_IN_QUEUE = 64
-"""Most parts of one file that are sent and not staged yet: more than ten workers have slots."""
+"""Most parts of one file that are sent and not staged yet: more than the slots of ten workers."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.25, 2.0
 """Seconds between two looks for parts that others have finished."""
 LISTED_PER_SECOND = 2000
@@ -61,7 +59,7 @@ LISTED_PER_SECOND = 2000
 
 
 class WrongPart(ScorerError):
-    """A part does not fit its input. Another worker cut it, or a damaged message."""
+    """A part does not fit its input: its message is damaged, or a worker cut it wrongly."""
 
 
 class Parts:
@@ -93,8 +91,6 @@ class Parts:
         self._terms = terms
         self._stopping = stopping
         self._clock = clock
-        self.batches: Counter[str] = Counter()
-        """IDs of the batches whose parts are in work here."""
 
     def are_worth_it(self, batch: Batch, facts: BlobFacts | None, progress: Progress) -> bool:
         """Whether what is left of a batch's input can be cut and is large enough."""
@@ -125,7 +121,7 @@ class Parts:
         Raises what scoring a block may raise, and `Interrupted`.
         """
         cut = _Cut(batch, facts, plan, progress)
-        async with self._cutting(cut, target.scores_blob):
+        async with self._cutting(cut):
             wait, last_change = SHORTEST_WAIT, self._clock()
             next_look = last_change + LONGEST_WAIT
             while True:
@@ -197,7 +193,7 @@ class Parts:
                     await self._queue.renew(lease.message, delay)
                 case Delete():
                     await self._queue.delete(lease.message)
-                case Leave() | _:
+                case _:
                     pass
         except Exception as error:  # it comes back after its visibility timeout
             extra = {"message_id": lease.message.id, "reason": type(error).__name__}
@@ -221,40 +217,36 @@ class Parts:
         assert isinstance(batch.input, BlobInput)  # noqa: S101  # by its type
         table = open_table(part.input.format, self._scorer, batch.options, self._limits)
         target = target_of(batch)
-        self.batches[part.batch_id] += 1
-        try:
-            with tracing.span("score part", "consumer", parent=part.traceparent) as span:
-                span.set({"batch.id": target.log_id, "rows": part.rows})
-                async with (
-                    ResultWriter(
-                        self._blobs,
-                        lease,
-                        target.scores_blob,
-                        part.plan,
-                        NO_PROGRESS,
-                        may_put=False,
-                        sequence=part.sequence,
-                        row=part.first_row,
-                    ) as writer,
-                    aclosing(
-                        read_part(self._blobs, batch.input, part.facts, table, part.start, part.end)
-                    ) as blocks,
-                ):
-                    async for end, rows in blocks:
-                        scored = await asyncio.to_thread(table.score, rows, writer.next_row)
-                        check_model(self._artifact, scored)
-                        if not scored.content:
-                            continue  # blank lines
-                        _check_block(part, len(writer.blocks), end, scored.counts.rows)
-                        counted = await asyncio.to_thread(
-                            self._tallier.count, scored.outcome, writer.next_row
-                        )
-                        await writer.add(scored.content, scored.counts, end, counted)
-                        if self._stopping():
-                            raise Interrupted("asked to stop")
-                    await writer.staged()
-        finally:
-            self.batches[part.batch_id] -= 1
+        with tracing.span("score part", "consumer", parent=part.traceparent) as span:
+            span.set({"batch.id": target.log_id, "rows": part.rows})
+            async with (
+                ResultWriter(
+                    self._blobs,
+                    lease,
+                    target.scores_blob,
+                    part.plan,
+                    NO_PROGRESS,
+                    may_put=False,
+                    sequence=part.sequence,
+                    row=part.first_row,
+                ) as writer,
+                aclosing(
+                    read_part(self._blobs, batch.input, part.facts, table, part.start, part.end)
+                ) as blocks,
+            ):
+                async for end, rows in blocks:
+                    scored = await asyncio.to_thread(table.score, rows, writer.next_row)
+                    check_model(self._artifact, scored)
+                    if not scored.content:
+                        continue  # blank lines
+                    _check_block(part, len(writer.blocks), end, scored.counts.rows)
+                    counted = await asyncio.to_thread(
+                        self._tallier.count, scored.outcome, writer.next_row
+                    )
+                    await writer.add(scored.content, scored.counts, end, counted)
+                    if self._stopping():
+                        raise Interrupted("asked to stop")
+                await writer.staged()
         log.info(
             "part_scored",
             extra={
@@ -265,16 +257,16 @@ class Parts:
         )
 
     @asynccontextmanager
-    async def _cutting(self, cut: _Cut, scores_blob: str) -> AsyncIterator[None]:
+    async def _cutting(self, cut: _Cut) -> AsyncIterator[None]:
         """Cut the input and send its parts while the context is open."""
-        task = asyncio.create_task(self._cut_and_send(cut, scores_blob))
+        task = asyncio.create_task(self._cut_and_send(cut))
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait({task})
 
-    async def _cut_and_send(self, cut: _Cut, scores_blob: str) -> None:
+    async def _cut_and_send(self, cut: _Cut) -> None:
         begun = self._clock()
         try:
             async with aclosing(self._cut(cut)) as parts:
@@ -282,7 +274,6 @@ class Parts:
                     await cut.room.acquire()
                     cut.missing.append(part)
                     await self._send([part])
-            await self._blobs.stage(SCORES, scores_blob, Total(cut.plan, cut.blocks).name, b"p")
             cut.is_complete = True
             extra = {
                 "batch_id": target_of(cut.batch).log_id,
@@ -341,7 +332,7 @@ class _Cut:
         """Blocks of the other parts."""
         self.room = asyncio.Semaphore(PARTS_IN_QUEUE)
         self.is_whole = False
-        """Whether the input proved to be none that can be cut: UTF-16."""
+        """Whether the input cannot be cut after all: it is UTF-16."""
         self.is_complete = False
         """Whether the whole input is cut."""
         self.error: Exception | None = None

@@ -9,7 +9,6 @@ characters, the most that storage takes:
     e     plan 10, sequence 4, next offset 7, counts 42, all in base 64
     b, x  plan 10, message 12, nonce 12, data blocks seen 5 hex, zeros: begun, or excused
     p     plan 10, zeros: the batch's profile, in a blob of its own
-    t     plan 10, data blocks in all 5 hex, zeros: a large file that was cut into parts
 
 Ignore blocks and markers of other plans (another model, block size or version of this product);
 their names may use another layout. (Versions before this one wrote data blocks of the kind `d`.)
@@ -150,29 +149,6 @@ class Marker:
 def profile_block(plan: str) -> str:
     """Name of the one block of a batch's profile."""
     return f"p{plan}".ljust(64, "0")
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """How many data blocks a large file has, once it was cut into parts."""
-
-    plan: str
-    blocks: int
-
-    @property
-    def name(self) -> str:
-        return f"t{self.plan}{self.blocks:05x}".ljust(64, "0")
-
-    @classmethod
-    def parse(cls, staged: Staged) -> Total | None:
-        """None: the name says something else, or is of a version with other names."""
-        name = staged.name
-        if len(name) != 64 or name[0] != "t":
-            return None
-        try:
-            return cls(name[1:11], int(name[11:16], 16))
-        except ValueError:
-            return None
 
 
 def _hash_of(message_id: str) -> str:

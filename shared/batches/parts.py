@@ -16,7 +16,7 @@ from shared.batches.ports import BlobFacts
 from shared.files.formats import Format
 
 PART_BLOCKS = 4
-"""Blocks of a part: about a second of work, so that a small batch does not wait for long."""
+"""Blocks of a part: at most 128,000 rows, so that a small batch does not wait for long."""
 
 
 class PartInput(BaseModel):

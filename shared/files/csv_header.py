@@ -66,6 +66,28 @@ class Header:
         return any(NUMBER.fullmatch(name) for name in self.columns)
 
 
+class Headed:
+    """The part of a table that tells about its header."""
+
+    _header: Header | None = None
+
+    @property
+    def ignored_columns(self) -> tuple[str, ...]:
+        return self._header.ignored if self._header else ()
+
+    @property
+    def unnamed_columns(self) -> int:
+        return self._header.unnamed if self._header else 0
+
+    @property
+    def absent_fields(self) -> tuple[str, ...]:
+        return self._header.absent if self._header else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._header.notes if self._header else ()
+
+
 def find_header(
     head: bytes, table: FieldTable, rename: Mapping[str, str], *, whole: bool
 ) -> Header | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from shared.files.base import ROW_TOO_LONG, Block, Limits, Scored
 from shared.files.csv_cells import RaggedRows, blank_bytes, read_cells
-from shared.files.csv_header import LOST_LINE_ENDS, Header, find_header
+from shared.files.csv_header import LOST_LINE_ENDS, Headed, Header, find_header
 from shared.files.csv_output import FORMULA, SPLIT_FORMULA, nulls
 from shared.files.encoding import Utf16, as_utf8
 from shared.files.lines import LineSplitter, count_rows
@@ -55,7 +55,7 @@ class Rows:
     """Whether some were read as Windows-1252."""
 
 
-class CsvTable:
+class CsvTable(Headed):
     """A CSV file, comma or semicolon separated, with a header line."""
 
     def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
@@ -67,30 +67,15 @@ class CsvTable:
         self._head = b""
         self._has_words = False
         """Whether a block had words in a field's column; then later ones will, too."""
-        self._opened: tuple[Header, LineSplitter] | None = None
+        self._splitter: LineSplitter | None = None
+        """None until the header was read."""
         self._encoding = Utf16()
         self._skipping = 0
         """Bytes of the header that come once more."""
 
     @property
-    def ignored_columns(self) -> tuple[str, ...]:
-        return self._opened[0].ignored if self._opened else ()
-
-    @property
-    def unnamed_columns(self) -> int:
-        return self._opened[0].unnamed if self._opened else 0
-
-    @property
-    def absent_fields(self) -> tuple[str, ...]:
-        return self._opened[0].absent if self._opened else ()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self._opened[0].notes if self._opened else ()
-
-    @property
     def ready(self) -> bool:
-        return self._opened is not None and not self._encoding.found
+        return self._splitter is not None and not self._encoding.found
 
     def jump(self, offset: int) -> bool:
         self._open(whole=True)
@@ -98,7 +83,7 @@ class CsvTable:
         if self._encoding.found:
             self._encoding.restart()
             self._skipping = header.length
-            self._opened = header, LineSplitter(self._limits, header.length, header.separator)
+            self._splitter = LineSplitter(self._limits, header.length, header.separator)
             return False
         splitter.jump(offset)
         return True
@@ -110,11 +95,11 @@ class CsvTable:
         skipped = min(self._skipping, len(chunk))
         self._skipping -= skipped
         chunk = chunk[skipped:]
-        if self._opened is None:
+        if self._splitter is None:
             self._head += chunk
             chunk = self._open(whole=False)
-        if self._opened is not None:
-            yield from self._opened[1].feed(chunk)
+        if self._splitter is not None:
+            yield from self._splitter.feed(chunk)
 
     def finish(self) -> Iterator[Block]:
         yield from self._feed(self._encoding.feed(b"", last=True))
@@ -124,19 +109,20 @@ class CsvTable:
 
     def _open(self, *, whole: bool) -> bytes:
         """Read the header once it is complete; return the bytes after it."""
-        if self._opened is not None:
+        if self._splitter is not None:
             return b""
         header = find_header(self._head, self._scorer.table, self._rename, whole=whole)
         if header is None:
             return b""
-        self._opened = header, LineSplitter(self._limits, header.length, header.separator)
+        self._header = header
+        self._splitter = LineSplitter(self._limits, header.length, header.separator)
         rest, self._head = self._head[header.length :], b""
         return rest
 
     def _parts(self) -> tuple[Header, LineSplitter]:
-        if self._opened is None:
+        if self._header is None or self._splitter is None:
             raise RuntimeError("the header was not read yet")
-        return self._opened
+        return self._header, self._splitter
 
     def count_rows(self, block: Block) -> int:
         return count_rows(block.lines, blank_bytes(self._parts()[0]))

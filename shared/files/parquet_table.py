@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.files.base import NO_LINES, ROW_BYTES, Block, Limits, Scored, Seekable
-from shared.files.csv_header import Header, match_columns
+from shared.files.csv_header import Headed, Header, match_columns
 from shared.files.options import Options
 from shared.files.output import Columns, Output, Shown
 from shared.files.values import explain, typed_ids, typed_values
@@ -59,7 +59,7 @@ class Rows:
     shown: Shown
 
 
-class ParquetTable:
+class ParquetTable(Headed):
     """A Parquet file."""
 
     ready = False
@@ -70,23 +70,6 @@ class ParquetTable:
         self._options = options
         self._limits = limits
         self._content = bytearray()
-        self._header: Header | None = None
-
-    @property
-    def ignored_columns(self) -> tuple[str, ...]:
-        return self._header.ignored if self._header else ()
-
-    @property
-    def unnamed_columns(self) -> int:
-        return self._header.unnamed if self._header else 0
-
-    @property
-    def absent_fields(self) -> tuple[str, ...]:
-        return self._header.absent if self._header else ()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self._header.notes if self._header else ()
 
     def jump(self, offset: int) -> bool:
         raise RuntimeError("a Parquet file that is fed is read whole")

@@ -18,7 +18,7 @@ from typing import Any
 import openpyxl
 
 from shared.files.base import NO_LINES, Block, Limits, Scored
-from shared.files.csv_header import Header, match_columns
+from shared.files.csv_header import Headed, match_columns
 from shared.files.json_columns import Records, read_records
 from shared.files.options import Options
 from shared.files.output import Items, Output, Shown
@@ -56,7 +56,7 @@ class Rows:
     shown: Shown
 
 
-class XlsxTable:
+class XlsxTable(Headed):
     """A sheet of an Excel workbook."""
 
     ready = False
@@ -67,25 +67,8 @@ class XlsxTable:
         self._options = options
         self._limits = limits
         self._content = bytearray()
-        self._header: Header | None = None
         self._names: dict[int, str] = {}
         """Field or id, by column."""
-
-    @property
-    def ignored_columns(self) -> tuple[str, ...]:
-        return self._header.ignored if self._header else ()
-
-    @property
-    def unnamed_columns(self) -> int:
-        return self._header.unnamed if self._header else 0
-
-    @property
-    def absent_fields(self) -> tuple[str, ...]:
-        return self._header.absent if self._header else ()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self._header.notes if self._header else ()
 
     def jump(self, offset: int) -> bool:
         raise RuntimeError("a workbook is read whole")

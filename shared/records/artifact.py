@@ -95,7 +95,7 @@ class ModelFacts(BaseModel):
     one_by_one: bool = False
     """The ONNX model gets one row at a time."""
     decimals: bool = False
-    """The estimator gets the decimal that each float32 value stands for, not the value itself."""
+    """The estimator gets the shortest decimal of each float32 value, not the value itself."""
     reference: Reference | None = None
     """The training data's distribution; None: trained before it was recorded, or imported."""
     figures: dict[str, Any] = {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 DIGITS = 7
-"""Of a decimal that a float32 value stands for; up to six always survive the way there."""
+"""Significant digits of the decimal for a float32 value; up to six always survive as float32."""
 
 
 def decimals_of(rows: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -15,7 +15,6 @@ from shared.batches.checkpoint import (
     DIGITS,
     DataBlock,
     Marker,
-    Total,
     furthest_blocks,
     plan_of,
     read_progress,
@@ -189,11 +188,3 @@ def test_two_blocks_of_one_sequence_end_the_progress() -> None:
 
     assert len(read_progress(staged[:2], "p" * 10, "m").done) == 2
     assert len(read_progress(staged, "p" * 10, "m").done) == 1
-
-
-def test_the_total_of_a_cut_file_is_told_by_a_name() -> None:
-    total = Total("p" * 10, 1234)
-
-    assert Total.parse(Staged(total.name, 1)) == total
-    assert DataBlock.parse(Staged(total.name, 1)) is None
-    assert Total.parse(Staged(DataBlock("p" * 10, 0, 1, Counts()).name, 1)) is None

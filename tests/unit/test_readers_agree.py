@@ -57,6 +57,9 @@ def csv_files(draw: st.DrawFn) -> bytes:
         # The first row fits: a file whose every row has the same wrong width is refused.
         width = len(columns) + draw(st.sampled_from([0, 0, 0, 0, -1, 1] if number else [0]))
         cells = [_plausible(draw, columns[i % len(columns)]) for i in range(width)]
+        if not number:
+            cells = [cell.replace(",", "") for cell in cells]
+            cells[0] = cells[0] if cells[0].strip(' "') else "1"  # a blank line is no row
         lines.append(separator.join(cell.replace(",", separator) for cell in cells))
     text = "".join(line + draw(LINE_END) for line in lines)
     if draw(st.booleans()):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -269,8 +270,6 @@ def _parsed(content: bytes) -> onnx.ModelProto:
 
 
 def _session(content: bytes) -> Any:
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1

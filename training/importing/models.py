@@ -18,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
+
 from shared.records.errors import StartupError
 from shared.records.estimator import PACKAGES, SKOPS, load_estimator
 from training.errors import TrainingError
@@ -122,8 +124,6 @@ def check_version(name: str, library: str, fitted: str | None, trust: Trust) -> 
 
 
 def _pickle(path: Path, content: bytes, trust: Trust) -> Any:
-    import joblib
-
     if not trust.pickle:
         raise TrainingError(
             f"{path.name} may run any code of its author when it is loaded: set "
