@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.files.output import Column, Shown
+from shared.files.output import Column, Shown, as_json
 from shared.records.columns import Outcome
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
@@ -57,12 +57,14 @@ def as_series(column: Column) -> pl.Series:
 
 def _as_cells(column: pl.Series) -> pl.Series:
     """A column as CSV can hold it: numbers and times as they are, everything else as text."""
+    if column.dtype == pl.Duration:
+        return column.dt.to_string()
     if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
         return column
     if column.dtype == pl.Binary:
         return column.bin.encode("base64")
     if column.dtype.is_nested() or column.dtype == pl.Object:
-        texts = [None if v is None else json.dumps(v, default=str) for v in column.to_list()]
+        texts = [None if v is None else json.dumps(v, default=as_json) for v in column.to_list()]
         column = pl.Series(texts, dtype=pl.String)
     return escape(column.cast(pl.String))
 

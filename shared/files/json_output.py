@@ -9,10 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from shared.files.output import Shown
+from shared.files.output import Shown, as_json
 from shared.records.columns import Outcome
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=as_json).encode
 
 
 class JsonLinesOutput:
@@ -79,7 +79,9 @@ def _dump(line: dict[str, object]) -> str:
     except ValueError:  # 1e999 was read as infinity, which JSON cannot say
         text = _encode(_finite(line))
     if "\\ud" in text:  # half of a pair has no UTF-8: strict readers refuse the whole file
-        whole = json.dumps(_finite(line), ensure_ascii=False).encode(errors="replace")
+        whole = json.dumps(_finite(line), ensure_ascii=False, default=as_json).encode(
+            errors="replace"
+        )
         text = _encode(json.loads(whole))
     return text
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -64,6 +66,17 @@ class Items:
 
     def records(self) -> Sequence[object]:
         return self.items
+
+
+def as_json(value: object) -> str | float:
+    """A typed value that JSON does not know, for its encoders."""
+    match value:
+        case bytes():
+            return base64.b64encode(value).decode()
+        case Decimal() if Decimal(str(float(value))) == value:
+            return float(value)
+        case _:
+            return str(value)
 
 
 def _text(value: object) -> str | None:

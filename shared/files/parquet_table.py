@@ -23,6 +23,7 @@ from shared.files.output import Columns, Output, Shown
 from shared.files.values import explain, typed_ids, typed_values
 from shared.records.columns import Rejected, Values, faults, score_columns
 from shared.records.errors import BadFile, FieldError
+from shared.records.schema import printable
 from shared.records.scoring import Scorer
 
 WHOLE_BYTES = 64 << 20
@@ -38,7 +39,9 @@ BATCH_BYTES = 64 << 20
 READABLE = (
     pa.types.is_integer,
     pa.types.is_floating,
-    pa.types.is_decimal,
+    pa.types.is_decimal32,
+    pa.types.is_decimal64,
+    pa.types.is_decimal128,
     pa.types.is_boolean,
     pa.types.is_null,
     pa.types.is_string,
@@ -147,11 +150,14 @@ class ParquetTable(Headed):
     def read(self, block: Block) -> Rows:
         header, table, batch = self._opened(), self._scorer.table, _batch_of(block)
         places = range(len(header.columns)) if self._options.include_input else header.needed
-        cells = dict(zip(places, map(_series, batch.columns), strict=True))
+        cells = {
+            place: _series(column, header.columns[place])
+            for place, column in zip(places, batch.columns, strict=True)
+        }
         found: dict[int, list[FieldError]] = {}
         ids = pl.Series([None], dtype=pl.String).new_from_index(0, batch.num_rows)
         if header.record_id is not None:
-            ids, found = typed_ids(_numbered(cells[header.record_id]), table)
+            ids, found = typed_ids(cells[header.record_id], table)
         values = np.full((len(table.fields), batch.num_rows), np.nan)
         for index, field in enumerate(table.fields):
             column = ids
@@ -212,8 +218,15 @@ def _batch_of(block: Block) -> pa.RecordBatch | pa.Table:
     return batch
 
 
-def _series(column: pa.Array | pa.ChunkedArray) -> pl.Series:
-    series = pl.Series(column)
+def _series(column: pa.Array | pa.ChunkedArray, name: str) -> pl.Series:
+    """A column as Polars has it. Raises `BadFile` for types that it does not know."""
+    try:
+        series = pl.Series(column)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise BadFile(
+            f"column `{printable(name)}` has the type {column.type}, which cannot be read: "
+            "convert it, or remove the column"
+        ) from error
     return series.cast(pl.String) if series.dtype == pl.Categorical else series
 
 

@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from shared.records.columns import UNREADABLE
 from shared.records.errors import FieldError, RecordRejected
+from shared.records.frames import decimals_of
 from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTable
 
 
 def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:
     """One field's values: NaN for missing, `UNREADABLE` for what is neither number nor word."""
+    if cells.dtype == pl.Float32:
+        # As the decimals that were meant: 0.1 is not above a limit of 0.1.
+        return decimals_of(cells.to_numpy())
     if cells.dtype.is_numeric():
         return cells.cast(pl.Float64).to_numpy()
     distinct = cells.unique()
@@ -34,8 +38,10 @@ def typed_ids(cells: pl.Series, table: FieldTable) -> tuple[pl.Series, dict[int,
         suspect = (cells.str.len_chars() > RECORD_ID_LENGTH) | cells.str.contains(NOT_TEXT)
         found = {row: faults_of(table.read_id, cells[row]) for row in suspect.arg_true()}
         return cells.scatter(list(found), None) if found else cells, found
-    if cells.dtype.is_integer() or cells.dtype == pl.Null:
+    if cells.dtype.is_integer() or cells.dtype.is_decimal() or cells.dtype == pl.Null:
         return cells.cast(pl.String), {}
+    if cells.dtype.is_float():
+        cells = cells.fill_nan(None)
     texts: list[str | None] = []
     found = {}
     for row, cell in enumerate(cells.to_list()):

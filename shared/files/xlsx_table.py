@@ -1,24 +1,28 @@
 """Excel in: one sheet of a workbook, streamed row by row; the workbook's bytes are held whole.
 
 Cells have types, so values are read as in JSON. What Excel shows otherwise than it stores (dates,
-percents, numbers as text) is refused with the cell's address.
+percents, numbers as text) is refused with the cell's address. Ids are read as they are shown.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from itertools import chain
-from typing import Any
+from itertools import chain, dropwhile
+from typing import Any, TypeAlias
 
 import openpyxl
+from openpyxl.reader.excel import ExcelReader
+from openpyxl.utils import range_boundaries
 
-from shared.files.base import NO_LINES, Block, Limits, Scored
-from shared.files.csv_header import Headed, match_columns
+from shared.files.base import NO_LINES, Block, Limits, Scored, recognised
+from shared.files.csv_header import Headed, Header, match_columns
+from shared.files.formats import FIRST_BYTES
 from shared.files.json_columns import Records, read_records
 from shared.files.options import Options
 from shared.files.output import Items, Output, Shown
@@ -37,6 +41,19 @@ PIECE = 1 << 20
 """Bytes of a sheet that are looked through at once."""
 HEADER_ROWS = 10
 """Rows at the top among which the header is looked for."""
+
+TAG_BYTES = 64
+"""Of a tag that two pieces may share."""
+
+Row: TypeAlias = Sequence[Any]
+"""Cells of openpyxl."""
+
+_FORMULA = re.compile(rb"<(?:[a-z]+:)?f[ />]")
+_MERGED = re.compile(rb'<(?:[a-z]+:)?mergeCell\s+ref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
+_THOUSANDS = re.compile(r"[0#?],+(?![0#?,])")
+"""In a number's format: shown divided by a thousand or more."""
+_ZEROS = re.compile("0{2,}")
+"""A number's format with leading zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +99,17 @@ class XlsxTable(Headed):
         return iter(())
 
     def finish(self) -> Iterator[Block]:
+        kind = recognised(self._content)
+        if kind is not None and not self._content.startswith(FIRST_BYTES["xlsx"]):
+            raise BadFile(f"the file is {kind}")
         with _damage():
             file = io.BytesIO(self._content)
             self._content.clear()
             _check_size(file)
-            yield from self._blocks(_rows_of(file, self._options.sheet))
+            yield from self._blocks(_open_sheet(file, self._options.sheet))
 
-    def _blocks(self, rows: Iterator[Sequence[Any]]) -> Iterator[Block]:
-        rows = self._read_header(rows)
+    def _blocks(self, sheet: _Sheet) -> Iterator[Block]:
+        rows = self._read_header(sheet)
         start, pending = 0, []
         for row in rows:
             pending.append(tuple(row))
@@ -99,25 +119,28 @@ class XlsxTable(Headed):
         if pending or start == 0:
             yield Block(start, start + len(pending), start == 0, NO_LINES, tuple(pending))
 
-    def _read_header(self, rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    def _read_header(self, sheet: _Sheet) -> Iterator[Row]:
         """Find the header among the first rows; returns the rows after it."""
         table, rename = self._scorer.table, self._options.rename
         required = {field.name.lower() for field in table.fields if field.required}
         renamed = {old.strip().lower(): new.strip().lower() for old, new in rename.items()}
-        top = [row for row, _ in zip(rows, range(HEADER_ROWS), strict=False)]
+        top = [row for row, _ in zip(sheet.rows, range(HEADER_ROWS), strict=False)]
         if not top:
             raise BadFile("the sheet is empty: a row with the names of the columns is needed")
-        place = 0
+        place = next((i for i, row in enumerate(top) if not _is_comment(row)), 0)
         for index, row in enumerate(top):
             lower = {name.lower() for name in _names(row)}
             if required and required <= lower | {renamed.get(name, "") for name in lower}:
                 place = index
                 break
-        self._header = header = match_columns(_names(top[place]), table, rename)
+        header = match_columns(_names(top[place]), table, rename)
+        _refuse_merged(sheet.merged, _number(top[place]), header, required)
+        self._header = replace(header, notes=(*sheet.notes, *header.notes))
         self._names = {place: name for name, place in header.places.items()}
         if header.record_id is not None:
             self._names[header.record_id] = table.record_id
-        return chain(top[place + 1 :], rows)
+        # Units may follow in a comment; further down a row is a record, with an id like `#12`.
+        return dropwhile(_is_comment, chain(top[place + 1 :], sheet.rows))
 
     def count_rows(self, block: Block) -> int:
         return len(block.items)
@@ -125,10 +148,10 @@ class XlsxTable(Headed):
     def read(self, block: Block) -> Rows:
         names, header = self._names, self._header
         assert header is not None  # noqa: S101  # there is a block
-        rows: list[Sequence[Any]] = list(block.items)  # type: ignore[arg-type]  # we made them
+        rows: list[Row] = list(block.items)  # type: ignore[arg-type]  # we made them
         items = [
             {
-                names[place]: _value(cell)
+                names[place]: _id(cell) if place == header.record_id else _value(cell)
                 for place, cell in enumerate(row)
                 if place in names and cell.value is not None
             }
@@ -179,43 +202,86 @@ def _check_size(file: io.BytesIO) -> None:
         raise BadFile(f"the texts of the workbook have more than {TEXT_BYTES >> 20} MiB")
 
 
-def _rows_of(file: io.BytesIO, sheet: str | None) -> Iterator[Sequence[Any]]:
-    """Rows of the sheet of this name, or of the first one, without blank rows and comments."""
-    book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
-    names = [found.title for found in book.worksheets]
-    name = sheet if sheet is not None else (names or [""])[0]
-    if name not in names:
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """The sheet that is read."""
+
+    rows: Iterator[Row]
+    """Without blank ones."""
+    merged: tuple[str, ...]
+    """Ranges of cells, like `A2:A4`."""
+    notes: tuple[str, ...]
+
+
+def _open_sheet(file: io.BytesIO, name: str | None) -> _Sheet:
+    """The sheet of this name, or the first one that is not hidden."""
+    reader = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
+    reader.read()
+    states = {sheet.title: sheet.sheet_state for sheet in reader.wb.worksheets}
+    visible = [title for title, state in states.items() if state == "visible"]
+    notes: tuple[str, ...] = ()
+    if name is None:
+        name = (visible or [""])[0]
+        if len(visible) > 1:
+            notes = (
+                f"the workbook has {len(visible)} sheets, and only the first was read: "
+                "name another with the option sheet (--sheet)",
+            )
+    if name not in states:
         # The names of sheets may be anything: they are not shown.
-        raise BadFile(f"the workbook has {len(names)} sheets, and none of the name that was given")
+        raise BadFile(
+            f"the workbook has {len(states)} sheets, and none of the name that was given"
+            if visible
+            else "all sheets of the workbook are hidden: name one with the option sheet (--sheet)"
+        )
+    sheet = reader.wb[name]
     # Sizes that other programs write into a sheet are often wrong.
-    book[name].reset_dimensions()
-    rows = book[name].iter_rows()
-    if _has_formulas(file):
+    sheet.reset_dimensions()
+    rows = sheet.iter_rows()
+    parts = {found.name: relation.target for found, relation in reader.parser.find_sheets()}
+    formulas, merged = _scan(file, parts[name])
+    if formulas:
         stored = openpyxl.load_workbook(file, read_only=True, keep_links=False)[name]
         stored.reset_dimensions()
         rows = _calculated(rows, stored.iter_rows())
-    for row in rows:
-        first = next((cell.value for cell in row if _has_content(cell)), None)
-        if first is not None and not (isinstance(first, str) and first.startswith("#")):
-            yield row
+    return _Sheet((row for row in rows if any(map(_has_content, row))), merged, notes)
 
 
-def _has_formulas(file: io.BytesIO) -> bool:
-    book = zipfile.ZipFile(file)
-    for name in book.namelist():
-        if name.startswith("xl/worksheets/"):
-            end = b""
-            with book.open(name) as part:
-                while piece := part.read(PIECE):
-                    if b"<f>" in (whole := end + piece) or b"<f " in whole:
-                        return True
-                    end = piece[-3:]
-    return False
+def _scan(file: io.BytesIO, part: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether a sheet's part has formulas, and its ranges of merged cells."""
+    formulas, merged, end = False, dict[str, None](), b""
+    with zipfile.ZipFile(file) as book, book.open(part) as content:
+        while piece := content.read(PIECE):
+            whole = end + piece
+            formulas = formulas or _FORMULA.search(whole) is not None
+            merged.update(dict.fromkeys(found.decode() for found in _MERGED.findall(whole)))
+            end = whole[-TAG_BYTES:]
+    return formulas, tuple(merged)
 
 
-def _calculated(
-    rows: Iterator[Sequence[Any]], stored: Iterator[Sequence[Any]]
-) -> Iterator[Sequence[Any]]:
+def _refuse_merged(
+    ranges: Iterable[str], header_row: int, header: Header, required: Collection[str]
+) -> None:
+    """Raise `BadFile` where merged cells hide a value, which must not count as missing.
+
+    A merged cell has the value of its first one; the others are empty. Rows without a required
+    value are rejected anyway, as those that hold a total or a remark.
+    """
+    decisive = {place for name, place in header.places.items() if name.lower() in required}
+    for cells in ranges:
+        left, top, right, bottom = range_boundaries(cells)
+        columns = {place for place in header.needed if left - 1 <= place < right}
+        beside = columns - {left - 1}
+        of_header = top == header_row and right > left and beside != columns
+        hidden = [
+            beside if top > header_row else set(),
+            columns if bottom > max(top, header_row) else set(),
+        ]
+        if of_header or any(places and not places & decisive for places in hidden):
+            raise BadFile(f"the cells {cells} are merged: unmerge them and fill in each one")
+
+
+def _calculated(rows: Iterator[Row], stored: Iterator[Row]) -> Iterator[Row]:
     """The rows with the values of their formulas. Raises `BadFile` where one has none.
 
     Programs other than Excel write formulas without values, which must not count as missing.
@@ -235,7 +301,20 @@ def _has_content(cell: Any) -> bool:
     return cell.value is not None and not (isinstance(cell.value, str) and not cell.value.strip())
 
 
-def _names(row: Sequence[Any]) -> list[str]:
+def _is_comment(row: Row) -> bool:
+    """Whether a row is a remark: texts, of which the first begins with `#`."""
+    cells = [cell for cell in row if _has_content(cell)]
+    # Errors like #N/A are no remarks.
+    texts = all(isinstance(cell.value, str) and cell.data_type != "e" for cell in cells)
+    return texts and cells[0].value.startswith("#")
+
+
+def _number(row: Row) -> int:
+    """The row's number in the sheet."""
+    return next(int(cell.row) for cell in row if _has_content(cell))
+
+
+def _names(row: Row) -> list[str]:
     return ["" if cell.value is None else str(cell.value).strip() for cell in row]
 
 
@@ -247,10 +326,21 @@ def _value(cell: Any) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if "%" in cell.number_format:
             return Odd(f"cell {cell.coordinate} shows a percentage: format it as a number")
+        if _THOUSANDS.search(cell.number_format):
+            return Odd(f"cell {cell.coordinate} shows thousands: format it as a number")
         return value
     if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         return Odd(f"cell {cell.coordinate} holds a number as text: convert it to a number")
     return value
+
+
+def _id(cell: Any) -> object:
+    """A cell of ids: text as it is, numbers with the zeros that they are shown with."""
+    if isinstance(cell.value, str):
+        return cell.value
+    if isinstance(cell.value, int) and _ZEROS.fullmatch(cell.number_format):
+        return f"{cell.value:0{len(cell.number_format)}}"
+    return _value(cell)
 
 
 def _explained(error: FieldError, item: dict[str, object]) -> FieldError:

@@ -78,21 +78,71 @@ def test_scores_are_typed_parquet_by_default() -> None:
     assert [value is None for value in result["error"].to_pylist()] == [True, True, False]
 
 
+def test_ids_keep_all_their_digits() -> None:
+    ids = [
+        pa.array([decimal.Decimal(12345678901234567891)], pa.decimal128(25, 0)),
+        pa.array([2**53 + 1]),
+        pa.array([1001.5]),
+        pa.array([float("nan")]),
+    ]
+
+    found = [
+        score_file("parquet", a_parquet({"age": [54], "sex": [1], "patient_id": column}))
+        for column in ids
+    ]
+
+    assert [read(result.content)["patient_id"].to_pylist() for result in found] == [
+        ["12345678901234567891"],
+        ["9007199254740993"],
+        ["1001.5"],
+        [None],
+    ]
+
+
 def test_inputs_are_repeated_with_their_types() -> None:
     columns = PATIENTS | {
         "seen": [datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)] * 3,
         "notes": [["a"], [], None],
     }
-    content = a_parquet(columns)
 
-    parquet = read(score_file("parquet", content, include_input=True).content)
-    rows = score_file("parquet", content, options=Options(include_input=True, output="csv")).rows
+    result = read(score_file("parquet", a_parquet(columns), include_input=True).content)
 
-    assert parquet["input_chol"].type == pa.float64()
-    assert parquet["input_seen"].to_pylist() == columns["seen"]
-    assert parquet["input_notes"].to_pylist() == columns["notes"]
-    assert [row["input_notes"] for row in rows] == ['["a"]', "[]", ""]
-    assert rows[0]["input_seen"].startswith("2026-01-02")
+    assert result["input_chol"].type == pa.float64()
+    assert result["input_seen"].to_pylist() == columns["seen"]
+    assert result["input_notes"].to_pylist() == columns["notes"]
+
+
+@pytest.mark.parametrize(
+    ("value", "in_csv", "in_json"),
+    [
+        (["a"], '["a"]', ["a"]),
+        (datetime.datetime(2026, 1, 2), "2026-01-02T00:00:00.000000", "2026-01-02 00:00:00"),
+        (datetime.timedelta(hours=1), "PT1H", "1:00:00"),
+        (b"\xff", "/w==", "/w=="),
+        ({"dose": decimal.Decimal("1.50")}, '{"dose": 1.5}', {"dose": 1.5}),
+        (decimal.Decimal("1.50"), "1.50", 1.5),
+        (float("nan"), "NaN", None),
+    ],
+)
+def test_inputs_of_any_type_are_repeated_as_text(value: Any, in_csv: str, in_json: Any) -> None:
+    content = a_parquet({"age": [54], "sex": [1], "other": [value]})
+
+    [row] = score_file("parquet", content, options=Options(include_input=True, output="csv")).rows
+    [line] = score_file(
+        "parquet", content, options=Options(include_input=True, output="jsonl")
+    ).lines
+
+    assert row["input_other"] == in_csv
+    assert line["input_other"] == in_json
+
+
+def test_an_input_that_cannot_be_repeated_is_refused_by_name() -> None:
+    huge = pa.array([decimal.Decimal(1)], pa.decimal256(50, 2))
+    content = a_parquet({"age": [54], "sex": [1], "huge": huge})
+
+    assert score_file("parquet", content).counts.rejected == 0
+    with pytest.raises(BadFile, match="column `huge` has the type decimal256"):
+        score_file("parquet", content, include_input=True)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +182,11 @@ def test_json_may_give_csv_with_a_column_for_each_known_key() -> None:
         ({"age": [54], "sex": [[1]]}, "column `sex` has the type list"),
         ({"age": [datetime.datetime(2020, 1, 1)], "sex": [1]}, "column `age` has the type timest"),
         ({"age": [54], "sex": [b"1"]}, "column `sex` has the type binary"),
+        (
+            {"age": [54], "sex": pa.array([1], pa.decimal256(50, 2))},
+            "`sex` has the type decimal256",
+        ),
+        ({"age": [54], "sex": [{"code": 1}]}, "column `sex` has the type struct"),
         ({"age": [54], "sex": [1], "target": [1]}, "column `target`"),
         ({"age": [54], "sex": [1], "cholesterol": [1]}, "did you mean `chol`"),
     ],

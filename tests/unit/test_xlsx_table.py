@@ -82,6 +82,7 @@ def test_titles_comments_and_blank_rows_are_no_rows() -> None:
         (datetime.time(12, 30), None, "not_a_number", "cell B3 holds a date"),
         (54, "0%", "not_a_number", "cell B3 shows a percentage"),
         ("54", None, "not_a_number", "cell B3 holds a number as text"),
+        (54_000, "0.0,", "not_a_number", "cell B3 shows thousands"),
     ],
 )
 def test_a_cell_that_shows_something_else_is_refused_with_its_address(
@@ -99,8 +100,51 @@ def test_a_cell_that_shows_something_else_is_refused_with_its_address(
     assert hint in result.errors[1]
 
 
-def test_a_formula_that_was_never_calculated_is_refused() -> None:
-    content = a_workbook(["age", "sex"], ["=27*2", 1])
+def test_ids_are_read_as_they_are_shown() -> None:
+    def change(book: Any) -> None:
+        book.active["A4"].number_format = "00000"
+
+    ids = ["00123", "#12", 45, "#N/A", 46]
+    content = a_workbook(HEADER, *([record_id, 54, 1] for record_id in ids), change=change)
+
+    rows = score_file("xlsx", content).rows
+
+    assert [row["patient_id"] for row in rows] == ["00123", "#12", "00045", "#N/A", "46"]
+    assert [row["error"] for row in rows] == [""] * 5
+
+
+def test_a_row_after_the_header_whose_id_begins_like_a_comment_is_read() -> None:
+    content = a_workbook(["#", *HEADER], ["# units", None, "years"], [1, "#1", 54, 1])
+
+    assert [row["patient_id"] for row in score_file("xlsx", content).rows] == ["#1"]
+
+
+@pytest.mark.parametrize("cells", ["D3:D4", "D3:E4", "C3:D3", "A4:A5", "D1:E1", "D1:D2"])
+def test_merged_cells_that_hide_values_are_refused(cells: str) -> None:
+    content = a_workbook(
+        HEADER, *([f"p{n}", 54, 1, 250, "x"] for n in range(5)),
+        change=lambda book: book.active.merge_cells(cells),
+    )  # fmt: skip
+
+    assert f"the cells {cells} are merged" in refused(content)
+
+
+@pytest.mark.parametrize("cells", ["A1:E1", "E4:E6", "E3:F3", "A7:E7"])
+def test_merged_titles_totals_and_remarks_do_no_harm(cells: str) -> None:
+    content = a_workbook(
+        ["Ward 7"], HEADER, *([f"p{n}", 54, 1, 250, "x"] for n in range(4)), ["Total"],
+        change=lambda book: book.active.merge_cells(cells),
+    )  # fmt: skip
+
+    assert [error[:16] for error in score_file("xlsx", content).errors] == [
+        *[""] * 4,
+        "missing_required",
+    ]
+
+
+@pytest.mark.parametrize("formula", ["<f>27*2</f>", '<f t="shared" si="0"/>', "<f/>"])
+def test_a_formula_that_was_never_calculated_is_refused(formula: str) -> None:
+    content = edited(a_workbook(["age", "sex"], [54, 1]), b"<v>54</v>", formula.encode())
 
     assert "cell A2 has a formula that was never calculated" in refused(content)
 
@@ -141,6 +185,20 @@ def test_a_sheet_is_chosen_by_name() -> None:
     assert "no column `age`" in refused(content)
 
 
+def test_hidden_sheets_are_read_by_name_only_and_other_sheets_are_told_of() -> None:
+    def change(book: Any) -> None:
+        book.active.sheet_state = "hidden"
+        for name in ("May", "June"):
+            book.create_sheet(name)
+            book[name].append(["age", "sex"])
+            book[name].append([54, 1])
+
+    result = score_file("xlsx", a_workbook(["old"], [1], change=change))
+
+    assert result.counts.rows == 1
+    assert "2 sheets, and only the first was read" in result.table.notes[0]
+
+
 def test_inputs_are_repeated() -> None:
     content = a_workbook([*HEADER, None], ["a", 54, "male", 1.5, datetime.date(2026, 1, 2), "x"])
 
@@ -167,6 +225,13 @@ def test_a_large_workbook_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("content", [b"PK", b"PK\x03\x04" + b"x" * 100, a_workbook([])[:-30]])
 def test_a_damaged_workbook_is_refused(content: bytes) -> None:
     assert "not a workbook (.xlsx), or is damaged" in refused(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(b"\xd0\xcf\x11\xe0" + bytes(600), "(.xls)"), (b"PAR1", "Parquet")]
+)
+def test_a_file_of_another_kind_is_told(content: bytes, kind: str) -> None:
+    assert kind in refused(content)
 
 
 def test_a_zip_archive_of_something_else_is_refused() -> None:
