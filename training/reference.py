@@ -10,6 +10,7 @@ taken for another coding.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,18 +56,31 @@ def reference_of(scorer: Scorer, rows: NDArray[np.float64]) -> Reference:
     table = scorer.table
     values = np.full((len(table.fields), len(rows)), np.nan)
     values[list(table.used)] = rows.T
-    edges = {table.fields[i].name: _deciles(table.fields[i], values[i]) for i in table.used}
+    edges = {
+        table.fields[i].name: () if table.fields[i].kind == "category" else _deciles(values[i])
+        for i in table.used
+    }
+    outcomes = [
+        score_columns(scorer, values[:, start : start + BLOCK_ROWS], {})
+        for start in range(0, len(rows), BLOCK_ROWS)
+    ]
+    score_edges: tuple[float, ...] = ()
+    if not scorer.kind.has_bins:
+        answers = [scorer.kind.on_scale(outcome.outputs) for outcome in outcomes]
+        score_edges = _deciles(np.concatenate(answers))
     unknown = Reference(
         rows=len(rows),
         fields={name: FieldReference(missing=0, edges=e, shares=()) for name, e in edges.items()},
+        score_edges=score_edges,
         scores=(),
-        mean_score=0,
+        mean_score=None,
     )
     tallier = Tallier(table, scorer.kind, unknown)
     tally = tallier.empty()
-    for start in range(0, len(rows), BLOCK_ROWS):
-        outcome = score_columns(scorer, values[:, start : start + BLOCK_ROWS], {})
-        tally.add(tallier.count(outcome, start + 1))
+    for outcome in outcomes:
+        tally.add(tallier.count(outcome, 1))
+    scale = scorer.kind.scale(score_edges)
+    has_mean = not scale.names and tally.scored > 0
     return Reference(
         rows=len(rows),
         fields={
@@ -75,14 +89,15 @@ def reference_of(scorer: Scorer, rows: NDArray[np.float64]) -> Reference:
             if field.used
         },
         scores=_shares(np.array(tally.scores)),
-        mean_score=mean_of(tally.score_total, tally.scored),
+        score_edges=score_edges,
+        mean_score=mean_of(tally.score_total, tally.scored, scale.exponent) if has_mean else None,
     )
 
 
-def _deciles(field: FieldSpec, values: NDArray[np.float64]) -> tuple[float, ...]:
+def _deciles(values: NDArray[Any]) -> tuple[float, ...]:
     """Inner edges of a number's bins: each decile once, none that has no value below it."""
     values = values[~np.isnan(values)].astype(np.float32)
-    if field.kind == "category" or not len(values):
+    if not len(values):
         return ()
     edges = np.unique(np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf"))
     # By way of str: the shortest form that gives the float32 back.

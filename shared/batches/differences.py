@@ -46,10 +46,18 @@ def _of_rows(rows: dict[str, int]) -> Iterator[str]:
 
 def _of_scores(profile: dict[str, Any]) -> Iterator[str]:
     scores = profile["scores"]
-    if scores is None or scores["reading"] not in COMPARED[1:] or scores["mean"] is None:
+    if scores["reading"] not in COMPARED[1:]:
         return
-    here, there = scores["mean"], scores["training"]["mean"]
-    yield f"The mean score is {here:.2f}, in training {there:.2f}"
+    if scores["kind"] == "category":
+        counted = scores | {"count": profile["rows"]["scored"]}
+        yield from _of_choices(counted, "`prediction`", "rows")
+        return
+    here, there = number(scores["mean"]), number(scores["training"]["mean"])
+    unit = f" {scores['unit']}" if scores["unit"] else ""
+    if here == there:
+        yield f"The scores are distributed unlike training (index {scores['psi']:.2f})"
+    else:
+        yield f"The mean score is {here}{unit}, in training {there}{unit}"
 
 
 def _of_field(field: dict[str, Any], profile: dict[str, Any]) -> Iterator[str]:
@@ -101,7 +109,7 @@ def _of_mean(field: dict[str, Any], name: str, unit: str, nouns: str) -> str | N
     usual = edges[-1] - edges[0] if len(edges) > 1 else 0
     if here is None or there is None or abs(here - there) < 0.1 * usual:
         return None
-    by = f"{abs(here - there):.2g}"
+    by = number(float(f"{abs(here - there):.2g}"))
     means = f"on average {number(here)}{unit}, in training {number(there)}{unit}"
     if field["title"].lower().startswith("age") and field["unit"].startswith("year"):
         years = f"{abs(here - there):.0f} years {'older' if here > there else 'younger'}"
@@ -109,7 +117,7 @@ def _of_mean(field: dict[str, Any], name: str, unit: str, nouns: str) -> str | N
     return f"{name} is {by}{unit} {'higher' if here > there else 'lower'}: {means}"
 
 
-def _of_choices(field: dict[str, Any], name: str) -> Iterator[str]:
+def _of_choices(field: dict[str, Any], name: str, rows: str = "rows with a value") -> Iterator[str]:
     """The choice whose share differs most."""
     cells: Sequence[int | None] = field["counts"]
     shown = [
@@ -124,6 +132,5 @@ def _of_choices(field: dict[str, Any], name: str) -> Iterator[str]:
     here, there, code, word = max(shown, key=lambda choice: abs(choice[0] - choice[1]))
     meaning = f" ({word})" if word else ""
     yield (
-        f"{name} is {code}{meaning} in {percent(here)} of rows with a value, "
-        f"in training in {percent(there)}"
+        f"{name} is {code}{meaning} in {percent(here)} of {rows}, in training in {percent(there)}"
     )

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shared.records.coding import FEWEST_ROWS, stability_index
 from shared.records.counts import MARK_BITS
-from shared.records.reference import SCORE_BINS
 from shared.records.tally import mean_of, sum_exponent
 
 if TYPE_CHECKING:
@@ -62,9 +61,7 @@ def make_profile(
         },
         "training_rows": reference.rows if reference else None,
         "fields": fields,
-        "scores": None
-        if manifest.threshold is None
-        else _scores(tally, manifest.threshold, reference),
+        "scores": _scores(tally, manifest),
         "rejections": [
             {"code": code, "field": name or None, "rows": r.rows, "first_rows": r.first_rows}
             for (code, name), r in sorted(tally.rejections.items())
@@ -133,29 +130,41 @@ def shares_of(known: FieldReference | None) -> list[float]:
     return [known.missing, *((1 - known.missing) * share for share in known.shares)]
 
 
-def _scores(tally: Tally, threshold: float, reference: Reference | None) -> dict[str, Any]:
-    edges = [round(i / SCORE_BINS, 2) for i in range(1, SCORE_BINS)]
+def _scores(tally: Tally, manifest: Manifest) -> dict[str, Any]:
+    reference = manifest.reference
+    scale = manifest.answer_kind.scale(reference.score_edges if reference else ())
+    shares = list(reference.scores) if reference else []
+    threshold = scale.threshold
     positive, _ = withhold([tally.positive, tally.scored - tally.positive])
-    if positive is None:
+    if threshold is None or positive is None:
         cells = withhold(tally.scores)
     else:  # the rows on each side of the threshold are known, so each side is a total
-        split = sum(edge < threshold for edge in edges) + 1
+        split = sum(edge < threshold for edge in scale.edges) + 1
         cells = withhold(tally.scores[:split]) + withhold(tally.scores[split:])
+    has_mean = not scale.names and tally.scored >= FEWEST
     return {
-        "edges": edges,
+        "kind": "category" if scale.names else "number",
+        "unit": scale.unit,
+        **(
+            {"choices": [[name, ""] for name in scale.names]}
+            if scale.names
+            else {"edges": list(scale.edges), "limits": scale.limits}
+        ),
         "counts": cells,
-        "mean": mean_of(tally.score_total, tally.scored) if tally.scored >= FEWEST else None,
-        "thresholds": [
+        "mean": mean_of(tally.score_total, tally.scored, scale.exponent) if has_mean else None,
+        "thresholds": []
+        if threshold is None
+        else [
             {
                 "threshold": threshold,
                 "rows": positive,
                 "share": None if positive is None else _rounded(positive / max(1, tally.scored)),
             }
         ],
-        "training": {"mean": reference.mean_score, "shares": list(reference.scores)}
-        if reference
+        "training": {"mean": reference.mean_score, "shares": shares}
+        if reference and len(shares) == len(cells)
         else None,
-        **comparison(cells, tally.scored, reference.scores if reference else (), reference),
+        **comparison(cells, tally.scored, shares, reference),
     }
 
 
@@ -188,7 +197,7 @@ def comparison(
     reference: Reference | None,
 ) -> dict[str, Any]:
     """Population stability index of the cells against training's shares, and its reading."""
-    if reference is None or not shares:
+    if reference is None or len(shares) != len(cells):
         return {"psi": None, "reading": "no reference"}
     if rows < FEWEST_ROWS:
         return {"psi": None, "reading": "too few rows"}

@@ -50,8 +50,7 @@ def report_page(summary: dict[str, Any], profile: dict[str, Any] | None) -> str:
         parts.append(_card("Profile", f"<p>{_no_profile(summary)}</p>"))
     else:
         parts.append(_findings(profile))
-        if profile["scores"]:  # only probabilities are counted
-            parts.append(_scores(profile))
+        parts.append(_scores(profile))
     if summary["rejections"]:
         parts.append(_rejections(summary["rejections"], profile))
     if profile is not None:
@@ -84,9 +83,10 @@ def _figures(rows: dict[str, int], profile: dict[str, Any] | None) -> str:
         ("Rejected", f"{rows['rejected']:,}"),
         ("With a warning", f"{rows['with_warnings']:,}"),
     ]
-    scores = (profile and profile["scores"]) or {"mean": None, "thresholds": []}
+    scores = profile["scores"] if profile else {"mean": None, "thresholds": []}
     if scores["mean"] is not None:
-        figures.append(("Mean score", f"{scores['mean']:.3f}"))
+        unit = f", {escape(scores['unit'])}" if scores["unit"] else ""
+        figures.append((f"Mean score{unit}", number(scores["mean"])))
     figures += [
         (f"At least {one['threshold']:g}", percent(one["share"]))
         for one in scores["thresholds"]
@@ -135,12 +135,16 @@ def _with_code(text: str) -> str:
 
 def _scores(profile: dict[str, Any]) -> str:
     scores = profile["scores"]
-    edges = [0, *scores["edges"], 1]
-    names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-    labels = [(i / (len(edges) - 1), f"{edge:g}") for i, edge in enumerate(edges) if i % 4 == 0]
-    training = scores["training"]["shares"] if scores["training"] else None
     marks = [one["threshold"] for one in scores["thresholds"]]
-    chart = _chart("scores", names, scores["counts"], training, labels, wide=True, marks=marks)
+    if limits := scores.get("limits"):
+        low, high = limits
+        edges = [low, *scores["edges"], high]
+        names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+        labels = [(i / (len(edges) - 1), f"{edge:g}") for i, edge in enumerate(edges) if i % 4 == 0]
+        training = scores["training"]["shares"] if scores["training"] else None
+        chart = _chart("scores", names, scores["counts"], training, labels, wide=True, marks=marks)
+    else:
+        chart = _bins_chart("scores", scores, wide=True)
     return _card("Scores", _badge(scores) + chart + _legend(profile, marks))
 
 
@@ -165,7 +169,8 @@ def _field(field: dict[str, Any]) -> str:
     return (
         f"<section class=card><div class=row><h3><code>{escape(field['name'])}</code></h3>{badge}"
         f"</div><p class='small muted'>{escape(field['title'])}{unit}{used}</p>"
-        f"{_field_chart(field)}<p class=small>{'<br>'.join(_facts(field))}</p></section>"
+        f"{_bins_chart(field['name'], field)}<p class=small>{'<br>'.join(_facts(field))}</p>"
+        "</section>"
     )
 
 
@@ -188,7 +193,8 @@ def _facts(field: dict[str, Any]) -> Iterable[str]:
         yield "Some bars are withheld: they could tell of fewer than five rows"
 
 
-def _field_chart(field: dict[str, Any]) -> str:
+def _bins_chart(title: str, field: dict[str, Any], *, wide: bool = False) -> str:
+    """Bars of a number's bins or of a category's choices."""
     training = field["training"]["shares"] if field["training"] else None
     cells: Sequence[int | None] = field["counts"]
     if field["kind"] == "number":
@@ -196,7 +202,7 @@ def _field_chart(field: dict[str, Any]) -> str:
         names = [f"{low} to {high}" for low, high in pairwise(["lowest", *edges, "highest"])]
         step = 1 if max(map(len, edges), default=0) <= 4 else 2
         labels = [((i + 1) / len(names), edge) for i, edge in enumerate(edges) if i % step == 0]
-        return _chart(field["name"], names, cells, training, labels)
+        return _chart(title, names, cells, training, labels, wide=wide)
     names = [f"{code} {word}".strip() for code, word in field["choices"]]
     words = [(word or str(code)).replace("_", " ") for code, word in field["choices"]]
     if len(names) > SHOWN_CHOICES:
@@ -204,12 +210,12 @@ def _field_chart(field: dict[str, Any]) -> str:
         names, words = [names[i] for i in ranked], [words[i] for i in ranked]
         cells = [cells[i] for i in ranked]
         training = training and [training[i] for i in ranked]
-    width = max(2, LABEL * 4 // len(names))
+    width = max(2, LABEL * (8 if wide else 4) // len(names))
     labels = [
         ((i + 0.5) / len(words), word if len(word) <= width else f"{word[: width - 1]}…")
         for i, word in enumerate(words)
     ]
-    return _chart(field["name"], names, cells, training, labels)
+    return _chart(title, names, cells, training, labels, wide=wide)
 
 
 def _chart(

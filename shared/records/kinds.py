@@ -7,6 +7,7 @@ columns of many outputs, `members` for one record's. No other module knows a kin
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ CLASS_NAME = r"[A-Za-z0-9][A-Za-z0-9_]{0,63}"
 """Names of classes: they are parts of column names."""
 SUM_LIMIT = 1e-3
 """How far the probabilities of all classes may be from 1 together."""
+SCORE_BINS = 20
+"""Bins of equal width for probabilities in a profile."""
 
 
 class Column(NamedTuple):
@@ -33,6 +36,21 @@ class Column(NamedTuple):
     type: Literal["float32", "int8", "text"]
     schema: Any
     """The member as pydantic annotates it."""
+
+
+class Scale(NamedTuple):
+    """How a profile counts answers: each is one number, which is in one bin."""
+
+    edges: tuple[float, ...]
+    """Inner edges of the bins; a number on an edge is in the bin above."""
+    names: tuple[str, ...] = ()
+    """Of the bins, if they are classes; the numbers then have no mean."""
+    limits: tuple[float, float] | None = None
+    """What no number is below or above, if that is known."""
+    threshold: float | None = None
+    unit: str = ""
+    exponent: int = 0
+    """Of a power of two about as large as the largest number."""
 
 
 class Kind(ABC):
@@ -45,6 +63,8 @@ class Kind(ABC):
     """Title of the example whose answer has the largest number."""
     method: ClassVar[str] = "predict_proba"
     """The method of scikit-learn's estimators that gives the outputs."""
+    has_bins: ClassVar[bool] = True
+    """Whether a profile's bins follow from the kind. If not, they are training's deciles."""
     shape: tuple[int, ...] = ()
     """Of one row's output."""
     columns: tuple[Column, ...]
@@ -73,6 +93,14 @@ class Kind(ABC):
     @abstractmethod
     def probabilities(self, outputs: Outputs) -> Outputs | None:
         """The same of many outputs, [rows]."""
+
+    @abstractmethod
+    def scale(self, deciles: tuple[float, ...]) -> Scale:
+        """How a profile counts answers. `deciles` of training: empty if they are not known."""
+
+    @abstractmethod
+    def on_scale(self, outputs: Outputs) -> Outputs:
+        """The number of each answer that a profile counts, [rows]."""
 
     @abstractmethod
     def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
@@ -152,6 +180,13 @@ class Probability(Kind):
     def probabilities(self, outputs: Outputs) -> Outputs:
         return outputs
 
+    def scale(self, deciles: tuple[float, ...]) -> Scale:
+        edges = tuple(i / SCORE_BINS for i in range(1, SCORE_BINS))
+        return Scale(edges, limits=(0, 1), threshold=self.threshold)
+
+    def on_scale(self, outputs: Outputs) -> Outputs:
+        return outputs
+
     def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
         return {
             "crossed_up": int((after > before).sum()),
@@ -218,6 +253,13 @@ class Classes(Kind):
         largest: Outputs = outputs.max(axis=1)
         return largest
 
+    def scale(self, deciles: tuple[float, ...]) -> Scale:
+        return Scale(tuple(map(float, range(1, len(self.classes)))), names=self.classes)
+
+    def on_scale(self, outputs: Outputs) -> Outputs:
+        indexes: Outputs = outputs.argmax(axis=1).astype(np.float32)
+        return indexes
+
     def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
         return {"changed": int((before != after).sum())}
 
@@ -229,6 +271,7 @@ class Value(Kind):
     output = "value"
     highest = "Highest value"
     method = "predict"
+    has_bins = False
 
     def __init__(self, unit: str = "") -> None:
         self.unit = unit
@@ -262,6 +305,13 @@ class Value(Kind):
 
     def probabilities(self, outputs: Outputs) -> None:
         return None
+
+    def scale(self, deciles: tuple[float, ...]) -> Scale:
+        _, exponent = math.frexp(max(map(abs, deciles), default=1))
+        return Scale(deciles, unit=self.unit, exponent=exponent)
+
+    def on_scale(self, outputs: Outputs) -> Outputs:
+        return outputs
 
     def changes(self, before: NDArray[Any], after: NDArray[Any]) -> dict[str, int]:
         return {}

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-SCORE_BINS = 20
-"""Bins of equal width for probabilities."""
-
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -35,6 +32,9 @@ class Reference(_Frozen):
     rows: int
     fields: dict[str, FieldReference]
     """By name; fields that the model does not use have none."""
+    score_edges: tuple[float, ...] = ()
+    """Of a kind of answer without bins of its own: deciles of the answers to the training data."""
     scores: tuple[float, ...]
-    """Share of each of `SCORE_BINS` in the model's scores of its training data."""
-    mean_score: float
+    """Share of each bin of the kind's scale in the model's answers to its training data."""
+    mean_score: float | None
+    """None: the answers are classes."""

@@ -17,20 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.records.kinds import Kind
-from shared.records.reference import SCORE_BINS, Reference
+from shared.records.reference import Reference
 from shared.records.schema import FieldSpec, FieldTable
 
 if TYPE_CHECKING:
     from shared.records.columns import Outcome, Rejected
 
-TALLY_FORMAT = 1
+TALLY_FORMAT = 2
 """Rises with any change of a tally's line or of the profile that is made from it."""
 FIRST_ROWS = 5
 """Row numbers that are kept for each kind of rejection."""
 SUM_BITS = 40
 """Sums count in units of 2**-40 of a power of two that no value exceeds, rounded to a unit."""
-
-_SCORE_EDGES = (np.arange(1, SCORE_BINS) / SCORE_BINS).astype(np.float32)
 
 
 @dataclass(slots=True)
@@ -75,11 +73,11 @@ class Tally:
     fields: list[FieldTally]
     """In the order of the field table."""
     scores: list[int]
-    """Scored rows by bin of the probability."""
+    """Scored rows by bin of the kind's scale."""
     score_total: int = 0
-    """Sum of the probabilities, in units of 2**-40."""
+    """Sum of the numbers on that scale, in the units of `SUM_BITS`."""
     positive: int = 0
-    """Rows whose probability reaches the threshold."""
+    """Rows that reach the scale's threshold, if it has one."""
     rejections: dict[tuple[str, str], Rejection] = field(default_factory=dict)
     """By code and field; the field is empty where it is none of the table."""
 
@@ -129,6 +127,8 @@ class Tallier:
         """Without a reference, all values of a number are in one bin."""
         self._table = table
         self._kind = kind
+        self._scale = kind.scale(reference.score_edges if reference else ())
+        self._score_edges = np.array(self._scale.edges, np.float32)
         known = reference.fields if reference else {}
         self._edges = [
             np.array(known[f.name].edges if f.name in known else (), np.float32)
@@ -140,7 +140,7 @@ class Tallier:
             FieldTally([0] * _bin_count(field, edges))
             for field, edges in zip(self._table.fields, self._edges, strict=True)
         ]
-        return Tally(0, fields, [0] * SCORE_BINS)
+        return Tally(0, fields, [0] * (len(self._score_edges) + 1))
 
     def count(self, outcome: Outcome, first_row: int) -> Tally:
         """Count a block's rows, of which the first has this number (from 1)."""
@@ -152,9 +152,7 @@ class Tallier:
             outputs = outputs[kept]
             # Column by column: a mask over all of them takes four times as long.
             columns = (column[kept] for column in outcome.values)
-        probabilities = self._kind.probabilities(outputs)
-        if probabilities is None:
-            probabilities = outputs[:0]
+        numbers, threshold = self._kind.on_scale(outputs), self._scale.threshold
         return Tally(
             len(outputs),
             [
@@ -163,9 +161,9 @@ class Tallier:
                     self._table.fields, self._edges, columns, strict=True
                 )
             ],
-            _binned(probabilities, _SCORE_EDGES),
-            _sum(probabilities.astype(np.float64), 0),
-            int(np.count_nonzero(self._kind.predictions(outputs) == 1)),
+            _binned(numbers, self._score_edges),
+            _sum(numbers.astype(np.float64), self._scale.exponent),
+            0 if threshold is None else int(np.count_nonzero(numbers >= threshold)),
             self._rejections(outcome.rejected, first_row),
         )
 
@@ -217,8 +215,11 @@ def mean_of(total: int, count: int, exponent: int = 0) -> float:
 
 
 def _sum(values: NDArray[np.float64], exponent: int) -> int:
+    integers = np.rint(values * 2.0 ** (SUM_BITS - exponent))
+    if np.abs(integers).max(initial=0) > 2.0**47:  # a prediction far beyond training's
+        return sum(map(int, integers.tolist()))
     # A block has 32,767 rows at most, so the sum of its integers fits 64 bits.
-    return int(np.rint(values * 2.0 ** (SUM_BITS - exponent)).astype(np.int64).sum())
+    return int(integers.astype(np.int64).sum())
 
 
 def _binned(values: NDArray[np.float32], edges: NDArray[np.float32]) -> list[int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+import random
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,12 +33,16 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from cli.__main__ import app
+from shared.batches.differences import differences
+from shared.batches.report import report_page
 from shared.records.artifact import Artifact, Golden, Manifest, OnnxModel, load_artifact
 from shared.records.errors import StartupError
 from shared.records.kinds import Classes, Kind, Value, difference, kind_of
 from shared.records.scoring import ModelFault, Scorer
 from shared.settings import ApiSettings
 from tests.builders import score_file
+from tests.unit.test_profile import profile_of
+from tests.unit.test_report import Page, summary_of
 from training.checks import check_data
 from training.errors import TrainingError
 from training.examples import diabetes, wine
@@ -71,11 +77,28 @@ class Model(NamedTuple):
         return [dict(zip(names, row.tolist(), strict=True)) for row in self.data.rows[:count]]
 
     def csv(self, count: int) -> bytes:
+        return self.as_csv(self.records(count))
+
+    def as_csv(self, records: Iterable[dict[str, float]]) -> bytes:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.recipe.table.used_names)
         writer.writeheader()
-        writer.writerows(self.records(count))
+        writer.writerows(records)
         return text.getvalue().encode()
+
+    def resampled(self, count: int) -> list[dict[str, float]]:
+        """Rows of the training data, drawn at random."""
+        return random.Random(1).choices(self.records(len(self.data.rows)), k=count)
+
+    def profile(self, records: Iterable[dict[str, float]], **changes: object) -> dict[str, Any]:
+        """The profile of a batch, after changes of the manifest."""
+        manifest = self.artifact.manifest.model_copy(update=changes)
+        artifact = Artifact(manifest, self.artifact.sha256, self.artifact.model)
+        return profile_of(artifact, self.as_csv(records))
+
+    def predictions(self, records: list[dict[str, float]]) -> list[Any]:
+        table, scorer = self.recipe.table, self.scorer
+        return [scorer.score(table.read(record)).members["prediction"] for record in records]
 
 
 @pytest.fixture(scope="module", params=list(RECIPES))
@@ -227,6 +250,84 @@ def test_the_card_has_the_figures_of_the_kind(model: Model) -> None:
     assert all(name in card for name in names[model.recipe.kind])
     assert "threshold" not in card.lower()
     assert "rise of the" in card
+
+
+def test_the_answers_to_resampled_training_rows_are_like_training(model: Model) -> None:
+    records = model.resampled(600)
+
+    profile = model.profile(records)
+
+    scores, predictions = profile["scores"], model.predictions(records)
+    assert scores["reading"] == "like training"
+    assert scores["thresholds"] == []
+    if model.recipe.kind == "classes":
+        assert [name for name, _ in scores["choices"]] == list(model.recipe.classes)
+        assert scores["counts"] == [predictions.count(name) for name in model.recipe.classes]
+        assert scores["mean"] is None
+    else:
+        numbers = np.array(predictions, np.float32)
+        bins = np.searchsorted(np.array(scores["edges"], np.float32), numbers, side="right")
+        assert len(scores["edges"]) == 9
+        assert scores["counts"] == np.bincount(bins).tolist()
+        assert scores["mean"] == pytest.approx(numbers.mean(), rel=1e-5)
+        assert scores["training"]["mean"] == pytest.approx(
+            model.scorer.outputs(model.data.rows.astype(np.float32)).mean(), rel=1e-5
+        )
+
+
+def test_answers_unlike_those_of_training_are_noticed_and_shown(model: Model) -> None:
+    records = model.resampled(1200)
+    predictions = model.predictions(records)
+    limit = "second" if model.recipe.kind == "classes" else 200
+    chosen = [one for one, answer in zip(records, predictions, strict=True) if answer >= limit]
+
+    profile = model.profile(chosen)
+
+    told = "\n".join(differences(profile))
+    page = Page(report_page(summary_of(profile), profile))
+    assert profile["scores"]["reading"] == "far from training"
+    if model.recipe.kind == "classes":
+        assert "`prediction` is first in 0 % of rows, in training in 33 %" in told
+        assert re.search(r"second: \d\d % here, 39 % in training", page.text)
+    else:
+        assert re.search(r"The mean score is 2\d\d points, in training 152 points", told)
+        assert re.search(r"Mean score, points2\d\d", page.text)
+        assert "lowest to 79.8" in page.text
+    assert page.elements.count("svg") == 1 + len(profile["fields"])
+
+
+def test_a_manifest_without_what_the_answers_were_like_is_served_without_a_comparison(
+    model: Model,
+) -> None:
+    records = model.resampled(100)
+    known = model.artifact.manifest.reference
+    assert known is not None
+    partly = known.model_copy(update={"scores": (0.05,) * 20, "score_edges": (), "mean_score": 0})
+
+    unknown = model.profile(records, reference=None)
+    fields_only = model.profile(records, reference=partly)
+
+    assert unknown["scores"]["reading"] == "no reference"
+    assert sum(unknown["scores"]["counts"]) == 100
+    assert fields_only["scores"]["reading"] == "no reference"
+    assert fields_only["fields"][0]["reading"] == "like training"
+    assert "Nothing was compared" in Page(report_page(summary_of(unknown), unknown)).text
+
+
+def test_a_prediction_far_beyond_those_of_training_is_counted_exactly(tmp_path: Path) -> None:
+    model = trained("value", tmp_path)
+
+    class Huge:
+        version = "huge"
+
+        def outputs(self, rows: Any) -> Any:
+            return np.where(np.arange(len(rows)) % 2, 3e38, -1e38).astype(np.float32)
+
+    artifact = Artifact(model.artifact.manifest, model.artifact.sha256, Huge())
+    profile = profile_of(artifact, model.csv(400))
+
+    assert profile["scores"]["mean"] == pytest.approx(1e38, rel=1e-5)
+    assert profile["scores"]["counts"] == [200, *[0] * 8, 200]
 
 
 @pytest.mark.parametrize("kind", list(RECIPES))

@@ -143,16 +143,6 @@ def test_any_batch_has_a_page(trained: Artifact, count: int) -> None:
     assert "Scores" in Page(report_page(summary_of(profile), profile)).text
 
 
-def test_answers_that_are_no_probability_have_a_page_without_a_histogram_of_them(
-    trained: Artifact,
-) -> None:
-    profile = profile_of(trained, resampled(100)) | {"scores": None}
-
-    page = Page(report_page(summary_of(profile), profile))
-
-    assert page.elements.count("svg") == len(profile["fields"])
-
-
 def test_a_model_without_a_reference_is_named(artifact: Artifact) -> None:
     manifest = artifact.manifest.model_copy(update={"reference": None})
     profile = profile_of(Artifact(manifest, artifact.sha256, artifact.model), resampled(100))
