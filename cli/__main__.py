@@ -14,6 +14,7 @@ from cli.cancel import cancel
 from cli.check import check
 from cli.compare import compare
 from cli.doctor import doctor
+from cli.drift import drift
 from cli.import_ import fields, import_
 from cli.logs import logs
 from cli.output import Exit
@@ -66,7 +67,7 @@ def root(
 
 for command in (
     *(up, logs, doctor),
-    *(check, submit, status, queue, wait, scores, report, cancel),
+    *(check, submit, status, queue, wait, scores, report, drift, cancel),
     *(train, import_, fields, verify, compare),
 ):
     app.command(command.__name__.rstrip("_"))(command)

@@ -7,7 +7,7 @@ exports its own: `api_registry` and `worker_registry` say which.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -34,6 +34,8 @@ PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 OUTCOMES = ("scored", "rejected")
 SETTLEMENTS = ("delete", "fail", "release", "leave")
 STATUSES = ("succeeded", "failed", "cancelled")
+PROFILE_ROWS = 200
+"""Scored rows from which the profile of a batch is shown."""
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -131,12 +133,18 @@ BATCH_ROWS = _histogram(
     "batch_rows", "Rows of finished batches", buckets=(1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7)
 )
 BATCH_SCORES = BatchScores()
+FIELD_PSI = _gauge(
+    "field_psi",
+    "Population stability index of a field against training, in the last batch with a profile",
+    "field",
+)
 
 _BOTH = (BUILD_INFO, MODEL_INFO, STARTUP, ROWS, REJECTIONS, STORAGE)
 _API = (REQUESTS, PROBABILITY)
 _WORKER = (
     *(READY, SLOTS, IN_PROGRESS, WAITING, OLDEST, POISON_MESSAGES, LAST_SUCCESS),
     *(BATCHES, MESSAGES, AGE, REDELIVERIES, POISON, IGNORED, BATCH_ROWS, BATCH_SCORES),
+    FIELD_PSI,
 )
 
 
@@ -171,6 +179,15 @@ def _registry(*collectors: MetricWrapperBase | Collector) -> CollectorRegistry:
         registry.register(collector)
     ProcessCollector(registry=registry)
     return registry
+
+
+def observe_profile(profile: Mapping[str, Any]) -> None:
+    """Show how far a batch's fields are from training; of few rows chance alone shifts them."""
+    if profile["rows"]["scored"] < PROFILE_ROWS:
+        return
+    for field in profile["fields"]:
+        if field["psi"] is not None:
+            FIELD_PSI.labels(field["name"]).set(field["psi"])
 
 
 def observe_score(probability: float | None) -> None:

@@ -7,6 +7,7 @@ staged blocks say how far a batch has come, so a delivery resumes where the last
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -391,6 +392,8 @@ class Processor:
         commit = read_commit(metadata)
         assert commit is not None  # noqa: S101  # we made it
         await self._outcomes.conclude(delivery, target, name, committed.etag, commit)
+        if profile is not None:
+            metrics.observe_profile(json.loads(profile))
         await writer.discard_counts()
         log.info(
             "batch_committed",

@@ -119,7 +119,9 @@ def _field(
         "training": {"missing": known.missing, "mean": known.mean, "shares": list(known.shares)}
         if known
         else None,
-        **comparison([missing, *cells], scored, shares_of(known), reference),
+        **comparison(
+            [missing, *cells], scored, shares_of(known), reference.rows if reference else None
+        ),
     }
 
 
@@ -164,7 +166,7 @@ def _scores(tally: Tally, manifest: Manifest) -> dict[str, Any]:
         "training": {"mean": reference.mean_score, "shares": shares}
         if reference and len(shares) == len(cells)
         else None,
-        **comparison(cells, tally.scored, shares, reference),
+        **comparison(cells, tally.scored, shares, reference.rows if reference else None),
     }
 
 
@@ -179,7 +181,7 @@ def withhold(cells: Sequence[int]) -> Cells:
     return [None if index in small else rows for index, rows in enumerate(cells)]
 
 
-def filled(cells: Sequence[int | None], total: int, shares: Sequence[float]) -> list[float]:
+def filled(cells: Sequence[float | None], total: int, shares: Sequence[float]) -> list[float]:
     """Cells with the rows that are withheld shared out as in training, which gives the benefit of
     the doubt."""
     hidden = sum(share for cell, share in zip(cells, shares, strict=True) if cell is None)
@@ -191,18 +193,18 @@ def filled(cells: Sequence[int | None], total: int, shares: Sequence[float]) -> 
 
 
 def comparison(
-    cells: Sequence[int | None],
+    cells: Sequence[float | None],
     rows: int,
     shares: Sequence[float],
-    reference: Reference | None,
+    training_rows: int | None,
 ) -> dict[str, Any]:
     """Population stability index of the cells against training's shares, and its reading."""
-    if reference is None or len(shares) != len(cells):
+    if training_rows is None or len(shares) != len(cells):
         return {"psi": None, "reading": "no reference"}
     if rows < FEWEST_ROWS:
         return {"psi": None, "reading": "too few rows"}
     psi = _rounded(stability_index(filled(cells, rows, shares), shares))
-    return {"psi": psi, "reading": reading_of(psi, len(cells), rows, reference.rows)}
+    return {"psi": psi, "reading": reading_of(psi, len(cells), rows, training_rows)}
 
 
 def reading_of(psi: float, cells: int, rows: int, other_rows: int) -> Reading:

@@ -124,4 +124,5 @@ def test_the_rules_are_loaded_and_healthy(prometheus: str) -> None:
         "StorageRefused",
         "WorkerRestarting",
         "ScoreDistributionMoved",
+        "FieldFarFromTraining",
     }

@@ -22,6 +22,7 @@ SLOW = {"asyncio", "azure", "numpy", "onnxruntime", "polars", "pydantic", "rich"
 COMMANDS = ["up", "logs", "doctor", "check", "submit", "status", "queue", "wait", "scores"]
 COMMANDS += [
     "report",
+    "drift",
     "cancel",
     "train",
     "import",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shared import metrics
 from shared.batches.profile import filled, make_profile, reading_of, withhold
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
@@ -185,6 +186,20 @@ def test_a_model_without_a_reference_gets_a_profile_without_a_comparison(
     assert set(readings(profile).values()) == {"no reference"}
     assert field(profile, "age")["counts"] == [200]
     assert profile["training_rows"] is None
+
+
+def test_the_worker_exports_the_index_of_each_field_of_its_last_large_batch(
+    trained: Artifact,
+) -> None:
+    metrics.FIELD_PSI.clear()
+
+    profile = profile_of(trained, [row | {"cp": 3} for row in resampled(500)])
+    profile_of(trained, resampled(100))
+
+    [family] = metrics.FIELD_PSI.collect()
+    exported = {sample.labels["field"]: sample.value for sample in family.samples}
+    assert exported == {f["name"]: f["psi"] for f in profile["fields"] if f["used"]}
+    assert exported["cp"] > 0.25
 
 
 def test_only_a_large_batch_gets_a_profile_unless_it_is_asked_for(trained: Artifact) -> None:
