@@ -213,6 +213,3 @@ class Ready(Body):
 
     ready: bool
     model_version: str
-
-
-JsonObject = dict[str, Any]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from training.assessments import assessment_of
+from training.assessments import FOLDS, assessment_of
 from training.checks import new_estimator
 from training.errors import TrainingError
 from training.recipe import Dataset, Recipe
@@ -28,7 +28,6 @@ Progress = Callable[[str], None]
 Method = Literal["held_out", "in_sample"]
 """How a fitted estimator is evaluated: on rows that it was not fitted to, or on its own rows."""
 
-FOLDS = 10
 SHUFFLES = 50
 """Shuffles of each field for its importance."""
 EVALUATED = 10_000
@@ -38,8 +37,6 @@ SHOW_FOLDS_FROM = 2_000
 """Rows from which each fold reports its progress."""
 ALL_SETS_FROM = 5
 """Repeats from which every field set is evaluated, if the recipe asks for it."""
-BENEFITS = tuple(round(0.05 * step, 2) for step in range(1, 17))
-"""Thresholds of the decision curve."""
 
 TOLERANCE = {
     "auc": 0.003,

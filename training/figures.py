@@ -8,7 +8,8 @@ samples), because repeats of the same patients say nothing about other patients.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -29,10 +30,29 @@ Z = 1.959964
 """Standard errors to either side of a 95 % interval."""
 
 
+def mean_figures(
+    of_one: Callable[[Any, Floats], dict[str, float]], outcome: Any, predicted: Floats
+) -> dict[str, float]:
+    """Means over the repeats."""
+    each = [of_one(outcome, one) for one in predicted]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def resamples(n: int) -> Floats:
+    """How often each row is drawn in each bootstrap sample, [samples, n]."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, n, (RESAMPLES, n))
+    return np.stack([np.bincount(one, minlength=n) for one in drawn]).astype(float)
+
+
+def percentiles(resampled: Floats) -> tuple[float, float]:
+    """The 95 % interval of resampled figures."""
+    return float(np.nanpercentile(resampled, 2.5)), float(np.nanpercentile(resampled, 97.5))
+
+
 def figures(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, float]:
     """The main figures of predictions [repeats, n]; from `threshold` on the label is 1."""
-    each = [_figures(outcome, probability, threshold) for probability in predicted]
-    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return mean_figures(partial(_figures, threshold=threshold), outcome, predicted)
 
 
 def _figures(outcome: Ints, probability: Floats, threshold: float) -> dict[str, float]:
@@ -133,10 +153,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 def intervals(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals over patients of those figures that are means over patients or pairs."""
-    rng = np.random.default_rng(0)
     n = len(outcome)
-    drawn = rng.integers(0, n, (RESAMPLES, n))
-    weights = np.stack([np.bincount(one, minlength=n) for one in drawn]).astype(float)
+    weights = resamples(n)
     ill = outcome == 1
     clipped = np.clip(predicted, 1e-15, 1 - 1e-15)
     right = ((predicted >= threshold) == ill).mean(axis=0)
@@ -153,10 +171,7 @@ def intervals(outcome: Ints, predicted: Floats, threshold: float) -> dict[str, t
             "sensitivity": of_ill @ right[ill] / of_ill.sum(axis=1),
             "specificity": of_healthy @ right[~ill] / of_healthy.sum(axis=1),
         }
-    return {
-        name: (float(np.nanpercentile(one, 2.5)), float(np.nanpercentile(one, 97.5)))
-        for name, one in resampled.items()
-    }
+    return {name: percentiles(one) for name, one in resampled.items()}
 
 
 def _wins(predicted: Floats, ill: NDArray[np.bool_]) -> Floats:

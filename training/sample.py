@@ -7,6 +7,7 @@ Values are only read here; `checks.py` compares them with the field table.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def read_sample(path: Path) -> Sample:
         raise TrainingError(f"{path} is not a text file in UTF-8 that can be read") from error
     head = text.partition("\n")[0]
     semicolons = head.count(";") > head.count(",")
-    lines = csv.reader(text.splitlines(), delimiter=";" if semicolons else ",")
+    lines = csv.reader(io.StringIO(text), delimiter=";" if semicolons else ",")
     header = [name.strip() for name in next(lines, [])]
     rows = [line for line in lines if line]
     if not header or len(set(header)) != len(header):

@@ -98,7 +98,6 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "row 7: out_of_range: chol",
     ),
     "no age": (lambda frame: frame.drop(columns="age"), "lacks the columns age"),
-    "nobody ill": (lambda frame: frame[frame.condition == 0], "at least 10 ill"),
     "an empty label": (
         lambda frame: frame.assign(condition=frame.condition.where(frame.index != 1)),
         "condition must be 0",

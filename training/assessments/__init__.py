@@ -1,12 +1,12 @@
 """How predictions are assessed: one module for each kind of answer."""
 
 from shared.records.kinds import Classes, Kind, Probability, Value
-from training.assessments.base import Assessment
+from training.assessments.base import FOLDS, Assessment
 from training.assessments.classes import ClassesAssessment
 from training.assessments.probability import ProbabilityAssessment
 from training.assessments.value import ValueAssessment
 
-__all__ = ["Assessment", "assessment_of"]
+__all__ = ["FOLDS", "Assessment", "assessment_of"]
 
 
 def assessment_of(kind: Kind) -> Assessment:

@@ -7,7 +7,7 @@ Intervals are over rows, by the bootstrap.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ from sklearn.model_selection import StratifiedKFold
 
 from shared.records.artifact import Manifest
 from training.blocks import Block, Table, figure, interval
-from training.figures import RESAMPLES
 from training.recipe import Dataset, Recipe
 
 Floats = NDArray[np.float64]
@@ -130,26 +129,6 @@ class Assessment(ABC):
     @abstractmethod
     def predicted(self, estimator: Any, rows: Floats) -> Array:
         """What `predict` of the estimator says, as the column `prediction` holds it."""
-
-
-def mean_figures(
-    of_one: Callable[[Array, Floats], dict[str, float]], outcome: Array, predicted: Floats
-) -> dict[str, float]:
-    """Means over the repeats."""
-    each = [of_one(outcome, one) for one in predicted]
-    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-
-
-def resamples(n: int) -> Floats:
-    """How often each row is drawn in each bootstrap sample, [samples, n]."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, n, (RESAMPLES, n))
-    return np.stack([np.bincount(one, minlength=n) for one in drawn]).astype(float)
-
-
-def percentiles(resampled: Floats) -> tuple[float, float]:
-    """The 95 % interval of resampled figures."""
-    return float(np.nanpercentile(resampled, 2.5)), float(np.nanpercentile(resampled, 97.5))
 
 
 def in_words(found: Mapping[str, Any], name: str, form: str) -> str:

@@ -17,11 +17,9 @@ from training.assessments.base import (
     Floats,
     Shown,
     in_words,
-    mean_figures,
-    percentiles,
-    resamples,
 )
 from training.blocks import Block, Table, figure
+from training.figures import mean_figures, percentiles, resamples
 from training.framed import unframed
 from training.recipe import Dataset, Recipe
 

@@ -18,12 +18,9 @@ from training.assessments.base import (
     Floats,
     Shown,
     in_words,
-    mean_figures,
-    percentiles,
-    resamples,
 )
 from training.blocks import Block, Picture, Table
-from training.figures import GROUPS, equal_groups
+from training.figures import GROUPS, equal_groups, mean_figures, percentiles, resamples
 from training.recipe import Dataset, Recipe
 
 
