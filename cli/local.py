@@ -232,8 +232,9 @@ def wait_until(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # http on loopback
                     return
             except urllib.error.HTTPError as error:
-                if error.code < 500:
-                    return
+                with error:
+                    if error.code < 500:
+                        return
         time.sleep(0.05)
     raise LocalError(f"{log.stem} did not answer on {url} in {START_SECONDS} s:\n{tail(log)}")
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -72,43 +68,12 @@ async def save_scores(
 
 async def write(blobs: Blobs, summary: dict[str, Any], target: BinaryIO, *, rejected: bool) -> None:
     """Write a batch's result: all of it, or the rejected rows."""
+    from shared.files.rejected import rejected_rows
+
     result = summary["output"]
     chunks = blobs.chunks(result["container"], result["blob"], result["etag"])
-    if not rejected:
-        async for chunk in chunks:
-            target.write(chunk)
-    elif result["blob"].endswith(".csv"):
-        await _write_rejected_rows(chunks, target)
-    else:
-        async for line in _lines(chunks):
-            if json.loads(line)["error"]:
-                target.write(line)
-    target.flush()
-
-
-async def _write_rejected_rows(chunks: AsyncIterator[bytes], target: BinaryIO) -> None:
-    """The header and the rows with an error. A quoted cell may hold line ends."""
-    column: int | None = None
-    record = b""
-    async for line in _lines(chunks):
-        record += line
-        if record.count(b'"') % 2:  # inside quotes: the record goes on
-            continue
-        cells = next(csv.reader(io.StringIO(record.decode(), newline="")))
-        if column is None:
-            column = cells.index("error")
-            target.write(record)
-        elif cells[column]:
-            target.write(record)
-        record = b""
-
-
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Lines with their ends."""
-    rest = b""
+    if rejected:
+        chunks = rejected_rows(chunks, is_csv=result["blob"].endswith(".csv"))
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line + b"\n"
-    if rest:
-        yield rest
+        target.write(chunk)
+    target.flush()

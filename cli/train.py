@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.home import MODEL_DIR, PYTHON
+from cli.import_ import run
 
 
 def train(
@@ -38,6 +38,4 @@ def train(
     for option, value in (("--data", data), ("--model", model), ("--card", card)):
         if value is not None:
             command += [option, str(value)]
-    # In a session of its own Ctrl-C reaches only us, and we end it.
-    done = subprocess.run(command, check=False, start_new_session=True)  # noqa: S603
-    raise typer.Exit(done.returncode)
+    run(command)

@@ -40,7 +40,6 @@ from api.scores import (
     first_bytes,
     is_unchanged,
     not_satisfiable,
-    rejected_rows,
     requested_range,
 )
 from api.store import Store, storage_time
@@ -62,6 +61,7 @@ from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, r
 from shared.batches.submission import Submission, submit
 from shared.files.formats import NAMES, PACKED, Format, format_of
 from shared.files.options import SHEET_LENGTH, Options, OutputFormat, parse_rename
+from shared.files.rejected import rejected_rows
 from shared.records.errors import NotFound, StorageError, StorageUnavailable
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT

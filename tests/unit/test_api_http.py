@@ -139,9 +139,9 @@ def test_a_broken_download_goes_on_unless_the_scores_are_others(client: TestClie
         (
             "csv",
             'row,patient_id,probability,prediction,warnings,error\n1,"a ""\nb",0.5,1,,\n'
-            '2,"c\nd",,,,"out_of_range: age, too old"\n3,é,0.1,0,,\n',
+            '2,"c\nd",,,,"out_of_range: age, too old"\n3,é,0.1,0,,\n4,e\u2028f,,,,malformed\n',
             "row,patient_id,probability,prediction,warnings,error\n"
-            '2,"c\nd",,,,"out_of_range: age, too old"\n',
+            '2,"c\nd",,,,"out_of_range: age, too old"\n4,e\u2028f,,,,malformed\n',
         ),
         (
             "jsonl",
