@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cli.local import ROOT, connection_string, free_port
@@ -134,7 +135,7 @@ def test_prometheus_of_the_monitoring_profile_reads_both_apps(project: Project) 
 
     query = f"http://127.0.0.1:{project.ports[3]}/api/v1/query?query=heart_scorer_build_info"
     for _ in range(600):
-        with suppress(OSError):  # it starts
+        with suppress(httpx.TransportError):  # it starts
             found = json.loads(get(query)[1])["data"]["result"]
             jobs = {series["metric"]["job"] for series in found}
             if jobs == {"heart-scorer-api", "heart-scorer-worker"}:
@@ -198,7 +199,7 @@ def test_the_override_starts_the_api_again_when_a_file_changes(
         try:
             if get(f"{project.url}/livez") == (200, b'{"live":true,"again":true}'):
                 return
-        except OSError:  # between two processes
+        except httpx.TransportError:  # between two processes
             pass
         time.sleep(0.1)
     raise AssertionError(docker("compose", *files, "logs", "api", env=project.env).stdout)

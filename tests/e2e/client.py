@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.error
-import urllib.request
 from typing import Any
+
+import httpx
 
 from shared.batches.message import Envelope, EnvelopeInput
 from shared.records.errors import NotFound
@@ -17,23 +17,14 @@ QUEUE = "patient-batches"
 
 def post(url: str, body: object) -> tuple[int, Any]:
     """POST JSON; status and parsed answer."""
-    request = urllib.request.Request(  # our own api on loopback
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+    answer = httpx.post(url, json=body, timeout=60)
+    return answer.status_code, answer.json()
 
 
 def get(url: str) -> tuple[int, bytes]:
     """GET; status and body."""
-    try:
-        with urllib.request.urlopen(url) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
+    answer = httpx.get(url, timeout=60)
+    return answer.status_code, answer.content
 
 
 async def send_file(storage: Storage, batch_id: str, suffix: str, content: bytes) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from tests.api_process import ROOT, RunningApi, running_api, start
 from tests.builders import a_patient
+from tests.e2e.client import get
 
 STARTS = int(os.environ.get("SCORER_TEST_STARTS", "3"))
 """Starts in a row of the test of cold starts; 100 are meant now and then."""
@@ -67,8 +68,7 @@ def test_metrics_have_a_port_of_their_own(api: RunningApi) -> None:
     assert 'heart_scorer_rows_total{outcome="scored",source="api"}' in text
     assert "_created" not in text
     assert "heart_scorer_messages_waiting" not in text  # the worker's
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(f"{api.url}/metrics")
+    assert get(f"{api.url}/metrics")[0] == 404
 
 
 def test_scores_and_probes_load_nothing_heavy(

@@ -67,9 +67,10 @@ def ask(url: str, path: str, **query: str) -> Any:
         with urllib.request.urlopen(address, timeout=10) as answer:
             return json.load(answer)["data"]
     except urllib.error.HTTPError as error:
-        if error.code == 503:  # Prometheus starts
-            raise
-        raise AssertionError(f"{query}: {error.read().decode()}") from error
+        with error:
+            if error.code == 503:  # Prometheus starts
+                raise
+            raise AssertionError(f"{query}: {error.read().decode()}") from error
 
 
 def wait_for(url: str, expression: str, seconds: float = 60) -> None:

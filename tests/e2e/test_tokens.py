@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cli.local import free_port, process, wait_until
 from tests.api_process import running_api
 from tests.azure_cloud import Cloud, azure
+from tests.e2e.client import get
 from tests.e2e.command import call
 from tests.templates import grants
 
@@ -58,11 +60,7 @@ def worker(cloud: Cloud, artifact_dir: Path, log: Path) -> Iterator[str]:
 
 
 def is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError:
-        return False
+    return get(f"{url}/readyz")[0] == 200
 
 
 def wait_until_true(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -189,19 +187,14 @@ def test_the_api_takes_batches_again_when_its_identity_is_back(
     cloud.identity_answers = refuse
 
     def post(url: str) -> int:
-        request = urllib.request.Request(
+        answer = httpx.post(
             f"{url}/batches",
-            data=SAMPLE.read_bytes(),
+            content=SAMPLE.read_bytes(),
             headers={"Content-Type": "text/csv"},
-            method="POST",
+            timeout=60,
         )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            problem = json.load(error)
-            assert "Traceback" not in json.dumps(problem)
-            return error.code
+        assert "Traceback" not in answer.text
+        return answer.status_code
 
     with running_api(artifact_dir, tmp_path / "api.log", **cloud.environment("api")) as api:
         without_identity = post(api.url)

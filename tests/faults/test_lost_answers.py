@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -13,6 +10,7 @@ from functools import partial
 import pytest
 
 from cli.local import free_port
+from tests.e2e.client import get
 from tests.faults.invariants import Failed, GivenBack, Sent
 from tests.faults.lab import Lab, Worker
 from tests.faults.proxy import Action, Proxy, proxied
@@ -151,18 +149,19 @@ async def test_a_missing_permission_is_named_before_any_message_is_taken(
         AZURE_STORAGE_CONNECTION_STRING=proxy.connection_string, SCORER_HEALTH_PORT=str(port)
     ) as worker:
         await worker.logged("storage_not_ready", count=2)
-        status, answer = await asyncio.to_thread(_get, port, "readyz")
+        url = f"http://127.0.0.1:{port}"
+        status, answer = await asyncio.to_thread(get, f"{url}/readyz")
         assert status == 503
-        assert "receive and renew messages" in answer
-        assert "AuthorizationPermissionMismatch" in answer
-        assert (await asyncio.to_thread(_get, port, "livez"))[0] == 200
+        assert b"receive and renew messages" in answer
+        assert b"AuthorizationPermissionMismatch" in answer
+        assert (await asyncio.to_thread(get, f"{url}/livez"))[0] == 200
         assert proxy.seen["receive"] == 0
 
         proxy.decide = lambda call, number: None
         await lab.kept(batch)
-        assert await asyncio.to_thread(_get, port, "readyz") == (
+        assert await asyncio.to_thread(get, f"{url}/readyz") == (
             200,
-            json.dumps({"ready": True, "missing": []}),
+            b'{"ready": true, "missing": []}',
         )
 
 
@@ -196,11 +195,3 @@ async def test_a_worker_asked_to_stop_while_storage_is_away_ends(
 async def _ends_in_order(worker: Worker) -> None:
     worker.stop()
     assert await worker.ended(15) == 0
-
-
-def _get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()

@@ -276,8 +276,8 @@ def test_a_message_as_long_as_the_queue_takes_is_read() -> None:
         ('{"age": 54} {"age": 55}', "the message is not JSON: there is more after it"),
         ('{"age": NaN}', "the message is not JSON: NaN is not JSON: use null for missing"),
         ('{"age": ' + "9" * 5000 + "}", "the message is not JSON: a number has too many digits"),
-        ("[" * 60_000, "the message is not JSON: nested too deeply"),
-        ('{"a":' * 10_000, "the message is not JSON: nested too deeply"),
+        ("[" * 30_000 + "]" * 30_000, "the message is not JSON: nested too deeply"),
+        ('{"a":' * 10_000 + "1" + "}" * 10_000, "the message is not JSON: nested too deeply"),
         ("age,sex\n54,\ud800\n", "the message is not UTF-8 text"),
     ],
 )

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.html import STATIC
 from cli.__main__ import app
+from cli.home import MODEL_DIR
 from shared.records.artifact import Artifact, Manifest, load_artifact
 from shared.records.schema import FieldTable
 from shared.settings import ApiSettings
@@ -138,7 +139,9 @@ def test_no_help_text_speaks_of_another_model(words: tuple[str, ...]) -> None:
     done = CliRunner().invoke(app, [*words, "--help"], catch_exceptions=False)
 
     assert done.exit_code == 0
-    assert foreign_words(done.stdout) == []
+    # Without the folder of the checkout, which may have any name and may be broken into two lines.
+    text = "".join(done.stdout.split()).replace("".join(str(MODEL_DIR).split()), "")
+    assert foreign_words(text) == []
 
 
 def test_old_manifests_keep_the_id_that_they_were_made_with(artifact_dir: Path) -> None:
