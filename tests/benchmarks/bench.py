@@ -20,7 +20,7 @@ from typing import Any
 import uvloop
 
 from cli.local import ROOT
-from tests.benchmarks import batches, serving
+from tests.benchmarks import batches, serving, sharing
 from tests.benchmarks.sides import DATA, Bench
 from tests.benchmarks.tutorial_app import train
 
@@ -31,6 +31,7 @@ MEASURES: dict[str, Callable[[Bench], Any]] = {
     "start": serving.measure_start,
     "file": batches.measure_file,
     "memory": batches.measure_memory,
+    "sharing": sharing.measure_sharing,
     "messages": batches.measure_messages,
     "worker-start": batches.measure_start,
 }
