@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -19,17 +20,40 @@ Call = Literal[
 parts of a large file."""
 
 
+When = Literal["before", "after"]
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """Before a call reaches storage, or after it took effect and before the worker knows."""
 
-    when: Literal["before", "after"]
+    when: When
     call: Call
     args: tuple[Any, ...]
 
 
 Hook = Callable[[Moment], Awaitable[None]]
 """May raise, wait, or end the process."""
+FOR_EVER = 1e6
+"""Seconds: longer than any test in virtual time."""
+
+
+class Hang:
+    """A hook: from this moment on a worker never returns from any call."""
+
+    def __init__(self, call: Call, when: When = "before") -> None:
+        self._call = call
+        self._when = when
+        self._begun = asyncio.Event()
+
+    async def __call__(self, moment: Moment) -> None:
+        if self._begun.is_set() or (moment.call, moment.when) == (self._call, self._when):
+            self._begun.set()
+            await asyncio.sleep(FOR_EVER)
+
+    async def begun(self, seconds: float = 3600) -> None:
+        """Wait until the worker hangs."""
+        await asyncio.wait_for(self._begun.wait(), seconds)
 
 
 def faulty_queue(inner: Queue, hook: Hook, *, poison: bool = False, parts: bool = False) -> Queue:

@@ -16,12 +16,10 @@ from shared.testing import run_virtually
 from tests.faults.invariants import Failed, Sent, Watch, check_world, sent
 from tests.faults.lab import Lab
 from tests.faults.patients import patients
-from tests.faulty import Call, Moment
+from tests.faulty import Call, Hang, Moment, When
 from tests.world import VISIBILITY, World
 
 LIMITS = Limits(rows=300)
-FOR_EVER = 1e6
-"""Seconds of virtual time; a worker that hung so long wakes when all is over."""
 
 
 @pytest.fixture(scope="module")
@@ -124,21 +122,16 @@ ONE_BLOCK = Limits()
     [*((call, LIMITS) for call in STEPS), ("commit", ONE_BLOCK), ("summary", ONE_BLOCK)],
 )
 def test_a_worker_that_never_returns_is_overtaken(
-    artifact: Artifact, five_blocks: Sent, call: Call, limits: Limits, when: str
+    artifact: Artifact, five_blocks: Sent, call: Call, limits: Limits, when: When
 ) -> None:
-    hung = asyncio.Event()
-
-    async def hook(moment: Moment) -> None:
-        if hung.is_set() or (moment.call, moment.when) == (call, when):
-            hung.set()
-            await asyncio.sleep(FOR_EVER)
+    hang = Hang(call, when)
 
     async def scene() -> None:
         world = World(artifact)
         watch = Watch(world.blobs)
         await world.submit("b", five_blocks.content)
-        async with world.working(world.worker(hook, limits=limits)):
-            await asyncio.wait_for(hung.wait(), 3600)
+        async with world.working(world.worker(hang, limits=limits)):
+            await hang.begun()
             await world.emptied(world.worker(limits=limits), seconds=VISIBILITY * 3)
             await watch.wait("b", 60)
         await check_world(watch, world, five_blocks)
@@ -149,21 +142,16 @@ def test_a_worker_that_never_returns_is_overtaken(
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", ["summary", "poison", "delete"])
 def test_a_failure_whose_worker_never_returns_still_leaves_its_poison_copy(
-    artifact: Artifact, call: Call, when: str
+    artifact: Artifact, call: Call, when: When
 ) -> None:
-    hung = asyncio.Event()
-
-    async def hook(moment: Moment) -> None:
-        if hung.is_set() or (moment.call, moment.when) == (call, when):
-            hung.set()
-            await asyncio.sleep(FOR_EVER)
+    hang = Hang(call, when)
 
     async def scene() -> None:
         world = World(artifact)
         watch = Watch(world.blobs)
         await world.submit("b", b"no table")
-        async with world.working(world.worker(hook)):
-            await asyncio.wait_for(hung.wait(), 3600)
+        async with world.working(world.worker(hang)):
+            await hang.begun()
             if world.queue.bodies():
                 await world.emptied(seconds=VISIBILITY * 3)
             # Before the one that hung may wake and make up for it.
@@ -226,19 +214,14 @@ def test_one_envelope_sent_three_times_is_one_batch(artifact: Artifact, five_blo
 
 
 def test_a_failing_twin_adopts_the_commit_it_finds(artifact: Artifact, five_blocks: Sent) -> None:
-    hung = asyncio.Event()
-
-    async def hook(moment: Moment) -> None:
-        if hung.is_set() or moment.call == "summary":
-            hung.set()
-            await asyncio.sleep(FOR_EVER)
+    hang = Hang("summary")
 
     async def scene() -> None:
         world = World(artifact)
         await world.submit("b", five_blocks.content)
         twin = world.queue.bodies()[0]
-        async with world.working(world.worker(hook, limits=LIMITS)):
-            await asyncio.wait_for(hung.wait(), 3600)
+        async with world.working(world.worker(hang, limits=LIMITS)):
+            await hang.begun()
             world.blobs.put("uploads", "b.csv", b"something else")
             await world.queue.send(twin)  # its first delivery does not look before it works
             await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
@@ -251,18 +234,13 @@ def test_a_failing_twin_adopts_the_commit_it_finds(artifact: Artifact, five_bloc
 def test_a_bad_message_does_not_take_the_name_of_a_batch_that_is_committed(
     artifact: Artifact, five_blocks: Sent
 ) -> None:
-    hung = asyncio.Event()
-
-    async def hook(moment: Moment) -> None:
-        if hung.is_set() or moment.call == "summary":
-            hung.set()
-            await asyncio.sleep(FOR_EVER)
+    hang = Hang("summary")
 
     async def scene() -> None:
         world = World(artifact)
         await world.submit("b", five_blocks.content)
-        async with world.working(world.worker(hook, limits=LIMITS)):
-            await asyncio.wait_for(hung.wait(), 3600)
+        async with world.working(world.worker(hang, limits=LIMITS)):
+            await hang.begun()
             bad = await world.queue.send('{"schema": "heart-scorer/1", "batch_id": "b"}')
             await world.emptied(world.worker(limits=LIMITS), seconds=VISIBILITY * 3)
 
@@ -395,15 +373,9 @@ def test_block_names_of_an_upgraded_worker_do_not_count_against_a_message(
         watch = Watch(world.blobs)
         await world.submit("b", five_blocks.content)
         for kill in range(1, 5):
-            hung = asyncio.Event()
-
-            async def hook(moment: Moment, *, hung: asyncio.Event = hung) -> None:
-                if hung.is_set() or (moment.call, moment.when) == ("stage", "after"):
-                    hung.set()
-                    await asyncio.sleep(FOR_EVER)
-
-            async with world.working(world.worker(hook, limits=Limits(rows=50))):
-                await asyncio.wait_for(hung.wait(), VISIBILITY * (kill + 1))
+            hang = Hang("stage", "after")
+            async with world.working(world.worker(hang, limits=Limits(rows=50))):
+                await hang.begun(VISIBILITY * (kill + 1))
                 await world.clock.wait(VISIBILITY)
         # Each left one block and a mark; seven such deliveries would be too many without blocks.
         await world.emptied(world.worker(limits=LIMITS))

@@ -136,12 +136,13 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", commands(get_command(app)), ids=" ".join)
 def test_no_help_text_speaks_of_another_model(words: tuple[str, ...]) -> None:
-    done = CliRunner().invoke(app, [*words, "--help"], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, [*words, "--help"], catch_exceptions=False, terminal_width=10_000
+    )
 
     assert done.exit_code == 0
-    # Without the folder of the checkout, which may have any name and may be broken into two lines.
-    text = "".join(done.stdout.split()).replace("".join(str(MODEL_DIR).split()), "")
-    assert foreign_words(text) == []
+    # The folder of the checkout may have any name.
+    assert foreign_words(done.stdout.replace(str(MODEL_DIR), "")) == []
 
 
 def test_old_manifests_keep_the_id_that_they_were_made_with(artifact_dir: Path) -> None:
