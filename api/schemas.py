@@ -89,7 +89,7 @@ def _body(name: str, description: str, **members: Any) -> type[Any]:
 class FileForm(Body):
     """A form with one file."""
 
-    file: Annotated[bytes, Field(description="CSV, JSON or JSON lines; its name says which")]
+    file: Annotated[bytes, Field(description="A file of records; its name says the format")]
 
 
 class BatchAccepted(Body):

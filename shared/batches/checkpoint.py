@@ -52,11 +52,15 @@ def _to_number(text: str) -> int:
     return number
 
 
+LIBRARIES = {"parquet": "pyarrow", "xlsx": "openpyxl"}
+"""Formats that a library of their own reads or writes."""
+
+
 @cache
-def _libraries(*, parquet: bool) -> tuple[str, ...]:
+def _libraries(*formats: object) -> tuple[str, ...]:
     """Versions of the libraries that could change the bytes of a result."""
-    names = ("onnxruntime", "polars", "pyarrow") if parquet else ("onnxruntime", "polars")
-    return tuple(map(version, names))
+    own = (library for kind, library in LIBRARIES.items() if kind in formats)
+    return tuple(map(version, ("onnxruntime", "polars", *own)))
 
 
 def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, limits: Limits) -> str:
@@ -69,7 +73,7 @@ def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, lim
         limits.size,
         OUTPUT_FORMAT,
         TALLY_FORMAT,
-        _libraries(parquet="parquet" in (kind, identity.get("output"))),
+        _libraries(kind, identity.get("output")),
     ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
     return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)

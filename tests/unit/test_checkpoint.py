@@ -163,17 +163,20 @@ def test_the_furthest_blocks_are_of_one_plan_and_hold_no_markers() -> None:
     assert furthest_blocks(staged(begun(0))) == []
 
 
-@pytest.mark.parametrize("library", ["onnxruntime", "polars"])
+@pytest.mark.parametrize(
+    ("kind", "library"),
+    [("csv", "onnxruntime"), ("csv", "polars"), ("parquet", "pyarrow"), ("xlsx", "openpyxl")],
+)
 def test_a_plan_depends_on_the_versions_of_the_libraries(
-    library: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    versions = {"onnxruntime": "1", "polars": "1"}
+    versions = dict.fromkeys(("onnxruntime", "polars", "pyarrow", "openpyxl"), "1")
     monkeypatch.setattr(checkpoint, "version", versions.get)
     checkpoint._libraries.cache_clear()
-    before = plan_of({}, "csv", "f" * 64, Limits())
+    before = plan_of({}, kind, "f" * 64, Limits())
     versions[library] = "2"
     checkpoint._libraries.cache_clear()
-    after = plan_of({}, "csv", "f" * 64, Limits())
+    after = plan_of({}, kind, "f" * 64, Limits())
     monkeypatch.undo()
     checkpoint._libraries.cache_clear()
 

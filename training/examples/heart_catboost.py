@@ -1,6 +1,6 @@
 """CatBoost on the heart fields, served by the scikit-learn runtime.
 
-It handles missing values, so nothing is imputed. Install `requirements/catboost.txt`; build images
+It handles missing values, so nothing is imputed. Install the extra `catboost`; build images
 with `EXTRA=catboost`. CatBoost stamps a model with the time, so a second training has other hashes.
 
     python -m training --model training/examples/heart_catboost.py --output artifact

@@ -1,6 +1,6 @@
 """LightGBM on the heart fields, served by the scikit-learn runtime.
 
-It handles missing values, so nothing is imputed. Install `requirements/lightgbm.txt`; build images
+It handles missing values, so nothing is imputed. Install the extra `lightgbm`; build images
 with `EXTRA=lightgbm`.
 
     python -m training --model training/examples/heart_lightgbm.py --output artifact

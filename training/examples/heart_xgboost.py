@@ -1,6 +1,6 @@
 """XGBoost on the heart fields, served by the scikit-learn runtime.
 
-It handles missing values, so nothing is imputed. Install `requirements/xgboost.txt`; build images
+It handles missing values, so nothing is imputed. Install the extra `xgboost`; build images
 with `EXTRA=xgboost`. Without `runtime="sklearn"` it is converted to ONNX, and the servers need no
 XGBoost.
 
