@@ -218,7 +218,7 @@ def _first_records(recipe: Recipe, rows: Floats) -> list[dict[str, float]]:
     names = recipe.table.used_names
     return [
         {
-            name: float(value)
+            name: shortest(np.float32(value))
             for name, value in zip(names, row, strict=True)
             if not math.isnan(value)
         }

@@ -41,7 +41,7 @@ export function fileView(model) {
     sending = true;
     try {
       const { content: bytes, headers } = await body(source);
-      const query = new URLSearchParams({ include_input: "true" });
+      const query = new URLSearchParams({ include_input: "true", profile: "true" });
       if (codingChecked) query.set("coding_checked", "true");
       for (const [column, field] of pairs) query.append("rename", `${column}=${field}`);
       // The same key when it is sent again after a lost answer: it stays one batch.

@@ -68,6 +68,43 @@ async def test_the_scores_of_a_batch_are_printed_or_written(
     assert row["error"].startswith("out_of_range: age")
 
 
+async def test_the_report_of_a_batch_is_printed_or_written(
+    running: Running, mixed: Path, tmp_path: Path
+) -> None:
+    words = ("submit", str(mixed), "--wait", "--profile", "--batch-id", name := a_name())
+    await call_here(running, *words)
+    output = tmp_path / "report.html"
+
+    printed = await call_here(running, "report", name)
+    written = await call_here(running, "report", name, "-o", str(output))
+    unknown = await call_here(running, "report", "nobody")
+
+    assert (printed.returncode, written.returncode, unknown.returncode) == (0, 0, 1)
+    assert f"Batch {name}" in printed.stdout
+    assert printed.stdout.count("<svg") > 10
+    assert output.read_text(encoding="utf-8") == printed.stdout
+    assert "nobody has no outcome yet" in unknown.stderr
+
+
+async def test_recent_batches_are_compared_with_training(running: Running, tmp_path: Path) -> None:
+    file = tmp_path / "many.csv"
+    file.write_bytes(a_csv(*(a_patient(age=40 + n % 30) for n in range(300))))
+    words = ("submit", str(file), "--wait", "--profile", "--batch-id", a_name())
+    await call_here(running, *words)
+
+    text = await call_here(running, "drift", "--since", "1h")
+    document = await call_here(running, "drift", "--since", "1h", "--json")
+    nothing = await call_here(running, "drift", "--since", "0s")
+
+    found = json.loads(document.stdout)
+    assert found["rows"]["scored"] >= 300
+    assert found["before"] is None
+    assert {"age", "chol"} <= found["fields"].keys()
+    assert "sex is " in text.stdout  # all of these are of one sex
+    assert (text.returncode, document.returncode, nothing.returncode) == (0, 0, 1)
+    assert "no batch of the last 0s has a profile" in nothing.stderr
+
+
 async def test_of_json_the_rejected_lines_are_printed(running: Running, tmp_path: Path) -> None:
     file = tmp_path / "mixed.json"
     file.write_text(json.dumps([a_patient(), a_patient(age=999)]))

@@ -8,18 +8,21 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from cli.local import ROOT, Running, free_port
+from cli.local import ROOT, Running, free_port, services
 from tests.api_process import running_api
 from tests.e2e.browser import PATIENCE, barriers, chromium, page_of
 from tests.e2e.client import get, post
 from tests.e2e.command import call
 from tests.own_models import SKIDS, write_page
+from training.examples import diabetes, wine
+from training.recipe import Recipe
+from training.train import train
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -492,6 +495,83 @@ def test_another_model_fits_the_same_page(browser: Browser, tmp_path: Path) -> N
         shown = page.locator("body").inner_text().lower()
         assert not re.search("patient|heart|coronary", shown)
         assert barriers(page) == []
+
+
+def test_the_report_of_a_batch_opens_or_with_a_key_is_saved(
+    browser: Browser, page: Page, running: Running, artifact_dir: Path, tmp_path: Path
+) -> None:
+    choose(page, SAMPLE)
+    page.get_by_role("button", name="Score 13 rows").click()
+    sent = batch_id(page)
+
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Report").click()
+    report = opened.value
+    expect(report.get_by_role("heading", name=f"Batch {sent}")).to_be_visible()
+    expect(report.get_by_role("img", name="Histogram of scores")).to_be_visible()
+    assert barriers(report) == []
+    shown = report.content()
+
+    storage = {"AZURE_STORAGE_CONNECTION_STRING": running.connection_string}
+    keyed = running_api(artifact_dir, tmp_path / "log", SCORER_API_KEYS="secret-1", **storage)
+    with keyed as api, page_of(browser, api.url) as page_with_key:
+        page_with_key.goto(f"/#batch={sent}")
+        page_with_key.get_by_label("API key").fill("secret-1")
+        page_with_key.get_by_role("button", name="Continue").click()
+
+        saved = downloaded(page_with_key, "Report").decode()
+
+    assert f"Batch {sent}" in saved
+    assert saved.count("<svg") == shown.count("<svg") > 10
+
+
+@pytest.mark.parametrize("recipe", [wine.MODEL, diabetes.MODEL], ids=["classes", "value"])
+def test_the_page_shows_the_answers_of_another_kind_of_model(
+    recipe: Recipe, browser: Browser, connection_string: str, tmp_path: Path
+) -> None:
+    model, file = tmp_path / "model", tmp_path / "records.csv"
+    train(recipe, model, progress=lambda _: None)
+    names, rows = recipe.table.used_names, recipe.load(None).rows.tolist()
+    lines = [names, *rows[::3], [-1, *rows[0][1:]]]
+    file.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    env = {"SCORER_MODEL_DIR": str(model), "SCORER_QUEUE": f"page-{recipe.name}"}
+
+    with (
+        services(connection_string, tmp_path, env=env | {"SCORER_IDLE_SECONDS": "0.3"}) as started,
+        page_of(browser, started.api_url) as page,
+    ):
+        page.goto("/")
+        page.get_by_role("button", name="Every field").click()
+        _, about = get(f"{started.api_url}/model")
+        record = json.loads(about)["examples"][0]["record"]
+        _, answer = post(f"{started.api_url}/predict", record)
+        expect(page.locator(".probability")).to_have_text(in_brief(recipe, answer))
+        for name in recipe.classes:
+            expect(page.get_by_role("row", name=re.compile(f"{name} .*%"))).to_be_visible()
+        assert barriers(page) == []
+        texts = [page.locator("body").inner_text()]
+
+        choose(page, file)
+        page.get_by_role("button", name=f"Score {len(lines) - 1} rows").click()
+        expect(page.locator(".badge.succeeded")).to_be_visible()
+        expect(page.get_by_role("row", name=re.compile("must be from 0"))).to_be_visible()
+        texts.append(page.locator("body").inner_text())
+
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="Report").click()
+        report = opened.value
+        expect(report.get_by_role("img", name="Histogram of scores")).to_be_visible()
+        assert barriers(report) == []
+        texts.append(report.locator("body").inner_text())
+
+    assert not re.search("patient|heart|coronary|disease", " ".join(texts).lower())
+
+
+def in_brief(recipe: Recipe, answer: dict[str, Any]) -> str:
+    """An answer as the page shows it."""
+    if recipe.kind == "classes":
+        return str(answer["prediction"])
+    return f"{answer['prediction']:.6g} {recipe.unit}"
 
 
 def test_others_than_browsers_get_an_index_of_links(running: Running) -> None:

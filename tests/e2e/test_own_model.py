@@ -63,6 +63,7 @@ def test_an_example_is_served_to_callers_and_files_and_verified(
     numbers = {key: value for key, value in answer.items() if isinstance(value, float)}
     assert numbers
     assert {key: float(rows[0][key]) for key in numbers} == numbers
+    assert rows[0]["prediction"] == str(answer["prediction"])
     assert [bool(row["error"]) for row in rows] == [False] * (len(rows) - 1) + [True]
     assert case.fault in rows[-1]["error"]
     assert (verified.returncode, checked.returncode) == (0, 3)
