@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from cli.logs import LogFiles
 
 PORTS = LOCAL / "ports.json"
-"""Ports of the last run: addresses that people noted stay good."""
+"""Ports of the last run, so that addresses stay the same."""
 PAUSE = 0.3
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 
 
 def up() -> None:
@@ -95,16 +95,17 @@ def previous_ports() -> Ports:
 
 
 def announce(running: Running, preferred: Ports, logs: Path) -> None:
-    """Print where everything is."""
+    """Print the addresses."""
     actual = asdict(running.ports)
     for name, port in asdict(preferred).items():
         if port not in (0, actual[name]):
             say(f"port {port} is taken: {name.replace('_', ' ')} on {actual[name]}")
     ports = running.ports
-    say(f"API      {running.api_url}  (docs: {running.api_url}/docs)")
+    say(f"page     {running.api_url}/")
+    say(f"API      {running.api_url}/docs")
     say(f"         http://127.0.0.1:{ports.api_metrics}/metrics")
     say(f"worker   {running.worker_url}/readyz, {running.worker_url}/metrics")
-    say(f"Azurite  blobs {ports.blobs}, queues {ports.queues}, tables {ports.tables}")
+    say(f"Azurite  blobs on {ports.blobs}, queues on {ports.queues}")
     say(f"logs     {logs}")
     say(f'export AZURE_STORAGE_CONNECTION_STRING="{running.connection_string}"')
     say(f"try      {_as_called()} submit {_sample()} --wait")
@@ -122,7 +123,7 @@ def watch(children: Sequence[Child], logs: LogFiles) -> None:
             if (code := child.process.poll()) is not None:
                 raise LocalError(
                     f"{child.name} {how_it_ended(code)}; the end of its log:\n{tail(child.log)}\n"
-                    "Everything else was stopped. Start again: heart-scorer up"
+                    f"Everything else was stopped. Start again: {_as_called()} up"
                 )
         time.sleep(PAUSE)
 

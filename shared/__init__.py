@@ -4,5 +4,5 @@ import os
 
 __version__ = "1.0.0"
 
-# Or pydantic, to find plugins, reads the entry points of all that is installed, at each start.
+# Without this, pydantic reads the entry points of all packages at each start to find plugins.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # or each counter and histogram has a second series with its birthday
+disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter and histogram has a second series, `_created`
 
 PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 OUTCOMES = ("scored", "rejected")

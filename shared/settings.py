@@ -30,7 +30,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class StorageSettings(BaseModel):
-    """Where queue and blobs are, and what every part of the product shares."""
+    """Settings of storage, and those that all parts share."""
 
     # Built when first read: a process needs one kind of settings.
     model_config = ConfigDict(

@@ -1,7 +1,7 @@
-"""Spans: which step of a request or of a batch took how long, in one trace across both apps.
+"""Spans: the duration of each step of a request or a batch, in one trace across both apps.
 
-They are sent if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. While it is not, neither the SDK of
-OpenTelemetry nor an exporter is loaded. All other `OTEL_*` variables are OpenTelemetry's own.
+They are sent if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Otherwise neither the OpenTelemetry SDK nor
+an exporter is loaded. All other `OTEL_*` variables are OpenTelemetry's own.
 Attributes are ids of batches, counts and names of ours, never a value of a record.
 """
 
@@ -23,7 +23,7 @@ Kind = Literal["server", "producer", "consumer", "internal"]
 
 
 class Span(Protocol):
-    """A step that is measured."""
+    """A measured step."""
 
     @property
     def traceparent(self) -> str | None:

@@ -56,9 +56,7 @@ def sections(
     return [section for section in filled if section.blocks]
 
 
-NOT_EVALUATED = (
-    "Imported, not evaluated here: this card knows nothing of how well the model predicts."
-)
+NOT_EVALUATED = "Imported, not evaluated here: this card does not say how well the model predicts."
 HOW = {
     "cross_validated": "cross-validated",
     "held_out": "on held-out rows",
@@ -209,17 +207,17 @@ def _source(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def comparisons(figures: dict[str, Any]) -> list[str]:
-    """The comparisons of the served model with what it came from, a line each."""
+    """Comparisons of the served model with its origin, one per line."""
     parity, rounding = figures["parity"], figures["rounding"]
     predictions = figures["predictions"]
     reference = "the imported model" if "imported" in figures else "scikit-learn"
     return [
-        f"largest difference to {reference}: "
+        f"largest difference from {reference}: "
         f"{parity['largest_difference']:.1e} over {parity['rows']} rows",
-        f"largest difference to {reference} on the data as they are: "
+        f"largest difference from {reference} on the data as they are: "
         f"{rounding['largest_difference']:.1e}, {rounding['differing']} of {rounding['rows']} rows "
         "differ by more than rounding",
-        "predictions other than the estimator's predict: "
+        "predictions that differ from the estimator's predict: "
         f"{predictions['differing']} of {predictions['rows']} rows",
     ]
 

@@ -77,8 +77,14 @@ def train(
     write_artifact(output, trained.manifest, trained.files)
     if card:
         card.write_text(trained.card, encoding="utf-8", newline="\n")
-    progress(f"{trained.manifest.name} {trained.manifest.version} in {output}")
+    progress(written(trained.manifest, output))
     return trained.manifest
+
+
+def written(manifest: Manifest, output: Path) -> str:
+    """The last line of a run: the model, its directory, and the library that serves it."""
+    server = "scikit-learn" if manifest.runtime == "sklearn" else "ONNX Runtime"
+    return f"{manifest.name} {manifest.version} in {output}, served by {server}"
 
 
 def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> Trained:

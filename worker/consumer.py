@@ -26,7 +26,7 @@ FIRST_WAIT = 0.1
 RECEIVE_LIMIT = 30
 """Seconds that a receive may take; the loop must keep turning."""
 BUSY_WAIT = 5
-"""Seconds between two turns of the loop while all slots are taken."""
+"""Seconds between two iterations of the loop while all slots are taken."""
 EXCLUSIVE_WAIT = 0.5
 """Seconds after which the loop sees that a message no longer runs exclusively."""
 
@@ -77,7 +77,7 @@ class Consumer:
         self.stopping = False
         """Whether no more messages are received."""
         self.turned = clock()
-        """When the loop last turned."""
+        """Time of the loop's last iteration."""
         self.model_broken = False
 
     @property
@@ -128,7 +128,7 @@ class Consumer:
             if self._gate.closed:
                 await self.pause(EXCLUSIVE_WAIT)
             elif free < 1:
-                # Woken now and then, so that liveness sees the loop turn.
+                # Wake now and then, so that liveness sees the loop run.
                 await self.pause(BUSY_WAIT)
             elif self._storage_doubtful:
                 await self._ask_storage()
@@ -165,7 +165,7 @@ class Consumer:
             await self.pause(left)
 
     async def _ask_storage(self) -> None:
-        """Find out whether storage, which failed, answers everything that we need of it."""
+        """Check whether storage, which failed, answers all that the worker needs."""
         faults = await self._probe()
         self._storage_doubtful = bool(faults)
         if faults:
@@ -205,7 +205,7 @@ class Consumer:
         metrics.IN_PROGRESS.set(len(self._running))
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Unforeseen; the message comes back after its visibility timeout.
+            # An unexpected error: the message becomes visible again after its visibility timeout.
             reason = type(error).__name__
             log.warning("delivery_failed", extra={"reason": reason}, exc_info=error)
 
@@ -250,7 +250,7 @@ class Consumer:
             self._interruptible.discard(task)
 
     async def _carry_out(self, delivery: Delivery, settlement: Settlement) -> None:
-        """End the message. If that fails, it comes back after its visibility timeout."""
+        """Carry out the settlement. If that fails, the message becomes visible again later."""
         message = delivery.lease.message
         try:
             match settlement:

@@ -1,4 +1,4 @@
-"""Many messages side by side, or one exclusively because it may be what kills the process."""
+"""Runs many messages concurrently, or one exclusively because it may kill the process."""
 
 from __future__ import annotations
 

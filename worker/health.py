@@ -1,4 +1,4 @@
-"""Health and metrics of the worker on a port of their own, and what storage must permit."""
+"""Health and metrics of the worker on a separate port, and the permission checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STALLED = 90
-"""Seconds without a turn of the loop after which the process is not alive."""
+"""Seconds without an iteration of the loop after which the process counts as dead."""
 ASK_LIMIT = 30
 """Seconds that storage has for all answers together."""
 
@@ -66,16 +66,16 @@ class StorageCheck:
 
 
 async def all_of(*calls: Coroutine[Any, Any, T]) -> list[T]:
-    """What these calls return, made at once. When one fails, the others are still waited for."""
+    """Results of these concurrent calls. If one fails, wait for the others all the same."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     await asyncio.gather(*tasks, return_exceptions=True)
     return [task.result() for task in tasks]
 
 
 class HealthServer:
-    """Serves /livez, /readyz and /metrics from threads, so that a loop that hangs is told of, too.
+    """Serves /livez, /readyz and /metrics from threads, so that it can report a hanging loop.
 
-    On what the library of the metrics brings: a second HTTP server would take its time to load.
+    It uses the HTTP server of the metrics library: another one would slow down the start.
     """
 
     def __init__(
@@ -123,13 +123,13 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # The standard library's own asks the network for this machine's name.
+        # The standard library's own resolves this machine's name over the network.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
     def handle_error(self, *_: object) -> None:
-        """A caller who is slow or goes away is no news."""
+        """Log nothing about a caller that is slow or goes away."""
 
 
 class _Server6(_Server):
@@ -141,4 +141,4 @@ class _Handler(WSGIRequestHandler):
     """Seconds that the next piece of a request may take to arrive."""
 
     def log_message(self, *_: object) -> None:
-        """A probe every few seconds is no news."""
+        """Log no requests: a probe comes every few seconds."""

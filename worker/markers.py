@@ -16,7 +16,7 @@ from shared.batches.results import SCORES
 log = logging.getLogger(__name__)
 
 EXCUSE_LIMIT = 5
-"""Seconds that an excuse may take: a process that was asked to stop has no more."""
+"""Seconds that an excuse may take: a stopping process has no more."""
 
 
 class Markers:

@@ -1,4 +1,4 @@
-"""The model as the worker uses it: its answers to batches are counted, and it must stay sound."""
+"""The worker's model: counts its scores in metrics, and checks that it still works."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Outcomes of batches: the summary, the poison copy, and results that others committed.
 
-Every write is create-only: the first write wins, and the others look and
-adopt it. The summary is written last and is the outcome; the poison copy comes after it.
+Every write is create-only: the first write wins, and the others adopt it. The summary is written
+last and is the outcome; the poison copy comes after it.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Outcomes:
         return batch_warnings(table.notes, counts, categories, field_table, coding_checked=checked)
 
     def about(self, target: Target, plan: str) -> dict[str, object]:
-        """What a profile says of its batch; the same for each delivery."""
+        """The profile's description of its batch, the same for each delivery."""
         return {
             "batch_id": target.batch_id,
             "identity": target.identity,
@@ -147,7 +147,7 @@ class Outcomes:
         warnings: Sequence[str],
         profile: bytes | None,
     ) -> dict[str, Any]:
-        """What a result's metadata carry: everything that its summary is made from."""
+        """Metadata of a result: everything that its summary is made from."""
         return {
             "identity": target.identity,
             "counts": counts.numbers,
@@ -175,7 +175,7 @@ class Outcomes:
     ) -> None:
         """Publish the profile and write the summary of a committed result.
 
-        The result's metadata and the staged profile have all that this takes.
+        The result's metadata and the staged profile contain all that this needs.
         """
         profile = await self._publish_profile(delivery, target, commit)
         counts = Counts.of(commit["counts"])
@@ -219,7 +219,7 @@ class Outcomes:
     async def _publish_profile(
         self, delivery: Delivery, target: Target, commit: Mapping[str, Any]
     ) -> dict[str, object] | None:
-        """Make the profile appear that was staged before the result. None: there is none."""
+        """Commit the profile that was staged before the result. None: there is none."""
         if not commit.get("profile_bytes"):
             return None
         name, plan = profile_name(target.batch_id), commit["plan"]
@@ -250,7 +250,7 @@ class Outcomes:
     ) -> Settlement:
         """End the batch as failed: summary, then poison copy. The message is deleted after that.
 
-        A look comes first: an outcome that is already there is adopted.
+        Checks first: an existing outcome is adopted.
         """
         if failure.own_name:
             target = target.with_own_id(delivery.message.id)
@@ -313,7 +313,7 @@ class Outcomes:
         return None
 
     async def _discard_scores(self, delivery: Delivery, target: Target) -> None:
-        """Remove what a delivery committed that another one's failure overtook."""
+        """Remove a commit that came after another delivery had recorded a failure."""
         with suppress(NotFound):
             facts = await self._blobs.facts(SCORES, target.scores_blob)
             if (commit := read_commit(facts.metadata)) is not None:
@@ -322,7 +322,7 @@ class Outcomes:
         await self._discard_profile(target)
 
     async def _read_summary(self, delivery: Delivery, target: Target) -> dict[str, Any] | None:
-        """The summary that is there. Raises `BatchIdUsed` when it is of another input."""
+        """The existing summary. Raises `BatchIdUsed` if it belongs to another input."""
         try:
             content = await self._blobs.read(SCORES, summary_name(target.batch_id))
         except NotFound:
@@ -350,7 +350,7 @@ class Outcomes:
     async def _settle_by(
         self, delivery: Delivery, target: Target, summary: Mapping[str, Any]
     ) -> None:
-        """Do what may be missing after an existing summary."""
+        """Do the steps that may be missing after an existing summary."""
         log.info("batch_adopted", extra={"batch_id": target.log_id, "status": summary["status"]})
         if summary["status"] == "failed" and summary["poison"]:
             await self._send_poison(delivery, target, str(summary["reason"]))

@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 PARTS_IN_QUEUE = 64
 """Most parts of one file that are sent and not staged yet: more than the slots of ten workers."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.25, 2.0
-"""Seconds between two looks for parts that others have finished."""
+"""Seconds between two checks for parts that others have finished."""
 LISTED_PER_SECOND = 2000
 """Blocks: a long listing takes its time, so it is asked for less often."""
 

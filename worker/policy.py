@@ -1,4 +1,4 @@
-"""What becomes of a message: the worker's whole failure policy, as one pure function."""
+"""Decides what happens to a message: the worker's whole failure policy, as pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shared.records.errors import (
 GIVE_UP_AFTER = 5
 """Deliveries that began and ended without an excuse or progress."""
 EXCLUSIVE_AFTER = 2
-"""Such deliveries after which a message is worked on alone: it may be what kills its neighbours."""
+"""Such deliveries after which a message runs exclusively: it may kill the process."""
 MISSING_LIMIT = 30 * 60
 """Seconds that a named blob may take to appear."""
 LONGEST_DELAY = 600
@@ -30,12 +30,12 @@ PART_DELIVERIES = 2
 PART_DELAY = 10
 LAST_CALL = 75
 """Seconds that a message must be visible before its own expiry, for a worker to see it: more than
-the longest wait between two looks at an empty queue (60 s, with jitter 72 s)."""
+the longest wait between two polls of an empty queue (60 s, with jitter 72 s)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFacts:
-    """What the policy looks at."""
+    """The facts that the policy needs."""
 
     dequeue_count: int = 1
     age: float = 0
@@ -69,7 +69,7 @@ class Release:
     excused: bool = False
     """This delivery does not count against the message."""
     doubt: Literal["storage", "model"] | None = None
-    """What must be asked before more work is taken."""
+    """The check that must pass before more work is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ Settlement = Delete | Fail | Release | Leave
 
 
 def settle(facts: DeliveryFacts, error: Exception | None) -> Settlement:
-    """Say what becomes of a message after this delivery ended, with or without an error."""
+    """Decide what happens to a message after this delivery ended, with or without an error."""
     match error:
         case None:
             return Delete()
@@ -104,21 +104,21 @@ def settle(facts: DeliveryFacts, error: Exception | None) -> Settlement:
             delay = max(backoff(facts), min(error.retry_after or 0, LONGEST_DELAY))
             return _release(facts, delay, excused=True, doubt="storage")
         case NotFound():
-            # A blob that is not there was met where it was looked for: this is queue or container.
+            # A missing input blob raises InputMissing; this is the queue or a container.
             return _release(facts, backoff(facts), excused=True, doubt="storage")
         case ModelBroken():
             return _release(facts, 0, excused=True, doubt="model")
         case Interrupted():
             return _release(facts, 0, excused=True)
         case _ if not facts.read and facts.dequeue_count > GIVE_UP_AFTER:
-            # Without a batch there is no place for markers: here each delivery counts.
+            # Without a batch there are no markers, so each delivery counts.
             return Fail("gave up: reading the message fails each time")
         case _:
             return _release(facts, backoff(facts))
 
 
 def settle_part(dequeue_count: int, error: Exception | None) -> Settlement:
-    """Say what becomes of the message of a part.
+    """Decide what happens to the message of a part.
 
     A part is a hint. When in doubt it is deleted: then the batch's own delivery scores these
     blocks, meets the same error, and decides.
@@ -137,7 +137,7 @@ def settle_part(dequeue_count: int, error: Exception | None) -> Settlement:
 
 
 def backoff(facts: DeliveryFacts) -> float:
-    """10 s after the first facts, doubling up to 10 min."""
+    """10 s after the first delivery, doubling up to 10 min."""
     return float(min(10 * 2 ** min(facts.dequeue_count - 1, 10), LONGEST_DELAY))
 
 
@@ -148,7 +148,7 @@ def _release(
     excused: bool = False,
     doubt: Literal["storage", "model"] | None = None,
 ) -> Settlement:
-    """Give back, but never for longer than the message lives: that would lose it in silence."""
+    """Release, but never for longer than the message lives: that would lose it silently."""
     latest = facts.life - LAST_CALL
     if delay > 0 and latest <= 0:
         return Fail("expired: the message's own life ended before the batch could be worked on")

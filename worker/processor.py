@@ -85,7 +85,7 @@ CONTENT_TYPES = {
 }
 
 CANCELLATION_SECONDS = 5
-"""Between two looks whether a long batch was cancelled."""
+"""Seconds between two checks whether a long batch was cancelled."""
 NOTE_LIMIT = 5
 """Seconds that a note for people may take."""
 
@@ -94,7 +94,7 @@ T = TypeVar("T")
 
 
 class Processor:
-    """Works on messages; holds what all of them share."""
+    """Processes messages; holds what all of them share."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Processor:
         return Release(0, excused=True)
 
     async def write_owed_excuses(self) -> None:
-        """To be called when storage answers: an outage must not count against a message."""
+        """Call it when storage answers: an outage must not count against a message."""
         await self._markers.write_owed()
 
     async def _process_batch(self, delivery: Delivery, batch: Batch) -> Settlement:
@@ -170,14 +170,14 @@ class Processor:
             with self._gate.shared():
                 if self._stopping():
                     raise Interrupted("asked to stop")
-                # On a first delivery the answers of the create-only writes serve as the look.
+                # On a first delivery the create-only writes find an existing outcome.
                 if delivery.message.dequeue_count > 1 and await self._outcomes.adopt(
                     delivery, target
                 ):
                     return Delete()
                 facts = await self._input_facts(batch)
                 current = at_version(batch, facts.etag) if facts else batch
-                # The blob was replaced since the event: was the event served before that?
+                # The blob was replaced after the event, which may have been processed before.
                 if current.batch_id != batch.batch_id and await self._outcomes.adopt(
                     delivery, target
                 ):
@@ -224,7 +224,7 @@ class Processor:
     async def _note(
         self, delivery: Delivery, target: Target, settlement: Settlement, error: Exception | None
     ) -> None:
-        """Tell people when a message without its blob is tried again; afterwards, delete that."""
+        """Note for people when a message without its blob is tried again; later delete the note."""
         if self._notes is None:
             return
         message = delivery.message
@@ -250,7 +250,7 @@ class Processor:
                 extra={
                     "batch_id": target.log_id,
                     "message_id": delivery.message.id,
-                    # Ours hold no value by rule; of a foreign error only the type is safe.
+                    # Our errors never contain a value; of a foreign error only the type is safe.
                     "reason": error.reason
                     if isinstance(error, ScorerError)
                     else type(error).__name__,
@@ -388,7 +388,7 @@ class Processor:
         self._markers.drop(delivery.message.id)  # the commit dropped the staged marker
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)
-        # From what was written, so that a delivery that has to repeat this writes the same.
+        # From the written metadata, so that a repeated delivery writes the same.
         commit = read_commit(metadata)
         assert commit is not None  # noqa: S101  # we made it
         await self._outcomes.conclude(delivery, target, name, committed.etag, commit)

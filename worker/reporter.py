@@ -1,6 +1,6 @@
 """Reports on the worker: its presence record, the queue's gauges, a line in the log each minute.
 
-Nobody's batch depends on a report: one that fails is logged once and tried again later.
+No batch depends on a report: one that fails is logged once and tried again later.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Reporter:
                 number += 1
                 await asyncio.sleep(RENEW_SECONDS)
         finally:
-            # Best effort: a record that stays is reported as gone after a while.
+            # Best effort: a record that remains is shown as gone after a while.
             with suppress(ScorerError, TimeoutError):
                 async with asyncio.timeout(CALL_LIMIT):
                     await delete_presence(self._notes, self._worker)

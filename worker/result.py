@@ -137,7 +137,7 @@ class ResultWriter:
         return True
 
     async def discard_counts(self) -> None:
-        """Remove what `complete_tally` had to commit. What is left over does no harm."""
+        """Remove the blob that `complete_tally` had to commit. If it remains, it does no harm."""
         if self._tally is not None and self._resumed:
             with suppress(StorageError):
                 facts = await self._blobs.facts(SCORES, self._counts_name)
@@ -150,7 +150,7 @@ class ResultWriter:
         await self._blobs.stage(SCORES, name, profile_block(self._plan), content)
 
     async def commit(self, media_type: str, metadata: Mapping[str, str]) -> BlobFacts:
-        """Make the result appear. Raises `AlreadyExists` or `BlocksGone`: look again."""
+        """Commit the result. Raises `AlreadyExists` or `BlocksGone`: then check for an outcome."""
         await self.staged()
         self._lease.check()
         if self._held is not None:

@@ -1,4 +1,4 @@
-"""A batch's input as blocks, from the place where the last delivery ended."""
+"""A batch's input as blocks, from the offset where the last delivery ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 Run = Callable[..., Any]
 """Runs a function: at once, or in a thread."""
 SMALL = 64 << 10
-"""Bytes of input below which a thread, or a look into a file's middle, costs more than the work."""
+"""Bytes of input below which a thread, or a jump into the file, costs more than it saves."""
 HEADER_PIECE = 64 << 10
 """Bytes that are read at a time to find a file's header."""
 LINES: tuple[Format, ...] = ("csv", "jsonl")
@@ -68,7 +68,7 @@ async def _read(
                 return
             read.append((block.end, await run(table.read, block)))
             span.set({"input.end": block.end})
-        yield read.pop()  # kept by nobody else: rows are large
+        yield read.pop()  # keep no other reference: rows are large
 
 
 async def _cut_part(

@@ -382,5 +382,5 @@ const words = (code) => capital(code.replaceAll("_", " "));
 
 /** "out_of_range: chol must be …; …" without the codes. */
 function reasonOf(error) {
-  return capital(error.replace(/(^|; )[a-z_]+: /g, "$1"));
+  return error.replace(/(^|; )[a-z_]+: /g, "$1");
 }

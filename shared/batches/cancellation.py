@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shared.batches.ports import Blobs
 
 OF_THE_FILE = frozenset({"sha256", "format", "gzip"})
-"""What a request says about the file; the rest are options of the batch."""
+"""Members of a request that describe the file; the others are options of the batch."""
 
 
 async def cancel(blobs: Blobs, batch_id: str) -> dict[str, Any]:

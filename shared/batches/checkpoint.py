@@ -1,11 +1,11 @@
-"""How far a batch has come, told by the names of its staged blocks: there is no other bookkeeping.
+"""The progress of a batch, read from the names of its staged blocks; nothing else records it.
 
-A plan says what a result's bytes depend on. Each block's name carries the plan, its sequence,
-where the next block starts and what happened to its rows, so the list of staged blocks alone tells
-how far a batch has come. Marker blocks beside them tell of deliveries that began. A name has 64
-characters, the most that storage takes:
+A plan identifies everything that a result's bytes depend on. Each block's name carries the plan,
+its sequence, where the next block starts and what happened to its rows, so the list of staged
+blocks shows how far a batch has come. Marker blocks record deliveries that began. A name has 64
+characters, the longest that storage accepts:
 
-    kind  plan, and what the other 53 characters say
+    kind  plan, and the other 53 characters
     e     plan 10, sequence 4, next offset 7, counts 42, all in base 64
     b, x  plan 10, message 12, nonce 12, data blocks seen 5 hex, zeros: begun, or excused
     p     plan 10, zeros: the batch's profile, in a blob of its own
@@ -124,7 +124,7 @@ class Marker:
     message: str
     nonce: str
     blocks: int
-    """Data blocks of the plan that stood when it began."""
+    """Data blocks of the plan that existed when it began."""
 
     @classmethod
     def begin(cls, plan: str, message_id: str, blocks: int) -> Marker:
@@ -161,7 +161,7 @@ def _hash_of(message_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the staged blocks of one scores file say."""
+    """The progress that the staged blocks of one scores file record."""
 
     done: tuple[DataBlock, ...]
     """The longest gap-free run of our plan's blocks."""
@@ -195,7 +195,7 @@ def read_progress(staged: Iterable[Staged], plan: str, message_id: str) -> Progr
     ]
     excused = {marker.nonce for marker in markers if marker.excused}
     begun = [m for m in markers if not m.excused and m.nonce not in excused]
-    # Progress since a delivery began explains it: it was cut short, not stuck.
+    # Progress since a delivery began excuses it: it was cut short, not stuck.
     stuck = [marker for marker in begun if marker.blocks >= len(done)]
     return Progress(tuple(done), len(stuck))
 
@@ -208,7 +208,7 @@ def data_blocks(staged: Iterable[Staged], plan: str) -> Iterator[DataBlock]:
 
 
 def furthest_blocks(staged: Iterable[Staged]) -> list[DataBlock]:
-    """Data blocks of the plan that has most: a new version of the worker begins anew."""
+    """Data blocks of the plan with the most; a new version of the worker starts again."""
     plans: dict[str, dict[int, DataBlock]] = {}
     for entry in staged:
         if (block := DataBlock.parse(entry)) is not None:

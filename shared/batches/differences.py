@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 MISSING, OUTSIDE = 0.05, 0.05
-"""Shares of rows from which missing values, and values outside the training range, are told."""
+"""Shares of rows from which missing values, and values outside the training range, are reported."""
 LIKE_TRAINING = "like training"
 COMPARED = (LIKE_TRAINING, "shifted", "far from training")
 """Readings of what could be compared."""
 
 
 def differences(profile: dict[str, Any], there: str = "in training") -> list[str]:
-    """What a person should know, the largest differences first. Names are in backquotes.
+    """Sentences for people, the largest differences first. Names are in backquotes.
 
     `there` names what the profile was compared with.
     """

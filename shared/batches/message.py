@@ -40,7 +40,7 @@ BATCH_ID = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?$"
 
 
 FUNCTIONS_PARENT = "$AzureWebJobsParentId"
-"""A key that .NET Functions add to each object that they put on a queue."""
+"""A key that .NET Functions add to each object they put into a queue."""
 
 _AROUND = "\ufeff \t\r\n"
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+=*")
@@ -117,7 +117,7 @@ class _Strict(BaseModel):
 
 
 class EnvelopeInput(_Strict):
-    """Names a blob."""
+    """The member `input`: the blob of the records."""
 
     container: str
     blob: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -126,7 +126,7 @@ class EnvelopeInput(_Strict):
 
 
 class EnvelopeOptions(_Strict):
-    """What the sender asks for."""
+    """The member `options`."""
 
     include_input: bool = False
     rename: Annotated[dict[str, str], AfterValidator(check_rename)] | None = Field(
@@ -229,7 +229,7 @@ def _refuse_quoted_json(text: str) -> None:
 def _decode(body: str) -> str:
     text = body.strip(_AROUND)
     if _BASE64.fullmatch(text):
-        # What only looks like base64 stays as it is: its fault is another one.
+        # Text that only looks like base64 stays as it is and fails later, for another reason.
         with suppress(binascii.Error):
             return _decode_utf8(base64.b64decode("".join(text.split()), validate=True))
     if _LONE.search(text):
@@ -264,7 +264,7 @@ def _read_envelope(value: dict[str, Any], message_id: str, containers: Collectio
         _envelope_input(envelope, value, batch_id, containers),
         options=envelope.options.options(),
         chosen_id=envelope.batch_id is not None,
-        # One that is not well formed is to be ignored, says its standard (W3C Trace Context).
+        # W3C Trace Context requires that a malformed one is ignored.
         traceparent=envelope.traceparent
         if TRACEPARENT.fullmatch(envelope.traceparent or "")
         else None,
@@ -278,7 +278,7 @@ def _envelope_input(
     if envelope.csv is not None:
         return InlineInput("csv", envelope.csv.encode(errors="replace"), None)
     if envelope.input is None:
-        # The value as parsed: its items still know of keys that stood twice.
+        # The value as parsed: its items still know their duplicate keys.
         items = tuple(value["records"])
         return InlineInput("json", json.dumps(items, sort_keys=True).encode(), items)
     asked = envelope.input

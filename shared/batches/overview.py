@@ -1,4 +1,4 @@
-"""How the service is doing: what waits, who works, and what finished last."""
+"""The state of the service: waiting messages, workers, and the last outcome."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Overview:
     """Approximate number of messages, hidden ones included."""
     poison: int
     retries: tuple[Retry, ...] = ()
-    """Messages that are tried again later; nobody sees them until then."""
+    """Messages that will be tried again later; they are hidden until then."""
     workers: tuple[SeenWorker, ...] = ()
     last_outcome: dict[str, Any] | None = field(default=None)
     """The summary that was written last."""
@@ -45,7 +45,7 @@ class Overview:
 
     @property
     def in_progress(self) -> int:
-        """Messages that workers say they work on."""
+        """Messages in progress, as the workers report them."""
         return sum(worker.presence.in_use for worker in self.here)
 
     @property

@@ -2,7 +2,7 @@
 
 A part is a hint. It says where its blocks are and which names they get; all of that follows from
 the plan, so a part that is lost, repeated or late changes nothing. The batch's own message decides.
-Only workers may send to the queue of parts: they believe each other where a part begins.
+Only workers may send to the queue of parts: they trust each other about where a part begins.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Queue(Protocol):
         ...
 
     async def receive(self, limit: int, visibility: float) -> list[Message]:
-        """Take up to `limit` messages, hidden from others for `visibility` seconds."""
+        """Receive up to `limit` messages and hide them from others for `visibility` seconds."""
         ...
 
     async def renew(self, message: Message, visibility: float) -> Message:
@@ -48,7 +48,7 @@ class Queue(Protocol):
         ...
 
     async def delete(self, message: Message) -> None:
-        """End a message. Raises `OwnershipLost` when another worker has it by now."""
+        """Delete a message. Raises `OwnershipLost` if another worker has it now."""
         ...
 
     async def peek(self, limit: int) -> list[Message]:
@@ -66,7 +66,7 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobFacts:
-    """What storage says of a blob, without its content."""
+    """Properties of a blob."""
 
     etag: str
     """Without surrounding quotes."""
@@ -122,7 +122,7 @@ class Blobs(Protocol):
         ...
 
     async def stage(self, container: str, name: str, block: str, content: bytes) -> None:
-        """Stage a block of a blob to be; nothing is seen of it before a commit. Never empty."""
+        """Stage a block, invisible until a commit. It must not be empty."""
         ...
 
     async def staged(self, container: str, name: str) -> list[Staged]:
@@ -169,14 +169,14 @@ class Notes(Protocol):
         ...
 
     async def listing(self, container: str, prefix: str) -> list[Listed]:
-        """Blobs whose names start so, also those of which only blocks are staged.
+        """Blobs with this prefix, including those that only have staged blocks.
 
         Raises `NotFound` without the container.
         """
         ...
 
     async def overwrite(self, container: str, name: str, content: bytes, content_type: str) -> None:
-        """Write a blob in place of the one that is there. Raises `NotFound`."""
+        """Overwrite a blob. Raises `NotFound`."""
         ...
 
     async def remove(self, container: str, name: str) -> None:
@@ -185,7 +185,7 @@ class Notes(Protocol):
 
 
 class BlobStore(Blobs, Notes, Protocol):
-    """All that can be done with blobs."""
+    """All operations on blobs."""
 
 
 class Account(Protocol):

@@ -1,7 +1,7 @@
 """Presence of workers, and messages that wait to be retried: small blobs that workers overwrite.
 
-Nothing that is promised rests on them: they tell people what a queue does not show. A worker that
-was killed cannot delete its record: when the record was not renewed for a while, it is gone.
+No promise depends on them: they show people what a queue does not. A worker that was killed cannot
+delete its record, so a worker counts as gone when its record has not been renewed for a while.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PRESENCE, _RETRY = "presence/", "retry/"
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What a worker says of itself."""
+    """A worker's description of itself."""
 
     worker: str
     model: str
@@ -42,7 +42,7 @@ class Presence:
     """Slots that work on a message."""
     started: str
     last_outcome: Mapping[str, str] | None = None
-    """`batch_id`, `status` and `time` of the batch that it finished last."""
+    """`batch_id`, `status` and `time` of the last batch it finished."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The profile of a batch: what came in, what went out, and how far both are from training.
+"""The profile of a batch: its records, its scores, and how far both are from training.
 
 It is made from the counts of all blocks (`shared.records.tally`) and depends on the plan alone, so
 every delivery makes the same bytes. Times are left to the summary for that reason.
@@ -175,15 +175,15 @@ def withhold(cells: Sequence[int]) -> Cells:
     small = {index for index, rows in enumerate(cells) if 0 < rows < FEWEST}
     others = sorted((i for i, rows in enumerate(cells) if rows >= FEWEST), key=lambda i: cells[i])
     while small and sum(cells[i] for i in small) < FEWEST:
-        if not others:  # there are no more rows than that
+        if not others:  # the total has no more rows than that
             return [None] * len(cells)
         small.add(others.pop(0))
     return [None if index in small else rows for index, rows in enumerate(cells)]
 
 
 def filled(cells: Sequence[float | None], total: int, shares: Sequence[float]) -> list[float]:
-    """Cells with the rows that are withheld shared out as in training, which gives the benefit of
-    the doubt."""
+    """Cells in which withheld rows are distributed as in training, to give the benefit of the
+    doubt."""
     hidden = sum(share for cell, share in zip(cells, shares, strict=True) if cell is None)
     rest = total - sum(cell for cell in cells if cell is not None)
     return [

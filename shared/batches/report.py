@@ -1,6 +1,6 @@
-"""The report of a batch: one page for people, made of its summary and profile.
+"""The report of a batch: one page for people, made from its summary and profile.
 
-The page loads nothing and runs nothing. The API and the command line both make it here.
+The page loads nothing and has no scripts. The API and the command line both use this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-a
 
 BADGES = {"like training": "", "shifted": "shifted", "far from training": "far"}
 SHOWN_CHOICES = 12
-"""Choices of one field that are drawn; a category may have hundreds."""
+"""Most choices of one field in a chart; a category may have hundreds."""
 WIDTH, HEIGHT, FLOOR = 320, 130, 104
 """Of a chart, and the height at which its bars begin."""
 LABEL = 9

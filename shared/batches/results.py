@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from shared.batches.ports import Blobs
 
 INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
-"""Containers: what others drop, what our own senders write, what the worker writes."""
+"""Containers: dropped files, files of our own senders, and what the worker writes."""
 FORMATS = ("csv", "jsonl", "parquet")
 """Of results; also their names' ends."""
 COMMIT = "commit"
 """Name of the metadata in which a result carries all that its summary is made from."""
 COMMITTED = frozenset({"identity", "message_id", "counts"})
-"""What is in every such commit, among else."""
+"""Members that every such commit has."""
 
 
 def scores_name(batch_id: str, kind: str) -> str:
@@ -91,7 +91,7 @@ async def read_profile(blobs: Blobs, summary: Mapping[str, Any]) -> dict[str, An
 
 
 def commit_metadata(commit: Mapping[str, object]) -> dict[str, str]:
-    """What a result's metadata carry: JSON, in base64 where a name is not plain ASCII.
+    """Metadata of a result: JSON, in base64 where a name is not plain ASCII.
 
     One entry, since storage and its SDK take their time over each.
     """
@@ -102,7 +102,7 @@ def commit_metadata(commit: Mapping[str, object]) -> dict[str, str]:
 
 
 def read_commit(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """The same, read back. None: no worker wrote this."""
+    """The reverse of `commit_metadata`. None: no worker wrote this."""
     text = metadata.get(COMMIT, "")
     try:
         found = json.loads(text if text.startswith("{") else base64.b64decode(text, validate=True))

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from shared.batches.ports import Blobs, BlobStore
 
 REQUEST, SUMMARY = "/request", "/summary.json"
-"""Ends of the names of blobs that every batch has: what was asked for, and the outcome."""
+"""Suffixes of the blobs that every batch has: the request, and the outcome."""
 
 SCORE_FILES = tuple(f"/scores.{kind}" for kind in FORMATS)
 EXAMINED = 200
-"""Batches that are read for one page of the list: each takes a call to storage or more."""
+"""Most batches that are read for one page of the list; each takes at least one call to storage."""
 
 ANOTHER_INPUT: dict[str, Any] = {
     "status": "failed",
     "reason": "batch_id already used: another sender's input has it",
     "rows": {"total": 0, "scored": 0, "rejected": 0, "with_warnings": 0},
 }
-"""The outcome shown to whoever submitted a file under an id that another input has."""
+"""The outcome shown for a file whose id belongs to another input."""
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -84,7 +84,7 @@ class BatchStatus:
 
 
 async def read_status(blobs: Blobs, batch_id: str) -> BatchStatus | None:
-    """Look a batch up in storage. None: nothing is known of it.
+    """Look up a batch in storage. None: storage has nothing of it.
 
     A batch that waits in the queue is known only if it was submitted by the API or the command
     line; other senders leave no request in storage.
@@ -121,7 +121,7 @@ async def _facts(blobs: Blobs, upload: Upload) -> tuple[datetime | None, int | N
 
 
 async def read_progress(blobs: Blobs, scores_blob: str) -> BatchProgress | None:
-    """How far the worker has come with a result. None: it has stored nothing.
+    """The worker's progress with a result. None: it has stored nothing.
 
     Listing staged blocks is slow on Azure: ask every few seconds at most.
     """
@@ -149,7 +149,7 @@ class ListedBatch:
     """A batch as the listings of storage show it."""
 
     time: datetime
-    """When storage last received something of it."""
+    """When storage last received a part of it."""
     batch_id: str
     finished: bool
     """Whether it has a summary."""
@@ -175,11 +175,11 @@ async def list_batches(blobs: BlobStore) -> list[ListedBatch]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some batches of the list of all."""
+    """A page of the list of batches."""
 
     batches: list[BatchStatus]
     last: ListedBatch | None
-    """Where to go on; None: there are no older batches."""
+    """Where the next page begins; None: there are no older batches."""
 
 
 async def read_page(
@@ -206,7 +206,7 @@ async def read_page(
 
 
 async def _is_anothers(blobs: Blobs, batch_id: str, summary: dict[str, Any]) -> bool:
-    """Whether the outcome is not of the file that was submitted here under this id."""
+    """Whether the outcome belongs to another file than the one submitted here under this id."""
     identity = summary["identity"]
     if identity.get("container") == UPLOADS and identity["blob"].startswith(f"{batch_id}/input."):
         return False

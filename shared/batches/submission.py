@@ -40,18 +40,18 @@ class Submission:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What a batch id is bound to, beside the content."""
+        """What a batch id is bound to in addition to the content."""
         return {"format": self.format, "gzip": self.gzip, **self.options.identity}
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A file that the queue has a message of."""
+    """A file whose message is in the queue."""
 
     size: int
     """Bytes as they were sent."""
     identity: Mapping[str, object]
-    """What the batch's summary will say of its input, if the batch is this one."""
+    """`input` of the batch's summary, if the batch is this one."""
 
 
 async def submit(
@@ -65,7 +65,7 @@ async def submit(
     """Submit a file, given as blocks of at most a few MiB.
 
     Submitting the same file under the same id again is the same batch. Raises `BadFile` for content
-    that the worker could only refuse, `BatchIdUsed` when the id belongs to another input or to
+    that the worker is certain to refuse, `BatchIdUsed` when the id belongs to another input or to
     other options, and `StorageError`.
     """
     name = _input_name(batch_id, submission.format, gzip=submission.gzip)
@@ -123,7 +123,7 @@ class Upload:
 
     blob: str
     packed: bool
-    """Whether its size says nothing of how far the worker is."""
+    """Whether its size says nothing about the worker's progress."""
     scores_format: OutputFormat
 
 

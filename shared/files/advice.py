@@ -23,8 +23,8 @@ def misnamed(
 ) -> str:
     """Why columns or keys of these names refuse a file; empty if they do not.
 
-    They mark another coding, or plainly are one of the fields (or the record's id) that are
-    `absent` by their own names. One answer names them all, with the mapping that would fix them.
+    They mark another coding, or clearly mean a field (or the record's id) that is `absent` under
+    its own name. One text names them all, with the mapping that fixes them.
     """
     shown = [name for name in names if looks_like_a_name(name)]
     markers = [name for name in shown if name.strip().lower() in table.other_columns]
@@ -71,7 +71,7 @@ def _suggested(near: dict[str, str], noun: str) -> str:
 def column_notes(
     others: Sequence[str], absent: Sequence[str], table: FieldTable, *, has_id: bool
 ) -> tuple[str, ...]:
-    """What to say of columns that are not fields and of fields that are absent."""
+    """Sentences about columns that are not fields and fields that are absent."""
     notes: list[str] = []
     unused = [name for name in absent if table.by_name[name].used]
     if unused and others:
@@ -107,7 +107,7 @@ def batch_warnings(
     *,
     coding_checked: bool,
 ) -> list[str]:
-    """What the summary, the API and the command line say of a whole batch that succeeded."""
+    """Warnings about a whole batch that succeeded, for summary, API and command line."""
     empty = ["the file has no rows: nothing was scored"] if counts.rows == 0 else []
     encoding = [WINDOWS] if counts.marks & OTHER_ENCODING else []
     unlike = [] if coding_checked else distribution_warnings(categories, table)

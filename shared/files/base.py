@@ -1,8 +1,8 @@
-"""Files of records in, files of scores out, block by block: what both formats share.
+"""Files of records in, files of scores out, block by block: the parts that all formats share.
 
 A table reads one file. It is fed bytes as they come and hands out blocks; where a block ends
-depends on the file's content and the plan's limits alone, never on how the bytes arrived, so a
-block made again after a crash is the same bytes. `csv_table` and `json_table` do the work;
+depends only on the file's content and the plan's limits, never on how the bytes arrived, so a
+block that is made again after a crash has the same bytes. `csv_table` and `json_table` do the work;
 `columns` checks and scores columns.
 """
 
@@ -31,14 +31,14 @@ _Bytes = TypeVar("_Bytes", bytes, bytearray)
 SEPARATORS = ",;\t|"
 """Of the cells of a CSV file."""
 OUTPUT_FORMAT = 4
-"""Rises with any change of the bytes that a block gives, so that versions are never mixed."""
+"""Increase it with each change of a block's bytes, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20
 """A longer row is rejected; it is a block of its own."""
 ROW_TOO_LONG = FieldError("too_long", limit=f"{ROW_BYTES} bytes")
 
 MAX_BLOCK_ROWS = 32_767
-"""What a block's name can count."""
+"""Most rows that a block's name can count."""
 
 
 def output_columns(kind: Kind, table: FieldTable) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class Lines(NamedTuple):
 
     content: bytes
     ends: NDArray[np.int32]
-    """Place after each line's end in `content`."""
+    """Offset after each line's end in `content`."""
     too_long: bool = False
     """Instead: one line over `ROW_BYTES`, whose content was not kept."""
 
@@ -114,7 +114,7 @@ class Table(Protocol):
 
     @property
     def output(self) -> Output:
-        """What writes the scores."""
+        """The writer of the scores."""
         ...
 
     @property
@@ -132,12 +132,12 @@ class Table(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to say of the columns in the summary."""
+        """Notes about the columns, for the summary."""
         ...
 
     @property
     def ready(self) -> bool:
-        """Whether enough was fed to `jump` ahead; never, where a file must be read whole.
+        """Whether enough was fed to `jump` ahead; never if a file must be read whole.
 
         A file that was fed whole has been enough, even if this still says no.
         """
@@ -146,7 +146,7 @@ class Table(Protocol):
     def jump(self, offset: int) -> bool:
         """Go on from a block's `end`: what is fed next begins there.
 
-        False: an offset says nothing of this file's bytes, so what is fed next is all of it again.
+        False: offsets of this format are not positions of bytes, so feed the whole file again.
         """
         ...
 
@@ -181,7 +181,7 @@ class Seekable(Protocol):
 
 @runtime_checkable
 class SeekingTable(Protocol):
-    """A table that can also read a file where it lies, in no order, without holding it whole."""
+    """A table that can also read a stored file in any order, without holding it whole."""
 
     def blocks(self, file: Seekable, offset: int) -> Iterator[Block]:
         """The first block, and those from `offset` (a block's `end`) on."""
@@ -206,16 +206,16 @@ _KINDS = (
     (b"%PDF-", "PDF: export the table as CSV UTF-8"),
     (b"SQLite format 3\x00", "an SQLite database: export the table as CSV UTF-8"),
 )
-"""What a file is, told by its first bytes, with the fix."""
+"""File types by their first bytes, with the fix."""
 
 
 def recognised(head: bytes | bytearray) -> str | None:
-    """What a file is that is neither CSV nor JSON, with the fix; None: it may be either."""
+    """The type of a file that is neither CSV nor JSON, with the fix; None: it may be either."""
     return next((kind for first, kind in _KINDS if head.startswith(first)), None)
 
 
 def strip_bom(head: _Bytes) -> _Bytes:
-    """The file's first bytes without a UTF-8 mark. Raises `BadFile` if it is no such text."""
+    """The file's first bytes without a byte order mark. Raises `BadFile` if they are not UTF-8."""
     kind = recognised(head)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         kind = "UTF-16, not UTF-8: save it as UTF-8"

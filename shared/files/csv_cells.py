@@ -1,6 +1,6 @@
 """Reads lines of CSV into columns of text, by Polars.
 
-Polars fills short rows and cuts long ones without a word, so cells are counted over the bytes
+Polars fills short rows and cuts long ones silently, so cells are counted over the bytes
 first. Lines that are ragged or oddly quoted are rewritten in plain form before Polars reads them.
 """
 
@@ -138,7 +138,7 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
 def _odd(
     content: bytes, ends: Places, separator: int, width: int
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Lines that are ragged, or that Polars may read otherwise than the standard says."""
+    """Lines that are ragged, or that Polars may read differently from the standard."""
     bytes_ = np.frombuffer(content, np.uint8)
     odd = np.zeros(len(ends), np.bool_)
     mark = content.startswith(codecs.BOM_UTF8)
@@ -154,7 +154,7 @@ def _odd(
     cells = _per_line(separators, ends) + 1
     # A line of one cell may be blank; where one cell is right, it may hold only an empty quote.
     odd |= (cells != width) | (cells == 1)
-    if mark:  # Polars would not take it for a part of the cell
+    if mark:  # Polars would not read it as part of the cell
         odd[0] = True
     return odd
 
@@ -172,7 +172,7 @@ def blank_bytes(header: Header) -> bytes:
 def _are_regular(bytes_: NDArray[np.uint8], ends: Places, separator: int, width: int) -> bool:
     """Whether all lines have `width` cells, more than one, where no quote hides a separator.
 
-    Counts bits, one for each separator: a third of the time that it takes to find their places.
+    Counts bits, one for each separator: takes a third of the time of finding their offsets.
     """
     bits = np.packbits(bytes_ == separator, bitorder="little")
     words = np.zeros(len(bytes_) // 64 + 1, "<u8")

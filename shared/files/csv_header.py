@@ -15,7 +15,7 @@ from shared.records.names import looks_like_a_name, words_of
 from shared.records.schema import NUMBER, FieldTable, fold_word, printable
 
 MAX_COLUMNS = 16_384
-"""As many as a sheet of Excel has."""
+"""Most columns: those of an Excel sheet."""
 TITLE_LINES = 10
 """Lines at the top of a file among which a header is looked for, to say where it is."""
 
@@ -32,7 +32,7 @@ _SEPARATOR_LINE = re.compile(rb"\"?sep=([,;\t|])\"?[ \t]*\r?\n", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first line says."""
+    """The header line, read."""
 
     length: int
     """Bytes up to the end of the header, with skipped lines before it."""
@@ -48,7 +48,7 @@ class Header:
     """Other columns whose names may be values, or say nothing."""
     absent: tuple[str, ...]
     notes: tuple[str, ...]
-    """What to say of the columns in the summary."""
+    """Notes about the columns, for the summary."""
 
     @property
     def needed(self) -> list[int]:
@@ -67,7 +67,7 @@ class Header:
 
 
 class Headed:
-    """The part of a table that tells about its header."""
+    """The part of a table that describes its header."""
 
     _header: Header | None = None
 
@@ -97,7 +97,7 @@ def find_header(
     or misleading.
     """
     bom = len(head) - len(strip_bom(head))
-    # Later bytes are never looked at, so that the answer depends on the file alone.
+    # Later bytes are never read, so that the result depends on the file alone.
     seen = (head + b"\n" if whole else head)[: ROW_BYTES + 1]
     start, separators = _skip(seen, bom)
     if whole and start >= len(head):
@@ -142,7 +142,7 @@ def find_header(
 
 
 def _skip(seen: bytes, start: int) -> tuple[int, str]:
-    """Where the header begins, after lines that say nothing of columns; possible separators."""
+    """Offset of the header, after lines that are not about columns; possible separators."""
     separators = SEPARATORS
     while True:
         skipped = _SKIPPED_LINES.match(seen, start)
@@ -154,7 +154,7 @@ def _skip(seen: bytes, start: int) -> tuple[int, str]:
 
 
 def _known(names: Sequence[str], table: FieldTable, rename: Mapping[str, str]) -> int:
-    """How many names are a field, a column that is to be renamed, or mark another coding."""
+    """Number of names that are a field, a column to rename, or mark another coding."""
     known = {*(field.name.lower() for field in table.fields), *table.other_columns}
     known.add(table.record_id.lower())
     known |= {name.lower() for name in rename}
@@ -162,7 +162,7 @@ def _known(names: Sequence[str], table: FieldTable, rename: Mapping[str, str]) -
 
 
 def _refuse_other_lines(seen: bytes, names: Sequence[str], table: FieldTable, skipped: int) -> None:
-    """Raise `BadFile` if the first line is no header, but a title or a row of values."""
+    """Raise `BadFile` if the first line is not a header but a title or a row of values."""
     required = {field.name.lower() for field in table.fields if field.required}
     for number, line in enumerate(seen.split(b"\n")[:TITLE_LINES], skipped + 1):
         text = line.decode(errors="replace").strip().lower()
@@ -177,7 +177,7 @@ def _refuse_other_lines(seen: bytes, names: Sequence[str], table: FieldTable, sk
 
 
 def _is_value(name: str, table: FieldTable) -> bool:
-    """Whether the name of a column is rather a cell: a number, or the word for a code."""
+    """Whether the name of a column looks like a value: a number, or the word for a code."""
     if NUMBER.fullmatch(name.strip()):
         return True
     word = fold_word(name)
@@ -197,7 +197,7 @@ def match_columns(
     length: int = 0,
     separator: str = ",",
 ) -> Header:
-    """Which column is which, by name. Raises `BadFile` where some are missing or misleading."""
+    """Match columns with fields by name. Raises `BadFile` if some are missing or misleading."""
     columns = tuple(name.strip() for name in names)
     if len(columns) > MAX_COLUMNS:
         raise BadFile(f"the header has more than {MAX_COLUMNS} columns")

@@ -33,7 +33,7 @@ from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTa
 from shared.records.scoring import Scorer
 
 THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+", re.ASCII)
-"""A comma in it may be one of thousands."""
+"""Numbers in which a comma may separate thousands."""
 ODD_ID = f"{NOT_TEXT}|{FORMULA}|{SPLIT_FORMULA}"
 PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"=+@;')) + b"\n"
 """Of these no cell is odd that does not begin with a hyphen."""
@@ -48,9 +48,9 @@ class Rows:
     values: Values
     rejected: Rejected
     frame: pl.DataFrame
-    """What the output shows beside the score."""
+    """Columns that the output shows next to the score."""
     plain: bool
-    """Whether no id is anything that a spreadsheet could run."""
+    """Whether no id could run as a formula in a spreadsheet."""
     windows: bool
     """Whether some were read as Windows-1252."""
 
@@ -258,7 +258,7 @@ def _read_ids(
     ids: pl.Series, content: bytes, table: FieldTable
 ) -> tuple[bool, dict[int, list[FieldError]]]:
     """Whether all ids are plain, and what is wrong with some of them."""
-    # As a rule one look at the block's content and one at each id's length are enough.
+    # Usually one check of the block's content and one of each id's length are enough.
     if not (_any_odd(ids, content) or (ids.str.len_bytes() > RECORD_ID_LENGTH).any()):
         return True, {}
     suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
@@ -266,7 +266,7 @@ def _read_ids(
 
 
 def _any_odd(ids: pl.Series, content: bytes) -> bool:
-    """Whether an id is not to be shown as it is, but for its length; `content` holds them all."""
+    """Whether some id may not be shown unchanged, length aside; `content` holds them all."""
     # Half of the time that the expression takes, or a third.
     if not content.translate(None, PLAIN):
         return b"-" in content and ids.str.starts_with("-").any()
@@ -274,7 +274,7 @@ def _any_odd(ids: pl.Series, content: bytes) -> bool:
 
 
 def _ids(frame: pl.DataFrame, header: Header, rows: Rows, table: FieldTable) -> pl.Series:
-    """Ids to show: none where the id is at fault, or the cells may be another column's."""
+    """Ids to show: none if the id is invalid, or the cells may belong to another column."""
     if header.record_id is None:
         return nulls(rows.values.shape[1])
     hidden = [

@@ -13,7 +13,7 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Utf16:
-    """UTF-16 in, UTF-8 out, as the bytes come; any other text is left as it is."""
+    """UTF-16 in, UTF-8 out, as the bytes come; any other text is left unchanged."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -31,7 +31,7 @@ class Utf16:
             self._decoder.reset()
 
     def feed(self, chunk: bytes, *, last: bool = False) -> bytes:
-        """Raises `BadFile` for what only begins like UTF-16."""
+        """Raises `BadFile` for content that only begins like UTF-16."""
         if not self._known:
             self._head += chunk
             if len(self._head) < len(UTF16[0]) and not last:

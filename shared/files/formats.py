@@ -1,4 +1,4 @@
-"""Which table reads which format, and what it writes."""
+"""The reader and the writer of each format."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SUFFIXES: dict[str, Format] = {
 PACKED: frozenset[Format] = frozenset({"parquet", "xlsx"})
 """Formats that pack their content themselves: gzip on top of them is not read."""
 FIRST_BYTES: dict[Format, bytes] = {"parquet": b"PAR1", "xlsx": b"PK"}
-"""With which every file of such a format begins."""
+"""The first bytes of every file of such a format."""
 NAMES = "one of .csv, .json, .jsonl, .ndjson (each also with .gz), .parquet and .xlsx"
-"""How a file's name may end, for people."""
+"""The extensions of files, for people."""
 
 
 def open_table(
@@ -68,7 +68,7 @@ def open_table(
 
 
 def open_output(kind: OutputFormat, columns: Sequence[str]) -> Output:
-    """What writes a result in this format; its library is imported late for the same reason."""
+    """The writer of a result in this format; its library is imported late for the same reason."""
     match kind:
         case "csv":
             from shared.files.csv_output import CsvOutput
@@ -86,7 +86,7 @@ def open_output(kind: OutputFormat, columns: Sequence[str]) -> Output:
 
 def preload() -> None:
     """Import what `open_table` would import for the first file of the usual formats."""
-    # What is missing is told by the file that needs it.
+    # A missing package is reported by the file that needs it.
     with suppress(ImportError):
         import shared.files.csv_table
         import shared.files.json_output
@@ -94,7 +94,7 @@ def preload() -> None:
 
 
 def output_format(kind: Format, options: Options) -> OutputFormat:
-    """The format that was asked for; else like the input, as far as it is one of results."""
+    """The requested format; else that of the input if results have it."""
     if options.output:
         return options.output
     match kind:

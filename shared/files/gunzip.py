@@ -1,4 +1,4 @@
-"""Unpacks gzip as a stream: never more than a piece of what is unpacked is in memory."""
+"""Unpacks gzip as a stream: never more than a piece of the unpacked content is in memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PIECE = 1 << 20
 """Most bytes unpacked at once."""
 
 UNPACKED_BYTES = 16 << 30
-"""Default limit of a file. Memory does not need it; the time that a bomb may take does."""
+"""Default limit of a file. It is there for time, not for memory: a gzip bomb must end soon."""
 
 _STEP = 64 << 10
-"""Packed bytes given to zlib at once: it copies what it leaves over."""
+"""Packed bytes given to zlib at once: it copies those that it does not use."""
 
 
 class Gunzip:
@@ -60,7 +60,7 @@ class Gunzip:
         return f"the file is not gzip but {kind}" if kind else "the file is not gzip, or damaged"
 
     def finish(self) -> None:
-        """Say that all was fed. Raises `BadFile` when the file was cut off."""
+        """Call it after the last bytes. Raises `BadFile` if the file was cut off."""
         if not self._member.eof:
             raise BadFile("the gzip data ends too early: the file is empty or was cut off")
 

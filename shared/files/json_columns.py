@@ -27,13 +27,13 @@ from shared.records.schema import (
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Records:
-    """What became of parsed items, in their order."""
+    """The results of parsed items, in order."""
 
     values: Values
-    """NaN where a value is missing; anything where the item is rejected."""
+    """NaN where a value is missing; meaningless where the item is rejected."""
     rejected: Rejected
     ids: list[str | None]
-    """As they are shown: also of a rejected record, if the id itself is accepted."""
+    """As the output shows them: also of a rejected record, if the id itself is accepted."""
 
 
 def read_records(items: Sequence[object], table: FieldTable) -> Records:
@@ -124,7 +124,7 @@ def _plain_ids(cells: list[object], table: FieldTable) -> tuple[list[str | None]
 
 
 def _read(item: object, table: FieldTable) -> Record | tuple[FieldError, ...]:
-    """A record, checked, or why it is none."""
+    """A checked record, or why it was rejected."""
     if isinstance(item, FieldError):
         return (item,)
     try:

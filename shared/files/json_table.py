@@ -36,7 +36,7 @@ from shared.records.strict_json import BLANK, parse_flat_lines, parse_json
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Rows:
-    """What became of a block's items."""
+    """The results of a block's items."""
 
     first: bool
     """As of the block."""
@@ -46,7 +46,7 @@ class Rows:
 
 
 class _JsonTable:
-    """What both forms of JSON share: reading and scoring items."""
+    """Reading and scoring items, for both forms of JSON."""
 
     ignored_columns: tuple[str, ...] = ()
     unnamed_columns: int = 0
@@ -64,7 +64,7 @@ class _JsonTable:
         self._names = [
             old.get(name, name) for name in (scorer.table.record_id, *scorer.table.by_name)
         ]
-        """Keys of the input, in case that the output has columns for them."""
+        """Keys of the input, in case the output has columns for them."""
 
     def _items(self, block: Block) -> Sequence[object]:
         """Parsed records; a `FieldError` is where there is none."""
@@ -114,7 +114,7 @@ class _JsonTable:
 
 
 class JsonLinesTable(_JsonTable):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
         super().__init__(scorer, options, limits, output)

@@ -20,7 +20,7 @@ from shared.records.errors import BadFile
 Places = NDArray[np.int32]
 
 CACHED = 256 << 10
-"""Bytes that are looked through at once: the places found in them stay in the core's cache."""
+"""Bytes that are searched at once: their results stay in the core's cache."""
 SMALL = 64 << 10
 """Pieces up to this size are kept as one."""
 _QUOTED = re.compile(rb'(?:[^"]++|"")*+')
@@ -36,13 +36,13 @@ class LineSplitter:
         self._limits = limits
         self._separator = ord(separator) if separator else None
         self._pieces: list[bytes | bytearray] = []
-        """What is to be cut, in pieces: they become one when it is."""
+        """Bytes that are not cut yet, in pieces, which are joined when they are cut."""
         self._size = 0
         self._position = position
         """Offset of the first piece's first byte, which starts a line."""
         self._first = True
         self._enough = limits.size
-        """Bytes in the pieces before another look is worth it."""
+        """Bytes in the pieces before another search is worth it."""
         self._skipping: LineScanner | None = None
         self._skipped = 0
         self._file_end: int | None = None
@@ -235,7 +235,7 @@ class LineScanner:
         """Whole cells, each with the separator after it."""
 
     def find_end(self, content: bytes, place: int = 0) -> int | None:
-        """Place after the line's end, at or after `place`; None when it is not in `content`."""
+        """Offset after the line's end, at or after `place`; None if it is not in `content`."""
         size = len(content)
         if self._separator is None:
             end = content.find(b"\n", place)
@@ -263,7 +263,7 @@ class LineScanner:
 
 
 def _match_end(pattern: re.Pattern[bytes], content: bytes, place: int) -> int:
-    """Where a pattern ends that may match nothing."""
+    """The end of a match; the pattern may match nothing."""
     match = pattern.match(content, place)
     return match.end() if match else place
 

@@ -1,4 +1,4 @@
-"""What a sender asks for with a file: it travels in the envelope and is part of its identity."""
+"""Options that a sender gives with a file: part of the envelope and of the input's identity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RENAME_LENGTH = 1500
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a file is read, and what its result holds."""
+    """Options for reading a file and writing its result."""
 
     include_input: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a result shows, in no format yet: scores as columns, ids, and the input's own columns.
+"""The content of a result in any format: scores as columns, ids, and the input's own columns.
 
 `csv_output`, `json_output` and `parquet_output` write it; every reader hands over to any of them.
 """
@@ -85,13 +85,13 @@ def _text(value: object) -> str | None:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Shown:
-    """What a block's rows show beside their scores."""
+    """Columns of a block's rows next to their scores."""
 
     ids: Column
     """As text; None where a row has no id, or one that may not be shown."""
     inputs: Inputs | None = None
     plain: bool = False
-    """Whether no id is anything that a spreadsheet could run."""
+    """Whether no id could run as a formula in a spreadsheet."""
 
 
 class Output(Protocol):
@@ -110,5 +110,5 @@ class Output(Protocol):
         ...
 
     def finish(self) -> bytes:
-        """What comes after the last block."""
+        """The bytes after the last block."""
         ...

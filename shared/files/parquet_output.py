@@ -18,7 +18,7 @@ from shared.records.columns import Outcome
 class ParquetOutput:
     """Writes Parquet.
 
-    The footer lists the row groups and their places, so only who wrote all of them can write it.
+    The footer lists the row groups and their offsets: only the writer of all of them can write it.
     """
 
     resumes = False

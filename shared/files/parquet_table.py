@@ -1,6 +1,6 @@
 """Parquet in: row group by row group, only the columns that are needed, columns by name.
 
-A file is read where it lies, since its table of contents is at its end; a small one may also be
+A stored file is read in parts, since its table of contents is at its end; a small one may also be
 fed whole. A block is one batch of rows of a row group, and its offsets count rows.
 """
 

@@ -1,7 +1,7 @@
 """Checks columns of cells that have types: numbers, words, booleans, nulls.
 
-A plain number is compared with its field's limits at once; about every other cell the field's own
-reader is asked, once for each distinct value.
+Plain numbers are compared with their field's limits; every other distinct value goes to the
+field's own reader once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:
 
 
 def typed_ids(cells: pl.Series, table: FieldTable) -> tuple[pl.Series, dict[int, list[FieldError]]]:
-    """Ids as text, None where they are at fault, and what is wrong with those."""
+    """Ids as text, None where they are invalid, and the errors of those."""
     if cells.dtype == pl.String:
         suspect = (cells.str.len_chars() > RECORD_ID_LENGTH) | cells.str.contains(NOT_TEXT)
         found = {row: faults_of(table.read_id, cells[row]) for row in suspect.arg_true()}
@@ -55,7 +55,7 @@ def typed_ids(cells: pl.Series, table: FieldTable) -> tuple[pl.Series, dict[int,
 def explain(
     cells: pl.Series, rows: NDArray[np.int64], read: Callable[[Any], float], field: FieldSpec
 ) -> Iterator[tuple[int, list[FieldError]]]:
-    """What is wrong with the cells of these rows, of which none is accepted."""
+    """Errors of the cells of these rows, all of which are rejected."""
     if len(rows) == 0:
         return
     known: dict[str | float | None, list[FieldError]] = {}

@@ -1,7 +1,8 @@
 """Excel in: one sheet of a workbook, streamed row by row; the workbook's bytes are held whole.
 
-Cells have types, so values are read as in JSON. What Excel shows otherwise than it stores (dates,
-percents, numbers as text) is refused with the cell's address. Ids are read as they are shown.
+Cells have types, so values are read as in JSON. A value that Excel shows differently from what it
+stores (dates, percentages, numbers as text) is refused with the cell's address. Ids are read as
+they are shown.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ UNPACKED_BYTES = 512 << 20
 TEXT_BYTES = 64 << 20
 """Of its list of texts, which is held in memory."""
 PIECE = 1 << 20
-"""Bytes of a sheet that are looked through at once."""
+"""Bytes of a sheet that are searched at once."""
 HEADER_ROWS = 10
-"""Rows at the top among which the header is looked for."""
+"""Rows at the top in which the header is searched."""
 
 TAG_BYTES = 64
 """Of a tag that two pieces may share."""
@@ -58,7 +59,7 @@ _ZEROS = re.compile("0{2,}")
 
 @dataclass(frozen=True, slots=True)
 class Odd:
-    """A cell that shows something else than it stores; no field accepts it."""
+    """A cell that shows something other than it stores; no field accepts it."""
 
     why: str
 

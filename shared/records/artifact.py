@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 EXPLANATION = "explain.onnx"
 CACHED_ROWS = 1024
-"""Rows that the model is given at once: what it computes on the way stays in the core's cache."""
+"""Rows per run of the model: intermediate results stay in the core's cache."""
 GOLDEN_TOLERANCE = 1e-6
 """Largest difference to a golden output: float32 rounding of another processor."""
 
@@ -60,7 +60,7 @@ class Golden(BaseModel):
 
 
 class ModelFacts(BaseModel):
-    """The facts of a model that every answer about it shows."""
+    """The facts that identify a model in answers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
@@ -68,7 +68,7 @@ class ModelFacts(BaseModel):
     name: str
     version: str
     title: str = ""
-    """What the model tells, for people."""
+    """The score in words, such as "Probability of a skid"."""
     notice: str = ""
     """Text to show with every score."""
     noun: str = "record"
@@ -121,7 +121,7 @@ class ModelFacts(BaseModel):
 
 
 class Manifest(ModelFacts):
-    """What the artifact is and what it came from; `model.onnx` alone says nothing."""
+    """The manifest: the model's description and origin."""
 
     fields: FieldTable
     golden: tuple[Golden, ...] = Field(min_length=1)
@@ -220,7 +220,7 @@ def read_estimator(directory: Path, manifest: Manifest, *, allow_pickle: bool) -
 
 
 def read_reference(directory: Path, manifest: Manifest, *, allow_pickle: bool) -> Model:
-    """What `verify` scores with: the estimator, or the ONNX file of a model that has none."""
+    """The model that `verify` scores with: the estimator, or without one the ONNX file."""
     if manifest.has_estimator:
         return read_estimator(directory, manifest, allow_pickle=allow_pickle)
     return OnnxModel(_read(directory / ONNX, manifest), manifest)
@@ -274,7 +274,7 @@ class OnnxModel:
     ) -> None:
         """`explanation`: the same with outputs `contributions` and `intercept`.
 
-        It is loaded when it is asked for: most servers never are, and it takes memory.
+        It is loaded on first use: most servers never need it, and it takes memory.
         """
         self._session = _session(content)
         self._output = [manifest.answer_kind.output]
@@ -312,7 +312,7 @@ class OnnxModel:
 
 def _session(content: bytes) -> InferenceSession:
     """One thread: a block is scored in milliseconds, and the cores belong to the other slots."""
-    # Or the runtime reports to its maker; later than its import is too late.
+    # Without this the runtime sends telemetry. Setting it after the import is too late.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -320,7 +320,7 @@ def _session(content: bytes) -> InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # The arena never gives back the largest block's memory; without it memory stays flat.
+    # The arena never releases the largest block's memory; without it memory stays flat.
     options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

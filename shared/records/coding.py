@@ -1,7 +1,7 @@
 """Guards against data in another coding: its codes look valid and would be scored wrongly.
 
-Two signs tell of it. A value that only another coding has proves it for its row; a share of such
-rows proves it for the file. Where no row proves it, the distribution of a category may be far from
+There are two signs. A value that only another coding has proves it for its row; enough such rows
+prove it for the file. Where no row proves it, the distribution of a category may be far from
 the training data's, measured by the population stability index (PSI).
 """
 
@@ -18,7 +18,7 @@ from shared.records.errors import AnotherCoding
 from shared.records.schema import FieldSpec, FieldTable
 
 PROOF = 100
-"""If one of so many rows proves another coding, the whole batch is taken for it."""
+"""If one row in so many proves another coding, the whole batch is refused."""
 FEWEST_ROWS = 50
 """Fewer rows say too little about a distribution."""
 REFERENCE_ROWS = 100
@@ -39,7 +39,7 @@ def check_coding(counts: Counts, table: FieldTable) -> None:
 
 
 def coding_warnings(counts: Counts, table: FieldTable) -> list[str]:
-    """What to say of a batch with too few rows of another coding to refuse it."""
+    """Warnings for a batch with too few rows of another coding to refuse it."""
     if not counts.other_coding:
         return []
     return [
@@ -84,7 +84,7 @@ def stability_index(counts: Sequence[float], reference: Sequence[float]) -> floa
 
 
 def distribution_warnings(categories: Categories, table: FieldTable) -> list[str]:
-    """What to say of categories that are distributed unlike the training data."""
+    """Warnings for categories that are distributed unlike the training data."""
     compared = [
         field for field in table.fields if sum(categories.get(field.name, ())) >= (FEWEST_ROWS)
     ]

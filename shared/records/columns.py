@@ -28,7 +28,7 @@ UNREADABLE = math.inf
 """Sentinel for unparsable text; every field rejects it."""
 
 FEW = 8
-"""So many rows are looked at one by one sooner than by columns."""
+"""Up to so many rows, reading one by one is faster than by columns."""
 
 Values = NDArray[np.float64]
 """[fields of the table, rows]; NaN is missing."""
@@ -38,7 +38,7 @@ Rejected = dict[int, tuple[FieldError, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a block's rows; texts are keyed by the index of their row."""
+    """The result of a block's rows; texts are keyed by the index of their row."""
 
     outputs: Outputs
     """NaN where a row is rejected."""
@@ -72,7 +72,7 @@ def score_columns(
 ) -> Outcome:
     """Score the rows that are not rejected. Rows that the model cannot answer join the rejected.
 
-    `counting` the categories of scored rows is for the guard of `coding`.
+    `counting`: count the categories of scored rows, for the guard of `coding`.
     """
     rejected = dict(rejected)
     count = values.shape[1]
@@ -80,7 +80,7 @@ def score_columns(
     scored[list(rejected)] = False
     matrix = np.empty((count - len(rejected), len(scorer.table.used)), scorer.dtype)
     for column, index in enumerate(scorer.table.used):
-        # A rejected value may be none that float32 holds.
+        # A rejected value may exceed float32.
         matrix[:, column] = values[index, scored] if rejected else values[index]
     outputs = scorer.kind.no_answers(count)
     outputs[scored] = scorer.outputs_each(matrix)

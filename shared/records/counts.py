@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from shared.records.errors import CODES, FieldError
 
 MARK_BITS = 26
-"""Pairs of a field and a coding that counts can tell apart; a block's name has no more room."""
+"""Most pairs of a field and a coding that counts distinguish; a block name has no more room."""
 
 OTHER_ENCODING = 1 << MARK_BITS
 """Bit of `Counts.marks`: some rows were not UTF-8 and were read as Windows-1252."""
@@ -19,7 +19,7 @@ Marks = Sequence[tuple[str, str]]
 
 @dataclass(slots=True)
 class Counts:
-    """What happened to the rows of a block or a batch."""
+    """Outcomes of the rows of a block or a batch."""
 
     rows: int = 0
     rejected: int = 0

@@ -3,7 +3,7 @@
     ScorerError
     +-- BadInput                 the sender's fault; sending it again will not help
     |   +-- RecordRejected       one record, with a rejection for each fault
-    |   +-- BadMessage           a queue message that names no batch we can read
+    |   +-- BadMessage           a queue message that does not name a batch
     |   +-- BadFile              a file that cannot be read as records
     |   |   +-- AnotherCoding    its rows prove that its codes mean something else
     |   +-- InputUnreadable      storage will never hand out this blob (archived, wrong key)
@@ -11,18 +11,18 @@
     |   +-- BatchIdUsed          the batch id belongs to another input
     |   +-- GaveUp               delivered again and again without progress
     +-- InputMissing             the blob is not there (yet)
-    +-- StorageError             what queue and blobs answer
+    +-- StorageError             errors of queue and blobs
     |   +-- StorageUnavailable   429, 5xx, time-out, 401, 403: may pass
     |   |   +-- StorageRefused   another 4xx with the service\'s code
     |   +-- NotFound             no such blob or container
-    |   +-- AlreadyExists        a create-only write found something there
+    |   +-- AlreadyExists        a create-only write to a blob that exists
     |   +-- BlocksGone           a commit named blocks that are no longer staged
     |   +-- OwnershipLost        the message belongs to another worker now
     +-- Interrupted              this process was asked to stop
     +-- ModelBroken              the model no longer gives its own golden answers
     +-- StartupError             wrong settings or artifact: exit 3
 
-Messages may be shown to users: they name fields, limits and places, never a value of a record.
+Messages may be shown to users: they name fields, limits and positions, never a value of a record.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class RecordRejected(BadInput):
 
 
 class BadMessage(BadInput):
-    """A queue message that names no batch we can read."""
+    """A queue message that does not name a batch."""
 
 
 class BadFile(BadInput):
@@ -139,7 +139,7 @@ class InputMissing(ScorerError):
 
 
 class StorageError(ScorerError):
-    """What queue and blobs answer."""
+    """An error of queue or blobs."""
 
 
 class StorageUnavailable(StorageError):
@@ -155,7 +155,7 @@ class StorageUnavailable(StorageError):
         self.retry_after = retry_after
         """Seconds that the service asks callers to wait, if it said so."""
         self.why = why
-        """What a person would have to fix; for a service all of it may pass."""
+        """The cause, for people; the apps treat all of these as passing."""
 
     @property
     def not_authorised(self) -> bool:
@@ -172,11 +172,11 @@ class NotFound(StorageError):
 
 
 class AlreadyExists(StorageError):
-    """A create-only write found something there. May be our own earlier write: look."""
+    """The blob of a create-only write exists. It may be our own earlier write: check."""
 
 
 class BlocksGone(StorageError):
-    """A commit named blocks that are no longer staged: someone else committed. Look."""
+    """A commit named blocks that are no longer staged: someone else committed. Check."""
 
 
 class OwnershipLost(StorageError):

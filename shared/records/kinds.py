@@ -1,6 +1,6 @@
-"""Kinds of answer: what a model gives for a record, and how that becomes a score.
+"""Kinds of answer: a model's outputs for a record, and how they become a score.
 
-A kind is one class here. Everything that scores, writes, describes, reads or compares scores asks
+A kind is one class here. Everything that scores, writes, describes, reads or compares scores uses
 it, as `Scorer.kind` or `Manifest.answer_kind`: `columns` for names and types, `values` for the
 columns of many outputs, `members` for one record's. No other module knows a kind by name.
 """
@@ -19,12 +19,12 @@ from pydantic import Field, JsonValue
 
 KindName = Literal["probability", "classes", "value"]
 Outputs = NDArray[Any]
-"""What the model gives, float32: [rows], or [rows, outputs of a row]. NaN: no answer."""
+"""Outputs of the model, float32: [rows], or [rows, outputs of a row]. NaN: no answer."""
 Member = float | int | str
 CLASS_NAME = r"[A-Za-z0-9][A-Za-z0-9_]{0,63}"
 """Names of classes: they are parts of column names."""
 SUM_LIMIT = 1e-3
-"""How far the probabilities of all classes may be from 1 together."""
+"""Largest difference between the sum of all classes' probabilities and 1."""
 SCORE_BINS = 20
 """Bins of equal width for probabilities in a profile."""
 
@@ -68,7 +68,7 @@ class Kind(ABC):
     shape: tuple[int, ...] = ()
     """Of one row's output."""
     columns: tuple[Column, ...]
-    """What a score holds, in the order of files, members and tensors."""
+    """Columns of a score, in the order of files, members and tensors."""
 
     @abstractmethod
     def are_answers(self, outputs: Outputs) -> bool:
@@ -92,11 +92,11 @@ class Kind(ABC):
 
     @abstractmethod
     def probabilities(self, outputs: Outputs) -> Outputs | None:
-        """The same of many outputs, [rows]."""
+        """The same for many outputs, [rows]."""
 
     @abstractmethod
     def scale(self, deciles: tuple[float, ...]) -> Scale:
-        """How a profile counts answers. `deciles` of training: empty if they are not known."""
+        """The scale of answers in a profile; `deciles` of training, empty if not known."""
 
     @abstractmethod
     def on_scale(self, outputs: Outputs) -> Outputs:
@@ -331,12 +331,12 @@ def kind_of(name: KindName, *, threshold: float | None, classes: Sequence[str], 
 
 
 def shortest(number: np.float32) -> float:
-    """A float32 as the float that prints with the fewest digits that give it back."""
+    """A float32 as the float that prints with the fewest digits that restore it."""
     return float(str(number))
 
 
 def difference(found: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
-    """How far outputs are apart: relative to the expected ones beyond 1, absolute below."""
+    """Distance of outputs: relative to the expected ones beyond 1, absolute below."""
     expected = np.asarray(expected, np.float64)
     apart = np.abs(np.asarray(found, np.float64) - expected)
     return np.asarray(apart / np.maximum(1, np.abs(expected)))

@@ -1,6 +1,6 @@
 """Compares the names of columns and keys with those of fields.
 
-A name that plainly means a field must not be ignored, or the field would count as missing. Names
+A name that clearly means a field must not be ignored, or the field would count as missing. Names
 are compared by their words, without case, separators, and what brackets hold (units and ranges).
 """
 
@@ -15,9 +15,9 @@ NAME_LENGTH = 64
 """Longest name of a field; only so much of a longer unknown name is shown."""
 
 SIMILAR = 0.8
-"""Share of equal characters from which two names are taken for the same word, misspelt."""
+"""Share of equal characters from which two names count as the same word, misspelt."""
 SHORT = 3
-"""Names of so few letters are like too many others: they match as whole words only."""
+"""Names of so few letters resemble too many others: they match as whole words only."""
 
 _BRACKETS = re.compile(r"\([^)]*\)|\[[^\]]*\]|\{[^}]*\}|<[^>]*>")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -40,7 +40,7 @@ class Candidate:
     name: str
     aliases: tuple[str, ...]
     unlike: tuple[str, ...]
-    """Words that say that a column is something else."""
+    """Words that show that a column is something else."""
     misspelt: bool = True
     """Whether similar names count, too."""
 
@@ -65,7 +65,7 @@ class Candidate:
 
 
 def _part_likeness(words: Words, joined: str, own: Words, own_joined: str) -> float:
-    """How much of a column's name is the name of a field, if that is enough to take it for it."""
+    """Share of a column's name that is the name of a field; 0 if too little to mean it."""
     share = len(own_joined) / len(joined)
     if share == 1:
         return 1.0
@@ -82,7 +82,7 @@ def _parts(words: Words, size: int) -> Iterable[Words]:
 
 
 def _similarity(one: str, other: str) -> float:
-    """How alike two words are, if that is enough to take one for the other; else 0."""
+    """Similarity of two words; 0 if they are too different to mean the same."""
     shorter, longer = sorted((len(one), len(other)))
     if shorter <= SHORT or 2 * shorter < SIMILAR * (shorter + longer):
         return 0.0

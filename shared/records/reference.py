@@ -1,4 +1,4 @@
-"""How the training data are distributed: what the profile of a batch is compared with.
+"""The distribution of the training data, with which the profile of a batch is compared.
 
 Training writes it into the manifest. A model that was trained before has none; its batches get a
 profile without a comparison.

@@ -1,4 +1,4 @@
-"""The field table: what a record may hold, written once by training and carried by the manifest.
+"""The field table: the fields of a record, written by training into the manifest.
 
 Everything that reads records is built from it: the API's record, the validation of batch files,
 the OpenAPI schema, errors. No other module knows a field by name. One reader of a value
@@ -63,7 +63,7 @@ RECORD_ID_ALIASES = (
     "subject_id",
     "person_id",
 )
-"""Other names under which files carry a record's own id."""
+"""Other names for a record's own id."""
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "-", ".", "\\n", "?"})
 """Texts that mean "not known", in lower case. Zero never does."""
@@ -84,7 +84,7 @@ _WORD_BREAKS = re.compile(r"[\s_\-\u2010-\u2014]+")
 
 
 def fold_word(text: str) -> str:
-    """A word as it is compared: without case, blanks, hyphens and underscores."""
+    """A word for comparison: without case, blanks, hyphens and underscores."""
     return _WORD_BREAKS.sub("", text.lower())
 
 
@@ -109,7 +109,7 @@ class Choice(_Frozen):
 
 
 class Hint(_Frozen):
-    """What to say of a rejected number from `low` to `high`."""
+    """A hint for a rejected number from `low` to `high`."""
 
     low: float
     high: float
@@ -138,12 +138,12 @@ class FieldSpec(_Frozen):
     """A value outside is scored with a warning."""
     required: bool = False
     used: bool = True
-    """False: checked, but the model does not see it."""
+    """False: checked, but not used by the model."""
     hints: tuple[Hint, ...] = ()
     aliases: tuple[str, ...] = ()
-    """Other names under which files carry this field: a column so named is refused, with a hint."""
+    """Other names of this field: a column with such a name is refused, with a hint."""
     unlike: tuple[str, ...] = ()
-    """Words in a name that say that the column is something else."""
+    """Words in a name that show that the column is something else."""
     reference: tuple[float, ...] = ()
     """Of a category: the share of each choice in the training data. Empty: not recorded."""
 
@@ -192,7 +192,7 @@ class FieldSpec(_Frozen):
 
     @property
     def limit(self) -> str:
-        """What is accepted, in words: `50 to 700 mg/dl`, or the list of codes."""
+        """Accepted values in words: `50 to 700 mg/dl`, or the list of codes."""
         if self.kind == "number":
             low, high = self.accept
             return f"{low:g} to {high:g} {self.unit}".rstrip()
@@ -244,7 +244,7 @@ class FieldSpec(_Frozen):
 
     @cached_property
     def warning_text(self) -> str:
-        """What is said of a value that is accepted, but outside the training range."""
+        """The warning for a value that is accepted, but outside the training range."""
         low, high = self.training
         return f"{self.name} outside training range {low:g} to {high:g} {self.unit}".rstrip()
 
@@ -419,7 +419,7 @@ class FieldTable(_Frozen):
     record_id: str = Field(default="id", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")
     """Name of the record's own id, which comes back with its score."""
     other_columns: dict[str, str] = {}
-    """Columns (lower case) that mark another coding of the data, with what to say of it."""
+    """Columns (lower case) that mark another coding of the data, with the text that says so."""
     codings: dict[str, str] = {}
     """Other codings of the data, by the names that hints use, with how they differ from this."""
     reference_limit: float = 0
@@ -448,7 +448,7 @@ class FieldTable(_Frozen):
 
     @cached_property
     def used(self) -> tuple[int, ...]:
-        """Places in `fields` of those that the model sees, in the order of its columns."""
+        """Indexes in `fields` of those that the model uses, in the order of its columns."""
         return tuple(i for i, field in enumerate(self.fields) if field.used)
 
     @cached_property
@@ -513,7 +513,7 @@ class FieldTable(_Frozen):
 
     @cached_property
     def _ranges(self) -> tuple[tuple[float, float, str], ...]:
-        """Training range of each field, and what to say of a value outside it."""
+        """Training range of each field, and the warning for a value outside it."""
         return tuple(
             (*field.training, field.warning_text) if field.used else (-math.inf, math.inf, "")
             for field in self.fields
@@ -533,14 +533,14 @@ class FieldTable(_Frozen):
     def near(self) -> Callable[[str], str | None]:
         """The field, or the record's id, that an unknown name probably means.
 
-        The answers are kept: as a rule the same key is in all records of a file.
+        Results are cached: usually the same key is in all records of a file.
         """
         return lru_cache(1024)(lambda name: self.near_all([name]).get(name))
 
     def near_all(
         self, names: Collection[str], among: Collection[str] | None = None
     ) -> dict[str, str]:
-        """What each unknown name probably means, of `among` or of all fields and the record's id.
+        """The probable meaning of unknown names, of `among` or of all fields and the record's id.
 
         Each field is given to the name that is most like it.
         """

@@ -30,11 +30,11 @@ class Model(Protocol):
 
 
 class ModelFault(Exception):
-    """The model raised, or answered with something that its kind of answer cannot be."""
+    """The model raised an error, or its output is not a valid answer of its kind."""
 
 
 class Score(NamedTuple):
-    """An answer and what goes with it."""
+    """An answer with its warnings and model version."""
 
     members: dict[str, Member]
     """By the names of the kind's columns; numbers in the shortest form that round-trips."""
@@ -72,7 +72,7 @@ class Scorer:
         ]
 
     def rows(self, records: Sequence[Record]) -> Matrix:
-        """What the model sees of records, float32 [n, fields used]."""
+        """The model's input for records, float32 [n, fields used]."""
         used = self.table.used
         rows = np.array([[record.values[i] for i in used] for record in records], self.dtype)
         return rows.reshape(len(records), len(used))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.records.schema import FieldTable
 
 COMPARED = 100
-"""Most keys that are compared with the names of fields: more make no record."""
+"""Most keys that are compared with the names of fields; with more, an object is not a record."""
 
 NO_OBJECT = "a record must be a JSON object"
 

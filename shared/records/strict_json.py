@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 MAX_DEPTH = 32
-"""Arrays and objects in each other. Records are flat; Python itself would end near 1,000."""
+"""Deepest nesting. Records are flat; Python itself would fail near 1,000."""
 
 
 class DuplicateKeys(dict[str, object]):
@@ -87,7 +87,7 @@ def _deeper(value: object, depth: int) -> bool:
 
 
 def _harmless(error: ValueError) -> str:
-    # Python's own message about a number of thousands of digits says nothing to our users.
+    # Python's own message about a number of thousands of digits does not help our users.
     text = str(error)
     return text if text.endswith("for missing") else "a number has too many digits"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.records.columns import Outcome, Rejected
 
 TALLY_FORMAT = 2
-"""Rises with any change of a tally's line or of the profile that is made from it."""
+"""Increase it with each change of a tally's line or of the profile made from it."""
 FIRST_ROWS = 5
 """Row numbers that are kept for each kind of rejection."""
 SUM_BITS = 40
@@ -67,7 +67,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted in some rows of a batch."""
+    """The counts of some rows of a batch."""
 
     scored: int
     fields: list[FieldTally]
@@ -79,7 +79,7 @@ class Tally:
     positive: int = 0
     """Rows that reach the scale's threshold, if it has one."""
     rejections: dict[tuple[str, str], Rejection] = field(default_factory=dict)
-    """By code and field; the field is empty where it is none of the table."""
+    """By code and field; the field is empty if it is not one of the table."""
 
     def add(self, other: Tally) -> None:
         """Add the counts of other rows, counted with the same table and reference."""
@@ -171,7 +171,7 @@ class Tallier:
         known = {self._table.record_id, *self._table.by_name}
         found: dict[tuple[str, str], Rejection] = {}
         for index in sorted(rejected):
-            # Other names come from the file, which may have anything for a name.
+            # Other names come from the file and may be anything.
             kinds = {(r.code, r.field if r.field in known else "") for r in rejected[index]}
             for code, name in kinds:
                 rejection = found.setdefault((code, name or ""), Rejection())
@@ -205,7 +205,7 @@ def _count_field(
 
 def sum_exponent(field: FieldSpec) -> int:
     """Exponent of a power of two that no accepted value of a number exceeds."""
-    # Not below -900, so that the units of sums are floats.
+    # At least -900, so that the units of sums are floats.
     return max(-900, math.frexp(max(map(abs, field.accept)))[1])
 
 

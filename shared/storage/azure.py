@@ -73,7 +73,7 @@ _EXISTS = frozenset(
         "BlobAlreadyExists",
         "ContainerAlreadyExists",
         "QueueAlreadyExists",
-        # What a role or a policy that forbids overwriting answers.
+        # The answers of a role or a policy that forbids overwriting.
         "UnauthorizedBlobOverwrite",
         "BlobImmutableDueToPolicy",
     }
@@ -443,7 +443,7 @@ class StorageBlobs:
             raise
         except (ValueError, TypeError) as error:  # the SDK reads headers that are not there
             raise StorageUnavailable(UNREADABLE) from error
-        # The SDK does not compare what it gets with what it asked for.
+        # The SDK does not compare the answer with the requested range.
         return piece, _size_of(answer.headers.get("Content-Range", ""), piece, offset)
 
     @_answers

@@ -15,7 +15,7 @@ from shared.records.errors import StorageUnavailable
 
 
 class Identity:
-    """A credential whose failures are ours, in one line.
+    """A credential that raises our own error, in one line.
 
     The storage SDKs repeat a call when its credential fails with an error of theirs, although the
     credential has already tried again by itself. They do not repeat a call for an error of ours.
@@ -51,7 +51,7 @@ class Identity:
 
 def identity(client_id: str | None) -> Identity:
     """The managed identity on Azure; elsewhere whoever is signed in."""
-    # Not faster than the whole chain, but its error names the reason, not every way that was tried.
+    # As slow as the whole chain, but its error names the reason instead of every method it tried.
     if os.environ.get("IDENTITY_ENDPOINT"):
         return Identity(ManagedIdentityCredential(client_id=client_id))
     return Identity(DefaultAzureCredential(managed_identity_client_id=client_id))

@@ -1,4 +1,4 @@
-"""Permission probes: calls that need a right and change nothing that anybody sees.
+"""Permission probes: calls that need a right and change nothing visible.
 
 The worker runs them before it takes messages; `heart-scorer doctor` runs them for a person.
 """

@@ -173,7 +173,7 @@ def test_the_sample_is_dropped_followed_and_downloaded(
 
     expect(page.locator(".badge.succeeded")).to_be_visible()
     expect(page.locator(".histogram")).to_be_visible()
-    expect(page.get_by_role("row", name=re.compile("9 typing-error Chol must be"))).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("9 typing-error chol must be"))).to_be_visible()
     assert barriers(page) == []
     scores = downloaded(page, "Download the scores")
     by_command = tmp_path / "scores.csv"

@@ -29,7 +29,7 @@ from training.parity import parity_rows
 from training.recipe import Dataset, Floats, Recipe, no_data
 from training.sample import Sample, read_sample, rows_of
 from training.threshold import with_own_threshold
-from training.train import Evidence, Trained, artifact_of
+from training.train import Evidence, Trained, artifact_of, written
 
 REFERENCE_ROWS = 100
 """Rows of a sample that can say how the fields are distributed."""
@@ -75,7 +75,7 @@ def import_model(
     write_artifact(output, imported.manifest, imported.files)
     if card:
         card.write_text(imported.card, encoding="utf-8", newline="\n")
-    progress(f"{imported.manifest.name} {imported.manifest.version} in {output}")
+    progress(written(imported.manifest, output))
     return imported.manifest
 
 
