@@ -21,27 +21,33 @@ from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTa
 
 def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:
     """One field's values: NaN for missing, `UNREADABLE` for what is neither number nor word."""
-    if cells.dtype == pl.Float32:
-        # As the decimals that were meant: 0.1 is not above a limit of 0.1.
-        return decimals_of(cells.to_numpy())
     if cells.dtype.is_numeric():
-        return cells.cast(pl.Float64).to_numpy()
+        return _floats(cells)
     distinct = cells.unique()
     known = [UNREADABLE if faults_of(field.read, cell) else field.read(cell) for cell in distinct]
     numbers = cells.replace_strict(distinct, pl.Series(known, dtype=pl.Float64))
     return numbers.to_numpy()
 
 
+def _floats(cells: pl.Series) -> NDArray[np.float64]:
+    """Numbers, NaN for null. Those of 32 bits as the decimals that were meant: 0.1 is 0.1."""
+    if cells.dtype == pl.Float32:
+        return decimals_of(cells.to_numpy())
+    return cells.cast(pl.Float64).to_numpy()
+
+
 def typed_ids(cells: pl.Series, table: FieldTable) -> tuple[pl.Series, dict[int, list[FieldError]]]:
     """Ids as text, None where they are invalid, and the errors of those."""
     if cells.dtype == pl.String:
+        if (empty := (cells == "").arg_true()).len():
+            cells = cells.clone().scatter(empty, None)
         suspect = (cells.str.len_chars() > RECORD_ID_LENGTH) | cells.str.contains(NOT_TEXT)
         found = {row: faults_of(table.read_id, cells[row]) for row in suspect.arg_true()}
         return cells.scatter(list(found), None) if found else cells, found
     if cells.dtype.is_integer() or cells.dtype.is_decimal() or cells.dtype == pl.Null:
         return cells.cast(pl.String), {}
     if cells.dtype.is_float():
-        cells = cells.fill_nan(None)
+        cells = pl.Series(_floats(cells), nan_to_null=True)
     texts: list[str | None] = []
     found = {}
     for row, cell in enumerate(cells.to_list()):
