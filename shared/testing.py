@@ -293,6 +293,11 @@ class VirtualClock(FakeClock):
         await asyncio.sleep(seconds)
 
 
+LATEST = 2**22
+"""Seconds of virtual time, 48 days. Later, a nanosecond, asyncio's resolution, is lost in rounding
+and a timer that is due would never run."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Never waits for time to pass, only for threads that are at work."""
 
@@ -309,6 +314,8 @@ class _JumpingSelector(selectors.DefaultSelector):
             if timeout is None:
                 raise AssertionError("nothing will ever happen: the test waits for nothing")
             self.now += timeout
+            if self.now > LATEST:
+                raise AssertionError(f"the test waits for more than {LATEST} s of virtual time")
         return ready
 
 

@@ -258,9 +258,10 @@ def test_an_api_whose_storage_refuses_still_scores_single_records(
     assert "storage is busy or down: 503" in doctor.stdout
 
 
-def test_a_slow_api_shows_in_the_time_of_its_routes(running: Running) -> None:
-    many = f"[{','.join([PATIENT] * 2000)}]"
-    curl(f"{running.api_url}/predict/many", "--json", many)
+def test_a_slow_api_shows_in_the_time_of_its_routes(running: Running, tmp_path: Path) -> None:
+    many = tmp_path / "many.json"
+    many.write_text(f"[{','.join([PATIENT] * 2000)}]")
+    curl(f"{running.api_url}/predict/many", "--json", f"@{many}")
 
     shown = curl(f"http://127.0.0.1:{running.ports.api_metrics}/metrics")
 

@@ -67,14 +67,14 @@ async def test_every_message_gets_an_outcome_and_the_worker_goes_on(
 
     with lab.worker(SCORER_SLOTS="2") as worker:
         for batch_id, reason in expected.items():
-            summary = await lab.watch.wait(batch_id, 30)
+            summary = await lab.watch.wait(batch_id, 240)
             assert reason in summary["reason"]
             assert summary["deliveries"] == 1
-        await lab.watch.wait(batch.batch_id, 30)
+        await lab.watch.wait(batch.batch_id, 240)
         # Given back with a delay of 10 s, not failed.
         assert await lab.watch.look(late.batch_id) is None
         await lab.blobs.create("uploads", f"{late.batch_id}.csv", ONE_ROW, "text/csv")
-        found = await lab.watch.wait(late.batch_id, 30)
+        found = await lab.watch.wait(late.batch_id, 240)
         assert found["message_id"] == waiting
         assert worker.alive
 

@@ -193,7 +193,7 @@ def test_an_answer_that_is_lost_after_storage_acted_changes_nothing(
         await world.emptied(world.worker(hook, limits=limits, slots=1))
         batches = [replace(five_blocks, batch_id=name) for name in "bcde"]
         for batch in batches:
-            await watch.wait(batch.batch_id, 60)
+            await watch.wait(batch.batch_id, 240)
         assert left <= 0
         await check_world(watch, world, *batches)
 
@@ -358,7 +358,7 @@ async def test_old_and_new_version_at_once_make_one_outcome_of_one_of_them(
             await two.logged("struck")
             one.wake()
             two.wake()
-            summary = await lab.watch.wait(batch.batch_id, 30)
+            summary = await lab.watch.wait(batch.batch_id, 240)
             by_new = summary["model"]["sha256"] == other.sha256
             await lab.kept(new if by_new else batch)
 

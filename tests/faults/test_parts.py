@@ -20,7 +20,7 @@ from worker import parts
 from worker.consumer import Consumer
 
 LIMITS = Limits(rows=20)
-FOREVER = 1e6
+FOREVER = 1e5
 """Seconds of virtual time."""
 
 
