@@ -66,8 +66,8 @@ docs: $(VENV)/dev.stamp  ## Write what pages show of the code: settings, the pic
 	$(BIN)/python -m tests.readme
 	$(BIN)/python -m tests.architecture
 
-coverage: $(VENV)/dev.stamp  ## Branch coverage of the worker and of shared/batches by the fast tests; at least 95 %
-	$(PYTEST) $(PARALLEL) -m "not slow" tests/contract tests/faults $$(grep -lE "^from (shared.batches|tests.world|worker)" tests/unit/*.py) \
+coverage: $(VENV)/dev.stamp  ## Branch coverage of the worker and of shared/batches, by all tests but those with processes; at least 95 %
+	$(PYTEST) $(PARALLEL) -m "not (slow and azurite)" tests/contract tests/faults $$(grep -lE "^from (shared.batches|tests.world|worker)" tests/unit/*.py) \
 	  --cov=worker --cov=shared.batches --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 lint: $(VENV)/dev.stamp  ## Lint, types, import contracts, dependencies, spelling

@@ -53,7 +53,7 @@ def uci(frame: pd.DataFrame) -> pd.DataFrame:
 def test_the_recorded_file_has_its_patients() -> None:
     data = read_heart()
 
-    assert data.rows.shape == (303, 11)
+    assert data.rows.shape == (303, len(TABLE.used))
     assert data.outcome.sum() == 139
     assert data.demonstration
 
