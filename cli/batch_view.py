@@ -15,6 +15,7 @@ from shared.batches.results import read_summary, same_identity
 
 if TYPE_CHECKING:
     from shared.batches.ports import Blobs
+    from shared.files.dialect import ExcelFormat
 
 PROGRESS_SECONDS = 5
 """Between two looks at the staged blocks: listing them is slow on Azure."""
@@ -136,6 +137,7 @@ async def wait_for_all(
     strict: bool,
     silent: bool,
     output: Path | None = None,
+    excel: ExcelFormat | None = None,
 ) -> tuple[Exit, list[dict[str, Any]]]:
     """Wait for each batch, print and download as requested; the exit code and the summaries.
 
@@ -161,7 +163,7 @@ async def wait_for_all(
         summaries.append(summary)
         code = max(code, exit_code(summary, strict=strict))
         if output is not None and summary["status"] == "succeeded":
-            await save_scores(blobs, summary, output)
+            await save_scores(blobs, summary, output, excel=excel)
         if not silent:
             print(as_text(summary), flush=True)
     return code, summaries

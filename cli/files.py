@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +77,9 @@ def output_rows(content: bytes, file_format: OutputFormat) -> Iterator[dict[str,
 
         yield from read_result(content)
     elif file_format == "csv":
-        yield from csv.DictReader(io.StringIO(content.decode(), newline=""))
+        from shared.files.result import read_rows
+
+        yield from map(dict, read_rows(content))
     else:
         for line in content.splitlines():
             yield json.loads(line)

@@ -9,6 +9,7 @@ import typer
 from cli.output import Exit, say
 
 if TYPE_CHECKING:
+    from shared.files.dialect import ExcelFormat
     from shared.files.options import Options
 
 Rename = Annotated[
@@ -28,6 +29,22 @@ CodingChecked = Annotated[
 Sheet = Annotated[
     str | None, typer.Option("--sheet", help="Sheet of a workbook (default: the first).")
 ]
+
+Excel = Annotated[
+    bool,
+    typer.Option("--excel", help="CSV for Excel in countries with a decimal comma (semicolons)."),
+]
+ExcelPoint = Annotated[
+    bool, typer.Option("--excel-point", help="CSV for Excel in countries with a decimal point.")
+]
+
+
+def excel_format_or_exit(*, comma: bool, point: bool) -> ExcelFormat | None:
+    """The format for Excel that was asked for, if any; exit 2 if both were."""
+    if comma and point:
+        say("--excel and --excel-point: give one of them")
+        raise typer.Exit(Exit.USAGE)
+    return "excel" if comma else "excel-point" if point else None
 
 
 def options_or_exit(

@@ -18,7 +18,15 @@ import typer
 from cli.batch_view import Sent, wait_for_all
 from cli.files import exit_if_refused, format_or_exit
 from cli.home import MODEL_DIR, pinned
-from cli.options import CodingChecked, Rename, Sheet, options_or_exit
+from cli.options import (
+    CodingChecked,
+    Excel,
+    ExcelPoint,
+    Rename,
+    Sheet,
+    excel_format_or_exit,
+    options_or_exit,
+)
 from cli.output import Exit, can_write, on_terminal, say
 from cli.storage import queue_of, run_with_storage
 
@@ -79,6 +87,8 @@ def submit(
         Path | None,
         typer.Option("--output", "-o", help="Wait, and write the scores to this file (one batch)."),
     ] = None,
+    excel: Excel = False,
+    excel_point: ExcelPoint = False,
     timeout: Annotated[float, typer.Option(min=1, help="Wait this many seconds at most.")] = 3600,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Check the header before sending.")
@@ -102,11 +112,18 @@ def submit(
     \b
     Examples:
       heart-scorer submit records.csv -o scores.csv
+      heart-scorer submit records.csv --excel -o scores.csv
       heart-scorer submit ward --wait --strict
       zcat records.csv.gz | heart-scorer submit - --wait
     """
     sources = expand(files, stdin_format)
     check_options(sources, batch_id, output)
+    excel_format = excel_format_or_exit(comma=excel, point=excel_point)
+    if excel_format:
+        if output is None or output_format not in (None, "csv"):
+            say("--excel is for a CSV file that --output names")
+            raise typer.Exit(Exit.USAGE)
+        output_format = "csv"
     options = replace(
         options_or_exit(
             rename, coding_checked=coding_checked, include_input=include_input, sheet=sheet
@@ -128,7 +145,13 @@ def submit(
         results: list[Any] = [batch.batch_id for batch in sent]
         if wait or strict or output:
             code, results = await wait_for_all(
-                storage.blobs(), sent, timeout, strict=strict, silent=as_json, output=output
+                storage.blobs(),
+                sent,
+                timeout,
+                strict=strict,
+                silent=as_json,
+                output=output,
+                excel=excel_format,
             )
         elif not as_json:
             print("\n".join(results))

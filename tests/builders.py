@@ -74,8 +74,11 @@ class Result:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """Rows of a CSV result; empty cells are ''."""
-        return list(csv.DictReader(io.StringIO(self.content.decode(), newline="")))
+        """Rows of a CSV result, with decimal points in their answers; empty cells are ''."""
+        text = self.content.decode("utf-8-sig")
+        separator = text.removeprefix("row")[0]
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+        return [row | {"probability": row["probability"].replace(",", ".")} for row in rows]
 
     @property
     def lines(self) -> list[dict[str, object]]:

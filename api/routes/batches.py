@@ -59,9 +59,10 @@ from shared.batches.report import POLICY, report_page
 from shared.batches.results import read_profile
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
+from shared.files.dialect import EXCEL, ExcelFormat
 from shared.files.formats import NAMES, PACKED, Format, format_of
 from shared.files.options import SHEET_LENGTH, Options, OutputFormat, parse_rename
-from shared.files.rejected import rejected_rows
+from shared.files.result import rejected_rows, rewritten
 from shared.records.errors import NotFound, StorageError, StorageUnavailable
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
@@ -276,6 +277,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             "precondition_failed",
             not_satisfiable(1024),
             bad_parameter("only", "'rejected'"),
+            bad_parameter("format", "'excel' or 'excel-point'"),
             unavailable,
         )
         | {
@@ -290,13 +292,21 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         only: Annotated[
             Literal["rejected"] | None, Query(description="Leave out rows that have a score")
         ] = None,
+        excel: Annotated[
+            ExcelFormat | None,
+            Query(
+                alias="format",
+                description="Of CSV, for Excel in countries with a decimal comma (`excel`) or a "
+                "decimal point (`excel-point`); default: in the form of the file that was sent",
+            ),
+        ] = None,
     ) -> Response:
         with lookups.taken():
             async with storage_time():
                 blobs = (await store()).blobs
                 found = await known(blobs, batch_id)
         output = succeeded(found)["output"]
-        return _scores(request, blobs, batch_id, output, rejected=only is not None)
+        return _scores(request, blobs, batch_id, output, rejected=only is not None, excel=excel)
 
     @router.get(
         "/{batch_id}/report",
@@ -329,20 +339,27 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         output: Mapping[str, Any],
         *,
         rejected: bool,
+        excel: ExcelFormat | None,
     ) -> Response:
         end = output["blob"].rpartition(".")[2]
         if rejected and end not in ("csv", "jsonl"):
             raise bad_parameter("only", f"left out for {end}")
+        if excel and end != "csv":
+            raise bad_parameter("format", f"left out for {end}")
         size, source = output["bytes"], (output["container"], output["blob"], output["etag"])
-        part = "rejected" if rejected else "scores"
-        etag = f'"{output["etag"]}{"-rejected" if rejected else ""}"'
-        name = f"{batch_id}-{part}.{end}"
+        form = ("-rejected" if rejected else "") + (f"-{excel}" if excel else "")
+        etag = f'"{output["etag"]}{form}"'
+        name = f"{batch_id}{'' if rejected else '-scores'}{form}.{end}"
         headers = {"ETag": etag, "Content-Disposition": f'attachment; filename="{name}"'}
         if is_unchanged(request, etag):
             return Response(status_code=304, headers={"ETag": etag})
         status = 200
-        if rejected:
-            pieces = rejected_rows(in_storage_time(blobs.chunks(*source)), is_csv=end == "csv")
+        if form:
+            pieces = in_storage_time(blobs.chunks(*source))
+            if rejected:
+                pieces = rejected_rows(pieces, is_csv=end == "csv")
+            if excel:
+                pieces = rewritten(pieces, EXCEL[excel])
         elif (wanted := requested_range(request, etag, size)) is not None:
             start, stop = wanted
             status = 206

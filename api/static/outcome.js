@@ -5,7 +5,7 @@ import { serialise } from "./csv.js";
 import { alertBox, h, save, svg } from "./dom.js";
 import { path } from "./follow.js";
 import { hasProbability } from "./kinds.js";
-import { BINS, ForExcel, Results, SHOWN } from "./results.js";
+import { BINS, Results, SHOWN } from "./results.js";
 import { capital, count, list, percent, size } from "./words.js";
 
 const AT_ONCE = 64e6; // bytes of scores that are read without being asked
@@ -115,8 +115,9 @@ function downloads(id, state, sent) {
     );
   const answer = (query = "") => call(`${path(id)}/scores${query}`, { headers: { Accept: "*/*" } });
   const excel = button("For Excel", "quiet", async () => {
-    const parts = await converted(await answer(), new ForExcel(sent));
-    save(parts, `${id}-scores-excel.csv`, "text/csv");
+    const format = sent.decimal === "," ? "excel" : "excel-point";
+    const scores = await answer(`?format=${format}`);
+    save(await scores.blob(), `${id}-scores-excel.csv`);
   });
   excel.hidden = (sent.format ?? "csv") !== "csv";
   const element = h(
@@ -164,12 +165,6 @@ async function* pieces(answer) {
     if (done) return;
     yield value;
   }
-}
-
-async function converted(answer, writer) {
-  const parts = [];
-  for await (const piece of pieces(answer)) parts.push(writer.push(piece));
-  return [...parts, writer.end()];
 }
 
 /** The rejected rows with their inputs and the reason, in the form of the file that was sent. */

@@ -1,10 +1,11 @@
 // Reads a file of scores while it arrives: counts, a histogram, the rejected rows.
 
-import { RowReader, serialise } from "./csv.js";
+import { RowReader } from "./csv.js";
 
 export const BINS = 20;
 export const SHOWN = 200; // rejected rows on the page
 const INPUT = "input_";
+const FIRST = "row"; // the first column: after its name comes the separator
 const CODE = /(?:^|; )([a-z_]+): /g;
 
 /** The codes in an error text: "out_of_range: …; missing_required: …". */
@@ -16,7 +17,7 @@ export function codes(error) {
 export class Results {
   constructor(format) {
     this.format = format;
-    this.reader = format === "csv" ? new RowReader(",") : undefined;
+    this.reader = undefined; // of CSV, once the separator is known
     this.rest = "";
     this.columns = undefined;
     this.inputNames = []; // header of the rejected rows
@@ -30,11 +31,18 @@ export class Results {
 
   /** Take in a piece. Returns the rejected rows in it, as inputs with the reason. */
   push(text) {
-    return this.format === "csv" ? this.takeCsv(this.reader.push(text)) : this.takeLines(text);
+    if (this.format !== "csv") return this.takeLines(text);
+    if (!this.reader) {
+      text = this.rest + text;
+      this.rest = text;
+      if (text.length <= FIRST.length) return [];
+      this.reader = new RowReader(text[FIRST.length]);
+    }
+    return this.takeCsv(this.reader.push(text));
   }
 
   end() {
-    return this.format === "csv" ? this.takeCsv(this.reader.end()) : this.takeLines("\n");
+    return this.format === "csv" ? this.takeCsv(this.reader?.end() ?? []) : this.takeLines("\n");
   }
 
   takeCsv(rows) {
@@ -45,7 +53,7 @@ export class Results {
         continue;
       }
       const { probability, warnings, error } = this.columns;
-      const score = row[probability] === "" ? null : Number(row[probability]);
+      const score = row[probability] === "" ? null : Number(row[probability].replace(",", "."));
       this.take(row[0], row[1], score, row[warnings], row[error]);
       if (row[error]) rejected.push([...this.inputs.map((column) => row[column]), row[error]]);
     }
@@ -95,39 +103,4 @@ function inputOf(row) {
     inputs.map(([name, value]) => [name.slice(INPUT.length), value]),
   );
   return JSON.stringify(record);
-}
-
-/** Rows of scores for a spreadsheet: with this separator, decimal sign and byte order mark. */
-export class ForExcel {
-  constructor({ separator, decimal }) {
-    this.reader = new RowReader(",");
-    this.separator =
-      separator === "," || separator === "|" ? (decimal === "," ? ";" : ",") : separator;
-    this.decimal = decimal;
-    this.started = false;
-  }
-
-  push(text) {
-    return this.write(this.reader.push(text));
-  }
-
-  end() {
-    return this.write(this.reader.end());
-  }
-
-  write(rows) {
-    let mark = "";
-    if (!this.started && rows.length) {
-      this.started = true;
-      mark = "\ufeff";
-      const isScore = (name) => /^(prediction|probability(_.*)?)$/.test(name);
-      this.scores = [...rows[0].keys()].filter((column) => isScore(rows[0][column]));
-    }
-    if (this.decimal === ",") {
-      for (const row of rows) {
-        for (const score of this.scores) row[score] = row[score].replace(".", ",");
-      }
-    }
-    return mark + serialise(rows, this.separator);
-  }
 }

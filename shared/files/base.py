@@ -30,7 +30,7 @@ _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 SEPARATORS = ",;\t|"
 """Of the cells of a CSV file."""
-OUTPUT_FORMAT = 4
+OUTPUT_FORMAT = 5
 """Increase it with each change of a block's bytes, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20

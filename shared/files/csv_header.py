@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from shared.files.advice import PLAIN_ID, column_notes, misnamed
 from shared.files.base import ROW_BYTES, SEPARATORS, strip_bom
+from shared.files.dialect import PLAIN, Dialect
 from shared.files.encoding import row_text
 from shared.files.lines import LineScanner, split_cells
 from shared.records.errors import BadFile
@@ -36,7 +37,8 @@ class Header:
 
     length: int
     """Bytes up to the end of the header, with skipped lines before it."""
-    separator: str
+    dialect: Dialect
+    """Without the decimal sign, which the header does not tell."""
     columns: tuple[str, ...]
     """Names as they came, trimmed."""
     places: dict[str, int]
@@ -51,6 +53,10 @@ class Header:
     """Notes about the columns, for the summary."""
 
     @property
+    def separator(self) -> str:
+        return self.dialect.separator
+
+    @property
     def needed(self) -> list[int]:
         """Columns that hold fields or the record's id."""
         ids = [] if self.record_id is None else [self.record_id]
@@ -58,6 +64,7 @@ class Header:
 
     @property
     def decimal_comma(self) -> bool:
+        """Whether a number may have a decimal comma or a point alike."""
         return self.separator == ";"
 
     @property
@@ -138,7 +145,18 @@ def find_header(
         raise BadFile(f"the file has one line only, and {LOST_LINE_ENDS}")
     if len(columns) == 1 and len(table.by_name.keys() & words_of(columns[0])) > 1:
         raise BadFile("the cells must be separated by commas, semicolons, tabs or pipes")
-    return match_columns(columns, table, rename, length=length, separator=separator)
+    line = head[start:length]
+    marked = bom > 0 or not _is_utf8(line)  # a mark tells Excel that the result is
+    dialect = Dialect(separator, crlf=line.endswith(b"\r\n"), bom=marked)
+    return match_columns(columns, table, rename, length=length, dialect=dialect)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _skip(seen: bytes, start: int) -> tuple[int, str]:
@@ -195,7 +213,7 @@ def match_columns(
     rename: Mapping[str, str],
     *,
     length: int = 0,
-    separator: str = ",",
+    dialect: Dialect = PLAIN,
 ) -> Header:
     """Match columns with fields by name. Raises `BadFile` if some are missing or misleading."""
     columns = tuple(name.strip() for name in names)
@@ -234,7 +252,7 @@ def match_columns(
     ignored = tuple(printable(name) for name in others if looks_like_a_name(name))
     return Header(
         length,
-        separator,
+        dialect,
         columns,
         places,
         record_id,

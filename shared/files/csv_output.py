@@ -1,7 +1,8 @@
-"""Scores as CSV. Text that a spreadsheet would run as a formula is escaped."""
+"""Scores as CSV, in the dialect of the input. Text that a spreadsheet would run is escaped."""
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import re
@@ -11,20 +12,17 @@ from typing import Any
 import polars as pl
 from numpy.typing import NDArray
 
+from shared.files.dialect import Dialect
 from shared.files.output import Column, Shown, as_json
 from shared.records.columns import Outcome
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
-SPLIT_FORMULA = r"([;\t] *)([=+\-@＝＋－＠])"
-"""A formula sign after a character at which a spreadsheet may split the cell."""
-NEEDS_QUOTES = r"^$|[,\"\r\n;\t]"
-"""Cells to quote. Many spreadsheets split at semicolons, so those cells are quoted as well."""
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 class CsvOutput:
-    """Writes CSV, comma separated."""
+    """Writes CSV."""
 
     resumes = True
 
@@ -33,17 +31,24 @@ class CsvOutput:
         self._columns = columns
 
     def write(self, outcome: Outcome, shown: Shown, first_row: int, *, first: bool) -> bytes:
-        ids = as_series(shown.ids)
-        columns = result_columns(outcome, ids if shown.plain else escape(ids), first_row)
+        ids, dialect = as_series(shown.ids), shown.dialect
+        columns = result_columns(outcome, ids if shown.plain else escape(ids, dialect), first_row)
         names = [*self._columns]
         if shown.inputs is not None:
-            columns += [_as_cells(as_series(column)) for column in shown.inputs.columns()]
+            columns += [_as_cells(as_series(column), dialect) for column in shown.inputs.columns()]
             names += [f"input_{name}" for name in shown.inputs.names]
         buffer = io.BytesIO()
         if first:
-            buffer.write(_header_line(names))
+            buffer.write(_header_line(names, dialect))
         output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
-        _quoted(output).write_csv(buffer, include_header=False, quote_style="never")
+        _quoted(output, dialect.needs_quotes).write_csv(
+            buffer,
+            include_header=False,
+            quote_style="never",
+            separator=dialect.separator,
+            line_terminator=dialect.line_end,
+            decimal_comma=dialect.decimal_comma,
+        )
         return buffer.getvalue()
 
     def finish(self) -> bytes:
@@ -55,7 +60,7 @@ def as_series(column: Column) -> pl.Series:
     return column if isinstance(column, pl.Series) else pl.Series(column, dtype=pl.String)
 
 
-def _as_cells(column: pl.Series) -> pl.Series:
+def _as_cells(column: pl.Series, dialect: Dialect) -> pl.Series:
     """A column as CSV can hold it: numbers and times as they are, everything else as text."""
     if column.dtype == pl.Duration:
         return column.dt.to_string()
@@ -66,7 +71,7 @@ def _as_cells(column: pl.Series) -> pl.Series:
     if column.dtype.is_nested() or column.dtype == pl.Object:
         texts = [None if v is None else json.dumps(v, default=as_json) for v in column.to_list()]
         column = pl.Series(texts, dtype=pl.String)
-    return escape(column.cast(pl.String))
+    return escape(column.cast(pl.String), dialect)
 
 
 def result_columns(outcome: Outcome, ids: pl.Series, first_row: int) -> list[pl.Series]:
@@ -104,32 +109,32 @@ def nulls(count: int) -> pl.Series:
     return pl.Series([None], dtype=pl.String).new_from_index(0, count)
 
 
-def escape(cells: pl.Series) -> pl.Series:
+def escape(cells: pl.Series, dialect: Dialect) -> pl.Series:
     """Text that a spreadsheet would run gets an apostrophe; numbers stay."""
-    if not cells.str.contains(f"{FORMULA}|{SPLIT_FORMULA}").any():
+    if not cells.str.contains(f"{FORMULA}|{dialect.split_formula}").any():
         return cells
     risky = cells.str.contains(FORMULA) & ~cells.str.contains(PLAIN_NUMBER)
-    split = cells.str.replace_all(SPLIT_FORMULA, "${1}'${2}")
+    split = cells.str.replace_all(dialect.split_formula, "${1}'${2}")
     return pl.select(pl.when(risky).then("'" + split).otherwise(split)).to_series()
 
 
-def _quoted(output: pl.DataFrame) -> pl.DataFrame:
+def _quoted(output: pl.DataFrame, needs_quotes: str) -> pl.DataFrame:
     """The columns with their cells as a CSV file has them."""
     return output.with_columns(
-        pl.when(column.str.contains(NEEDS_QUOTES))
+        pl.when(column.str.contains(needs_quotes))
         .then('"' + column.str.replace_all('"', '""', literal=True) + '"')
         .otherwise(column)
         .alias(column.name)
         for column in output.get_columns()
-        if column.dtype == pl.String and column.str.contains(NEEDS_QUOTES).any()
+        if column.dtype == pl.String and column.str.contains(needs_quotes).any()
     )
 
 
-def _header_line(names: Iterable[str]) -> bytes:
-    """The output is always comma-separated."""
-    names = (re.sub(SPLIT_FORMULA, r"\1'\2", name) for name in names)
+def _header_line(names: Iterable[str], dialect: Dialect) -> bytes:
+    names = (re.sub(dialect.split_formula, r"\1'\2", name) for name in names)
     cells = (
-        '"' + name.replace('"', '""') + '"' if re.search(NEEDS_QUOTES, name) else name
+        '"' + name.replace('"', '""') + '"' if re.search(dialect.needs_quotes, name) else name
         for name in names
     )
-    return (",".join(cells) + "\n").encode()
+    line = dialect.separator.join(cells) + dialect.line_end
+    return (codecs.BOM_UTF8 if dialect.bom else b"") + line.encode()

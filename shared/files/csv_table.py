@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from shared.files.base import ROW_TOO_LONG, Block, Limits, Scored
 from shared.files.csv_cells import RaggedRows, blank_bytes, read_cells
 from shared.files.csv_header import LOST_LINE_ENDS, Headed, Header, find_header
-from shared.files.csv_output import FORMULA, SPLIT_FORMULA, nulls
+from shared.files.csv_output import FORMULA, nulls
+from shared.files.dialect import MAY_HAVE_COMMAS, PLAIN, SAMPLE, Dialect, has_decimal_commas
 from shared.files.encoding import Utf16, as_utf8
 from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
@@ -34,9 +35,8 @@ from shared.records.scoring import Scorer
 
 THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+", re.ASCII)
 """Numbers in which a comma may separate thousands."""
-ODD_ID = f"{NOT_TEXT}|{FORMULA}|{SPLIT_FORMULA}"
-PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"=+@;')) + b"\n"
-"""Of these no cell is odd that does not begin with a hyphen."""
+PLAIN_BYTES = bytes(set(range(0x20, 0x7F)) - set(b'"=+@;')) + b"\n"
+"""Of these no cell is odd that does not begin with a hyphen, where commas separate."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,7 +56,7 @@ class Rows:
 
 
 class CsvTable(Headed):
-    """A CSV file, comma or semicolon separated, with a header line."""
+    """A CSV file with a header line."""
 
     def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
         self.output = output
@@ -68,7 +68,8 @@ class CsvTable(Headed):
         self._has_words = False
         """Whether a block had words in a field's column; then later ones will, too."""
         self._splitter: LineSplitter | None = None
-        """None until the header was read."""
+        """None until the header was read, and enough after it to tell the dialect."""
+        self._dialect = PLAIN
         self._encoding = Utf16()
         self._skipping = 0
         """Bytes of the header that come once more."""
@@ -111,10 +112,20 @@ class CsvTable(Headed):
         """Read the header once it is complete; return the bytes after it."""
         if self._splitter is not None:
             return b""
-        header = find_header(self._head, self._scorer.table, self._rename, whole=whole)
+        header = self._header or find_header(
+            self._head, self._scorer.table, self._rename, whole=whole
+        )
         if header is None:
             return b""
         self._header = header
+        sample = self._head[header.length : header.length + SAMPLE]
+        if header.separator in MAY_HAVE_COMMAS and len(sample) < SAMPLE and not whole:
+            return b""
+        self._dialect = replace(
+            header.dialect,
+            decimal_comma=has_decimal_commas(sample, header.separator),
+            bom=header.dialect.bom or self._encoding.found,
+        )
         self._splitter = LineSplitter(self._limits, header.length, header.separator)
         rest, self._head = self._head[header.length :], b""
         return rest
@@ -138,7 +149,7 @@ class CsvTable(Headed):
         plain = True
         if header.record_id is not None:
             ids = frame[f"c{header.record_id}"]
-            plain, found = _read_ids(ids, block.lines.content, self._scorer.table)
+            plain, found = _read_ids(ids, block.lines.content, header.dialect, self._scorer.table)
         values = self._values(frame, header, rejected, found)
         if not self._include_input:
             # Only this column is still needed.
@@ -154,7 +165,10 @@ class CsvTable(Headed):
         inputs = None
         if self._include_input:
             inputs = Columns(header.columns, [frame[f"c{i}"] for i in range(len(header.columns))])
-        shown = Shown(_ids(frame, header, rows, self._scorer.table), inputs, rows.plain)
+        # Excel takes text for Windows-1252 where no mark says otherwise.
+        dialect = replace(self._dialect, bom=self._dialect.bom or rows.windows)
+        ids = _ids(frame, header, rows, self._scorer.table)
+        shown = Shown(ids, inputs, rows.plain, dialect)
         content = self.output.write(outcome, shown, first_row, first=rows.first)
         return Scored(content, outcome)
 
@@ -255,22 +269,22 @@ def _numbers(
 
 
 def _read_ids(
-    ids: pl.Series, content: bytes, table: FieldTable
+    ids: pl.Series, content: bytes, dialect: Dialect, table: FieldTable
 ) -> tuple[bool, dict[int, list[FieldError]]]:
     """Whether all ids are plain, and what is wrong with some of them."""
     # Usually one check of the block's content and one of each id's length are enough.
-    if not (_any_odd(ids, content) or (ids.str.len_bytes() > RECORD_ID_LENGTH).any()):
+    if not (_any_odd(ids, content, dialect) or (ids.str.len_bytes() > RECORD_ID_LENGTH).any()):
         return True, {}
     suspect = (ids.str.len_chars() > RECORD_ID_LENGTH) | ids.str.contains(NOT_TEXT)
     return False, {row: faults_of(table.read_id, ids[row]) for row in suspect.arg_true()}
 
 
-def _any_odd(ids: pl.Series, content: bytes) -> bool:
+def _any_odd(ids: pl.Series, content: bytes, dialect: Dialect) -> bool:
     """Whether some id may not be shown unchanged, length aside; `content` holds them all."""
     # Half of the time that the expression takes, or a third.
-    if not content.translate(None, PLAIN):
+    if dialect.separator == "," and not content.translate(None, PLAIN_BYTES):
         return b"-" in content and ids.str.starts_with("-").any()
-    return ids.str.contains(ODD_ID).any()
+    return ids.str.contains(f"{NOT_TEXT}|{FORMULA}|{dialect.split_formula}").any()
 
 
 def _ids(frame: pl.DataFrame, header: Header, rows: Rows, table: FieldTable) -> pl.Series:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from shared.files.dialect import PLAIN, Dialect
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -92,6 +94,8 @@ class Shown:
     inputs: Inputs | None = None
     plain: bool = False
     """Whether no id could run as a formula in a spreadsheet."""
+    dialect: Dialect = PLAIN
+    """For results in CSV."""
 
 
 class Output(Protocol):

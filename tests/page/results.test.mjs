@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ForExcel, Results, SHOWN, codes } from "../../api/static/results.js";
+import { Results, SHOWN, codes } from "../../api/static/results.js";
 
 const HEADER = "row,patient_id,probability,prediction,warnings,error,input_id,input_age\n";
 const CSV = `${HEADER}1,A,0.05,0,,,A,63
@@ -102,16 +102,11 @@ test("codes are told from texts that hold colons", () => {
   ]);
 });
 
-test("a spreadsheet gets mark, separator and decimal sign of the input", () => {
-  const excel = new ForExcel({ separator: ";", decimal: "," });
-  const text = excel.push(CSV.slice(0, 90)) + excel.push(CSV.slice(90)) + excel.end();
-
-  assert.ok(text.startsWith("\ufeffrow;patient_id;probability"));
-  assert.ok(text.includes("\r\n1;A;0,05;0;"));
-});
-
-test("scores with a decimal comma are never separated by commas", () => {
-  const excel = new ForExcel({ separator: ",", decimal: "," });
-
-  assert.ok((excel.push(CSV) + excel.end()).includes("1;A;0,05;0"));
+test("scores between semicolons with decimal commas are read alike", () => {
+  const semicolons = HEADER.replaceAll(",", ";") + '1;A;0,05;0;;;A;63\r\n2;B;;;;"x: y";B;630\r\n';
+  for (const cut of [1, 3, 4, 20]) {
+    const { results, rejected } = read("csv", semicolons, cut);
+    assert.equal(results.bins[1], 1);
+    assert.deepEqual(rejected, [["B", "630", "x: y"]]);
+  }
 });

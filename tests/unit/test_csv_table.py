@@ -548,10 +548,71 @@ def test_input_columns_come_back_as_they_came_and_read_alike_everywhere() -> Non
     assert pl.read_csv(output)["probability"].drop_nulls().to_list() == probabilities
 
 
-def test_semicolon_files_come_back_with_commas_and_their_own_numbers() -> None:
-    output = score_file("csv", b"age;sex;oldpeak\n54;1;-1,5\n", include_input=True).content
+# The result has the dialect of the input
 
-    assert output.splitlines()[1].endswith(b',54,1,"-1,5"')
+
+@pytest.mark.parametrize(
+    ("content", "header", "row"),
+    [
+        (b"age,sex\n54,1\n", b"row,patient_id,", b"1,,0.34017825,0,,,54,1\n"),
+        (b"age,sex\r\n54,1\r\n", b"row,patient_id,", b"1,,0.34017825,0,,,54,1\r\n"),
+        (b"\xef\xbb\xbfage,sex\n54,1", b"\xef\xbb\xbfrow,patient_id,", b",54,1\n"),
+        (b"age;sex\n54;1\n", b"row;patient_id;", b"1;;0,34017825;0;;;54;1\n"),
+        (b"age;sex;x\n54;1;2,5\n", b"row;patient_id;", b"1;;0,34017825;0;;;54;1;2,5\n"),
+        (b"age;sex;x\n54;1;2.5\n", b"row;patient_id;", b"1;;0.34017825;0;;;54;1;2.5\n"),
+        (b"age\tsex\n54\t1\n", b"row\tpatient_id\t", b"1\t\t0.34017825\t0\t\t\t54\t1\n"),
+        (b"age\tsex\tx\n54\t1\t2,5", b"row\t", b"1\t\t0,34017825\t0\t\t\t54\t1\t2,5\n"),
+        (b"age|sex|x\n54|1|a,b\n", b"row|", b"1||0.34017825|0|||54|1|a,b\n"),
+        (b"sep=;\r\nage;sex\r\n54;1\r\n", b"row;", b"1;;0,34017825;0;;;54;1\r\n"),
+        ("age\tsex\r\n54\t1\r\n".encode("utf-16"), b"\xef\xbb\xbfrow\t", b"\t54\t1\r\n"),
+        (b"age;sex;x\r\n54;1;\xfc\r\n", b"\xef\xbb\xbfrow;", b";54;1;\xc3\xbc\r\n"),
+        (b"age;sex;\xfc\r\n54;1;a\r\n", b"\xef\xbb\xbfrow;", b";54;1;a\r\n"),
+    ],
+)
+def test_a_result_is_written_as_its_input(content: bytes, header: bytes, row: bytes) -> None:
+    output = score_file("csv", content, include_input=True).content
+
+    assert output.startswith(header)
+    assert output.endswith(row)
+    assert output.count(b"\n") == 2
+
+
+def test_the_sign_of_most_numbers_at_the_top_is_that_of_the_result() -> None:
+    top = b"54;1;2,5;1.5\n" + b"54;1;2,5;x\n" * 10_000
+
+    found = score_file("csv", b"age;sex;oldpeak;note\n" + top + b"54;1;2.5;2.5\n" * 20_000).content
+
+    assert found.splitlines()[-1].startswith(b"30001;;0,")
+
+
+def test_blocks_and_pieces_do_not_change_the_dialect() -> None:
+    content = b"patient_id;age;sex;oldpeak\r\n" + b"M\xfcller;54;1;2,5\r\nx;54;1;1\r\n" * 9
+
+    def scored(step: int, limits: Limits) -> bytes:
+        table = open_table("csv", a_scorer(), Options(include_input=True), limits)
+        blocks = blocks_of(table, cut(content, step))
+        return b"".join(
+            table.score(table.read(block), 1 if block.first else 3).content for block in blocks
+        ).replace(b"\r\n3;", b"\r\n1;")
+
+    whole = scored(len(content), Limits(rows=2))
+
+    assert whole.startswith(b"\xef\xbb\xbfrow;")
+    assert whole.count(b"\xef\xbb\xbf") == 1
+    assert scored(1, Limits(rows=2)) == whole
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("text", ["=1+1", "a,=1+1", "a, @x", "-x"])
+def test_text_is_escaped_in_every_dialect(separator: str, text: str) -> None:
+    row = ["54", "1", f'"{text}"', f'"{text}"']
+    content = separator.join(["age", "sex", "patient_id", "note"]) + f"\n{separator.join(row)}\n"
+
+    [found] = score_file("csv", content.encode(), include_input=True).rows
+
+    expected = text.replace(",=", ",'=").replace(" @", " '@")
+    expected = f"'{expected}" if text[0] in "=-" else expected
+    assert [found["patient_id"], found["input_note"]] == [expected, expected]
 
 
 def test_cells_of_a_ragged_row_come_back_as_far_as_they_go() -> None:
