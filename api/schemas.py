@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -107,6 +108,14 @@ class Bytes(Body):
     total: Count
 
 
+class Parts(Body):
+    """Parts of a large file, which workers share."""
+
+    done: Count
+    total: Annotated[Count, Field(description="Absent while the file is still cut")] | None = None
+    workers: Annotated[Count, Field(description="Workers that have begun a part")]
+
+
 class BatchModel(BaseModel):
     """The model that scored a batch."""
 
@@ -134,6 +143,9 @@ class BatchBody(Body):
     rows: Annotated[Rows, Field(description="Rows so far; in the end all rows")]
     created: Annotated[datetime, Field(description="When the batch was submitted")] | None = None
     bytes: Annotated[Bytes, Field(description="Progress in the uploaded file")] | None = None
+    parts: Annotated[Parts, Field(description="Progress of a file that workers share")] | None = (
+        None
+    )
     deliveries: (
         Annotated[Count, Field(description="How often the worker has begun with it")] | None
     ) = None
@@ -163,6 +175,9 @@ class BatchBody(Body):
             # The last rows may be staged before a line end that the file does not have.
             done = min(found.progress.offset, found.input_bytes)
             body["bytes"] = {"done": done, "total": found.input_bytes}
+        if (parts := found.progress.parts) is not None:
+            known = {name: value for name, value in asdict(parts).items() if value is not None}
+            body["parts"] = Parts(**known)
         summary = found.summary or {}
         body |= {name: summary.get(name) for name in cls.model_fields if name not in body}
         return cls(**{name: value for name, value in body.items() if value is not None})

@@ -100,13 +100,18 @@ async def show_batch(storage: Account, batch_id: str, *, as_json: bool) -> int:
         )
         return Exit.FAILED
     state, rows = (batch.status, batch.rows) if batch else ("queued", {"total": 0})
+    parts = batch.progress.parts if batch else None
     if as_json:
-        document = {"batch_id": batch_id, "status": state, "rows": rows}
+        document: dict[str, Any] = {"batch_id": batch_id, "status": state, "rows": rows}
+        if parts is not None:
+            document["parts"] = asdict(parts)
         print(json.dumps(document | ({"retry": asdict(retry)} if retry else {}), indent=1))
         return Exit.DONE
     print(f"batch    {batch_id}\nstatus   {state}")
     if rows["total"]:
         print(f"rows     {rows['total']:,} so far")
+    if parts is not None:
+        print(f"shared   {parts}")
     if retry is not None:
         print(f"waiting  {describe_retry(retry, datetime.now(UTC))}")
     return Exit.DONE
@@ -180,7 +185,8 @@ async def read_batches(
 def about(batch: BatchStatus) -> str:
     """The rest of a batch's line: its rows, or why it failed."""
     if batch.summary is None:
-        return f"{batch.rows['total']:,} rows so far" if batch.rows["total"] else ""
+        rows = f"{batch.rows['total']:,} rows so far" if batch.rows["total"] else ""
+        return f"{rows}, {batch.progress.parts}" if rows and batch.progress.parts else rows
     if batch.status == "succeeded":
         rows = batch.summary["rows"]
         return f"{rows['total']:,} rows, {rows['rejected']:,} rejected"

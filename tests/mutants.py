@@ -28,7 +28,6 @@ UNIT = ("tests/unit/test_worker_messages.py", "tests/unit/test_worker_lease.py")
 VIRTUAL = ("tests/faults/test_overlap.py", "tests/faults/test_stops.py", "-m", "not slow")
 CONTRACT = ("tests/contract/test_blobs.py", "tests/contract/test_storage_errors.py")
 FOREIGN = ("tests/unit/test_foreign_files.py",)
-PARTS = ("tests/faults/test_parts.py",)
 CLAIMS = ("tests/faults/test_claims.py",)
 OUTAGES = ("tests/faults/test_outages.py",)
 
@@ -162,6 +161,24 @@ def forgive_all(read: Function) -> Function:
     return lambda *args: replace(read(*args), unexplained=0)
 
 
+def look_at_sequences(_: Function) -> Function:
+    def mutant(self: Any, staged: Any) -> bool:
+        found: dict[int, Any] = {}
+        for block in staged:
+            found.setdefault(block.sequence, block)
+        before, self.missing = self.missing, []
+        for part in before:
+            sequences = range(part.sequence, part.sequence + len(part.blocks))
+            if all(sequence in found for sequence in sequences):
+                self.staged |= {sequence: found[sequence] for sequence in sequences}
+                self.room.release()
+            else:
+                self.missing.append(part)
+        return len(self.missing) < len(before)
+
+    return mutant
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """A safeguard, the function that provides it, what replaces that, and tests that notice."""
@@ -264,13 +281,13 @@ MUTANTS = [
         "parts that are lost are sent again",
         "worker.parts:_Cut.must_score_first",
         always(False),
-        PARTS,
+        ("tests/faults/test_parts.py", "-k", "lost"),
     ),
     Mutant(
-        "the blocks of a part are compared with what it says",
-        "worker.parts:_check_block",
-        check_nothing,
-        PARTS,
+        "the blocks of a part are compared with where it was cut",
+        "worker.parts:_Cut.look",
+        look_at_sequences,
+        ("tests/faults/test_parts.py", "-k", "wrong_parts"),
     ),
     Mutant(
         "a batch id belongs to the input that claimed it",

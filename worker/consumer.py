@@ -68,6 +68,8 @@ class Consumer:
         self._receiving: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         """Messages in work: each takes a slot."""
+        self._part: asyncio.Task[None] | None = None
+        """The part in work. One at a time: more would only compete for the CPU."""
         self._interruptible: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         """Set when a slot becomes free, and by `stop`."""
@@ -140,7 +142,7 @@ class Consumer:
         try:
             async with asyncio.timeout(RECEIVE_LIMIT):
                 messages = await self._queue.receive(limit, self._terms.visibility)
-                parts = [] if messages or self._parts is None else await self._parts.receive(limit)
+                part = None if messages else await self._receive_part()
         except (ScorerError, TimeoutError) as error:
             reason = str(error) or f"no answer within {RECEIVE_LIMIT} s"
             log.warning("receive_failed", extra={"reason": reason})
@@ -150,18 +152,25 @@ class Consumer:
         await self._processor.write_owed_excuses()
         for message in messages:
             self._start(message, before)
-        for part in parts:
-            self._run(self._handle_part(part, before))
-        if messages or parts:
+        if part is not None:
+            self._part = self._run(self._handle_part(part, before))
+        if messages or part is not None:
             self._wait = FIRST_WAIT
         else:
             self._preload_once()
             await self._back_off()
 
+    async def _receive_part(self) -> Message | None:
+        if self._parts is None or self._part is not None:
+            return None
+        return next(iter(await self._parts.receive(1)), None)
+
     async def _back_off(self) -> None:
         ends = self._clock() + self._wait * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
         self._wait = min(self._wait * 2, self._idle)
-        while not self.stopping and (left := ends - self._clock()) > 0:
+        part = self._part
+        # After a part there is probably another one.
+        while self._part is part and not self.stopping and (left := ends - self._clock()) > 0:
             await self.pause(left)
 
     async def _ask_storage(self) -> None:
@@ -193,15 +202,19 @@ class Consumer:
         )
         self._run(self._handle(delivery))
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start work that takes a slot."""
         task = asyncio.create_task(work)
         self._running.add(task)
         metrics.IN_PROGRESS.set(len(self._running))
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if task is self._part:
+            self._part = None
+            self._wait = FIRST_WAIT
         metrics.IN_PROGRESS.set(len(self._running))
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:

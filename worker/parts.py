@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
@@ -20,13 +21,16 @@ from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nu
 from shared import tracing
 from shared.batches.checkpoint import (
     NO_PROGRESS,
+    PART_BLOCKS,
     DataBlock,
     Progress,
     data_blocks,
+    file_cut,
+    part_begun,
     plan_of,
 )
 from shared.batches.message import Batch, BlobInput, EnvelopeOptions
-from shared.batches.parts import PART_BLOCKS, Part, PartInput
+from shared.batches.parts import Part, PartInput
 from shared.batches.ports import BlobFacts, Blobs, Message, Queue
 from shared.batches.results import SCORES, summary_name
 from shared.files.base import Limits
@@ -38,6 +42,7 @@ from shared.records.errors import (
     ModelBroken,
     NotFound,
     ScorerError,
+    StorageError,
 )
 from shared.records.tally import Tallier
 from worker.delivery import Delivery, Target, target_of
@@ -46,20 +51,16 @@ from worker.lease import Lease, LeaseTerms
 from worker.model import batch_scorer, check_model
 from worker.policy import PART_DELIVERIES, Delete, Release, Settlement, settle_part
 from worker.result import ResultWriter
-from worker.source import can_jump, cut_blocks, read_part
+from worker.source import Prefetch, can_jump, cut_blocks, read_part
 
 log = logging.getLogger(__name__)
 
 PARTS_IN_QUEUE = 64
-"""Most parts of one file that are sent and not staged yet: more than the slots of ten workers."""
+"""Most parts of one file that are sent and not staged yet: they ask for 16 workers of 4 slots."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.25, 2.0
 """Seconds between two checks for parts that others have finished."""
 LISTED_PER_SECOND = 2000
 """Blocks: a long listing takes its time, so it is asked for less often."""
-
-
-class WrongPart(ScorerError):
-    """A part does not fit its input: its message is damaged, or a worker cut it wrongly."""
 
 
 class Parts:
@@ -91,6 +92,8 @@ class Parts:
         self._terms = terms
         self._stopping = stopping
         self._clock = clock
+        self._worker = secrets.token_hex(6)
+        """This worker in the names of blocks that tell people who works on a file."""
 
     def are_worth_it(self, batch: Batch, facts: BlobFacts | None, progress: Progress) -> bool:
         """Whether what is left of a batch's input can be cut and is large enough."""
@@ -219,6 +222,8 @@ class Parts:
         target = target_of(batch)
         with tracing.span("score part", "consumer", parent=part.traceparent) as span:
             span.set({"batch.id": target.log_id, "rows": part.rows})
+            lease.check()
+            await self._tell(part.batch, part_begun(part.plan, part.sequence, self._worker))
             async with (
                 ResultWriter(
                     self._blobs,
@@ -231,7 +236,9 @@ class Parts:
                     row=part.first_row,
                 ) as writer,
                 aclosing(
-                    read_part(self._blobs, batch.input, part.facts, table, part.start, part.end)
+                    Prefetch(
+                        read_part(self._blobs, batch.input, part.facts, table, part.start, part.end)
+                    )
                 ) as blocks,
             ):
                 async for end, rows in blocks:
@@ -239,7 +246,6 @@ class Parts:
                     check_model(self._artifact, scored)
                     if not scored.content:
                         continue  # blank lines
-                    _check_block(part, len(writer.blocks), end, scored.counts.rows)
                     counted = await asyncio.to_thread(
                         self._tallier.count, scored.outcome, writer.next_row
                     )
@@ -274,6 +280,8 @@ class Parts:
                     await cut.room.acquire()
                     cut.missing.append(part)
                     await self._send([part])
+            if not cut.is_whole:
+                await self._tell(cut.batch, file_cut(cut.plan, cut.blocks))
             cut.is_complete = True
             extra = {
                 "batch_id": target_of(cut.batch).log_id,
@@ -307,15 +315,14 @@ class Parts:
         if (part := cut.rest()) is not None:
             yield part
 
+    async def _tell(self, batch: Batch, block: str) -> None:
+        """Stage a block whose name tells people how far a batch is; nothing depends on it."""
+        with suppress(StorageError):
+            await self._blobs.stage(SCORES, target_of(batch).scores_blob, block, b"0")
+
     async def _send(self, parts: Iterable[Part]) -> None:
         for part in parts:
             await self._queue.send(part.text())
-
-
-def _check_block(part: Part, index: int, end: int, rows: int) -> None:
-    """Raise `WrongPart` unless the part says that it has this block."""
-    if part.blocks[index : index + 1] != [(end, rows)]:
-        raise WrongPart("a block has another end or other rows than its part says")
 
 
 class _Cut:

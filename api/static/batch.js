@@ -113,6 +113,7 @@ function progress(state, sent, started) {
       svg("svg", { width: "100%", height: 10, "aria-hidden": "true" }, svg("rect", fill)),
     ),
     running ? h("p", {}, rowsSoFar(state, share)) : waiting(state, started),
+    running && state.parts && h("p", { class: "hint" }, partsSoFar(state.parts)),
   );
 }
 
@@ -127,6 +128,11 @@ function rowsSoFar({ rows }, share) {
   const part = share === undefined ? "" : `, ${percent(share)}`;
   const rejected = rows.rejected ? `, ${rows.rejected.toLocaleString("en")} of them rejected` : "";
   return `${done}${part}${rejected}.`;
+}
+
+function partsSoFar({ done, total, workers }) {
+  const before = total === undefined ? "" : `${done.toLocaleString("en")} of `;
+  return `${before}${count(total ?? done, "part")}, ${count(workers, "worker")}.`;
 }
 
 function waiting(state, started) {

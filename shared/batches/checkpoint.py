@@ -9,6 +9,8 @@ characters, the longest that storage accepts:
     e     plan 10, sequence 4, next offset 7, counts 42, all in base 64
     b, x  plan 10, message 12, nonce 12, data blocks seen 5 hex, zeros: begun, or excused
     p     plan 10, zeros: the batch's profile, in a blob of its own
+    s     plan 10, sequence 4, worker 12, zeros: a worker began the part with this first block
+    t     plan 10, sequence 4, zeros: the file is cut into parts, and has so many blocks
 
 Ignore blocks and markers of other plans (another model, block size or version of this product);
 their names may use another layout. (Versions before this one wrote data blocks of the kind `d`.)
@@ -153,6 +155,69 @@ class Marker:
 def profile_block(plan: str) -> str:
     """Name of the one block of a batch's profile."""
     return f"p{plan}".ljust(64, "0")
+
+
+PART_BLOCKS = 4
+"""Blocks of a part: at most 128,000 rows, so that a small batch does not wait for long."""
+
+
+def part_begun(plan: str, sequence: int, worker: str) -> str:
+    """Name of a block that tells people which worker, of 12 characters, has a part."""
+    return f"s{plan}{_to_text(sequence, _SEQUENCE_DIGITS)}{worker}".ljust(64, "0")
+
+
+def file_cut(plan: str, blocks: int) -> str:
+    """Name of a block that tells people how many blocks a shared file has."""
+    return f"t{plan}{_to_text(blocks, _SEQUENCE_DIGITS)}".ljust(64, "0")
+
+
+@dataclass(frozen=True, slots=True)
+class PartsDone:
+    """How far the parts of a shared file have come."""
+
+    done: int
+    total: int | None
+    """None while the file is still being cut."""
+    workers: int
+    """Workers that have begun a part which is not done."""
+
+    def __str__(self) -> str:
+        done = "" if self.total is None else f"{self.done:,} of "
+        whole = self.done if self.total is None else self.total
+        return f"{done}{_count(whole, 'part')}, {_count(self.workers, 'worker')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def read_parts(staged: Iterable[Staged], blocks: Iterable[DataBlock]) -> PartsDone | None:
+    """What the names of staged blocks say of parts; None: the file is not shared.
+
+    `blocks` are the data blocks of one plan.
+    """
+    known = {block.sequence: block.plan for block in blocks}
+    begun: list[tuple[int, str]] = []
+    total: int | None = None
+    shared = False
+    for name in (entry.name for entry in staged):
+        if len(name) != 64 or name[0] not in "st" or (known and name[1:11] not in known.values()):
+            continue
+        shared = True
+        sequence = _to_number(name[11:15])
+        if name[0] == "s":
+            begun.append((sequence, name[15:27]))
+        else:
+            total = sequence
+    if not shared:
+        return None
+    whole = {
+        first
+        for first in range(0, max(known, default=0) + 1, PART_BLOCKS)
+        if all(n in known for n in range(first, min(first + PART_BLOCKS, total or 1 << 20)))
+    }
+    workers = {worker for first, worker in begun if first - first % PART_BLOCKS not in whole}
+    return PartsDone(len(whole), total and -(-total // PART_BLOCKS), len(workers))
 
 
 def _hash_of(message_id: str) -> str:

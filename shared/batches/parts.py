@@ -11,12 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, StringConstraints
 
+from shared.batches.checkpoint import PART_BLOCKS
 from shared.batches.message import Batch, BlobInput, EnvelopeOptions
 from shared.batches.ports import BlobFacts
 from shared.files.formats import Format
-
-PART_BLOCKS = 4
-"""Blocks of a part: at most 128,000 rows, so that a small batch does not wait for long."""
 
 
 class PartInput(BaseModel):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.batches.checkpoint import Marker, furthest_blocks
+from shared.batches.checkpoint import Marker, PartsDone, furthest_blocks, read_parts
 from shared.batches.results import (
     FORMATS,
     SCORES,
@@ -52,6 +52,8 @@ class BatchProgress:
     """Input bytes, unpacked."""
     deliveries: int | None = None
     """Deliveries of the message that have begun, where that is known."""
+    parts: PartsDone | None = None
+    """Of a file that workers share."""
 
     @property
     def scored(self) -> int:
@@ -132,9 +134,12 @@ async def read_progress(blobs: Blobs, scores_blob: str) -> BatchProgress | None:
         for block in blocks:
             counts.add(block.counts)
         offset = max((block.next_offset for block in blocks), default=0)
+        if blocks:  # workers that share a file leave gaps
+            offset = offset * len(blocks) // (1 + max(block.sequence for block in blocks))
         begun = {marker.nonce for entry in staged if (marker := Marker.parse(entry))}
         # The first delivery leaves no marker.
-        return BatchProgress(counts.rows, counts.rejected, offset, 1 + len(begun))
+        parts = read_parts(staged, blocks)
+        return BatchProgress(counts.rows, counts.rejected, offset, 1 + len(begun), parts)
     # Committed: the summary is about to follow.
     with suppress(NotFound):
         facts = await blobs.facts(SCORES, scores_blob)

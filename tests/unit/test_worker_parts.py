@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from shared.batches.checkpoint import DataBlock, file_cut, part_begun, read_parts
 from shared.batches.message import Envelope
+from shared.batches.ports import Staged
 from shared.batches.results import summary_name
+from shared.batches.status import BatchStatus, read_status
 from shared.files.base import Limits
 from shared.records.artifact import Artifact
+from shared.records.counts import Counts
 from shared.testing import run_virtually
 from tests.faults.patients import patients
 from tests.faulty import Moment
@@ -78,6 +83,62 @@ def test_a_small_file_makes_no_call_more(artifact: Artifact) -> None:
         "summary",
         "delete",
     ]
+
+
+def test_progress_counts_parts_and_workers(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[BatchStatus] = []
+
+    async def scene() -> None:
+        world = World(artifact)
+
+        async def slow(moment: Moment) -> None:
+            if (moment.when, moment.call) == ("before", "stage"):
+                await asyncio.sleep(10)
+
+        async def look() -> None:
+            while True:
+                if (state := await read_status(world.blobs, "b")) and state.status == "running":
+                    seen.append(state)
+                await asyncio.sleep(5)
+
+        await world.submit("b", patients(250, seed=8))
+        looking = asyncio.create_task(look())
+        await world.emptied(*(world.worker(slow, limits=LIMITS) for _ in range(2)))
+        looking.cancel()
+
+    monkeypatch.setenv("SCORER_SPLIT_BYTES", "1024")
+    run_virtually(scene())
+
+    texts = [str(state.progress.parts) for state in seen if state.progress.parts]
+    assert "0 parts, 2 workers" in texts or "0 of 4 parts, 2 workers" in texts
+    assert any(text.startswith(("2 of 4 parts", "3 of 4 parts")) for text in texts)
+    assert {state.progress.parts and state.progress.parts.total for state in seen} >= {4}
+    rows = [state.rows["total"] for state in seen]
+    assert rows == sorted(rows)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "total", "text"),
+    [
+        ((), None, "0 parts, 1 worker"),
+        ((0, 1, 2, 3), None, "1 part, 0 workers"),
+        ((0, 1, 2, 3, 5, 8), 9, "2 of 3 parts, 0 workers"),
+        ((4, 5, 6), 9, "0 of 3 parts, 1 worker"),
+    ],
+)
+def test_a_part_is_done_when_all_its_blocks_are(
+    sequences: tuple[int, ...], total: int | None, text: str
+) -> None:
+    blocks = [DataBlock("p" * 10, sequence, 1, Counts()) for sequence in sequences]
+    names = [part_begun("p" * 10, 0, "w" * 12), *(block.name for block in blocks)]
+    if total is not None:
+        names.append(file_cut("p" * 10, total))
+
+    parts = read_parts([Staged(name, 1) for name in names], blocks)
+
+    assert str(parts) == text
 
 
 @pytest.mark.slow
