@@ -22,6 +22,13 @@ SCALE_IN_SECONDS = 300
 """It removes replicas only down to the most it wanted in this long."""
 
 
+SHARED_ROWS = 1_200_000
+"""Rows of a file (of 64 MiB) that all replicas share."""
+PART_ROWS = 128_000
+PARTS_IN_QUEUE = 64
+"""Most parts of a shared file that wait or are in work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What an operator chooses, and what was measured."""
@@ -55,6 +62,8 @@ class Sample:
     backlog: float
     messages: int
     replicas: int
+    parts: int = 0
+    """Messages in the queue of parts."""
 
 
 @dataclass(slots=True)
@@ -63,17 +72,20 @@ class Replica:
 
     ready_at: int
     files: list[float] = field(default_factory=list)
+    part: float = 0
+    """Rows left of the part that it works on."""
 
 
-def wanted_replicas(messages: int, queue_length: int, max_replicas: int) -> int:
-    """Say how many replicas the scale rule asks for at this many messages."""
-    return min(max_replicas, math.ceil(messages / queue_length))
+def wanted_replicas(messages: int, queue_length: int, max_replicas: int, parts: int = 0) -> int:
+    """Say how many replicas the scale rules ask for at this many messages and parts of files."""
+    return min(max_replicas, math.ceil(max(messages, parts) / queue_length))
 
 
 def simulate(load: Load, plan: Plan, limit: int = 24 * 3600) -> list[Sample]:
     """Run a load until all is scored and the last replica is gone, at most `limit` seconds."""
     arrivals = sorted(load.files)
     waiting: list[float] = []
+    parts: list[float] = []
     replicas: list[Replica] = []
     wishes: list[tuple[int, int]] = []
     last_active = 0
@@ -82,16 +94,21 @@ def simulate(load: Load, plan: Plan, limit: int = 24 * 3600) -> list[Sample]:
         while arrivals and arrivals[0][0] <= second:
             waiting.append(float(arrivals.pop(0)[1]))
         messages = len(waiting) + sum(len(replica.files) for replica in replicas)
+        in_work = sum(replica.part > 0 for replica in replicas)
+        messages += bool(parts or in_work)  # that of the shared file
+        sent = min(len(parts) + in_work, PARTS_IN_QUEUE)
 
         if second % HPA_SECONDS == 0 and replicas:
             wishes = [(at, wish) for at, wish in wishes if at > second - SCALE_IN_SECONDS]
-            wishes.append((second, _autoscaler_wish(messages, len(replicas), plan)))
+            wishes.append((second, _autoscaler_wish(max(messages, sent), len(replicas), plan)))
             target = max(wish for _, wish in wishes)
             target = min(target, max(len(replicas) + 4, len(replicas) * 2))
             while len(replicas) < target:
                 replicas.append(Replica(ready_at=second + plan.startup_seconds))
             while len(replicas) > max(target, 1):
-                waiting[:0] = replicas.pop().files  # given back; the scored blocks are kept
+                last = replicas.pop()  # gives all back; the scored blocks are kept
+                waiting[:0] = last.files
+                parts[:0] = [last.part] if last.part else []
         if second % plan.polling_seconds == 0 and messages:
             last_active = second
             if not replicas:
@@ -100,9 +117,10 @@ def simulate(load: Load, plan: Plan, limit: int = 24 * 3600) -> list[Sample]:
         if replicas and not messages and second - last_active >= plan.cooldown_seconds:
             replicas.clear()
 
-        _work_one_second(replicas, waiting, second, plan)
-        backlog = sum(waiting) + sum(sum(replica.files) for replica in replicas)
-        samples.append(Sample(backlog, messages, len(replicas)))
+        _work_one_second(replicas, waiting, parts, second, plan)
+        in_work_rows = sum(sum(replica.files) + replica.part for replica in replicas)
+        backlog = sum(waiting) + sum(parts) + in_work_rows
+        samples.append(Sample(backlog, messages, len(replicas), sent))
         if not arrivals and not messages and not replicas:
             break
     return samples
@@ -116,21 +134,42 @@ def _autoscaler_wish(messages: int, replicas: int, plan: Plan) -> int:
 
 
 def _work_one_second(
-    replicas: Iterable[Replica], waiting: list[float], second: int, plan: Plan
+    replicas: Iterable[Replica],
+    waiting: list[float],
+    parts: list[float],
+    second: int,
+    plan: Plan,
 ) -> None:
     for replica in replicas:
         if second < replica.ready_at:
             continue
-        while waiting and len(replica.files) < plan.slots:
-            replica.files.append(waiting.pop(0))
         budget = plan.rows_per_second
-        while replica.files and budget > 0:  # the slots share the cores fairly
-            step = min(min(replica.files), budget / len(replica.files))
-            replica.files = [rows - step for rows in replica.files]
-            budget -= step * len(replica.files)
-            replica.files = [rows for rows in replica.files if rows > 1e-6]
-            while waiting and len(replica.files) < plan.slots:
-                replica.files.append(waiting.pop(0))
+        while budget > 0:
+            _take(replica, waiting, parts, plan)
+            if replica.files:  # the slots share the cores fairly
+                step = min(min(replica.files), budget / len(replica.files))
+                budget -= step * len(replica.files)
+                replica.files = [rows - step for rows in replica.files if rows - step > 1e-6]
+            elif replica.part:
+                step = min(replica.part, budget)
+                budget -= step
+                replica.part -= step
+            else:
+                break
+
+
+def _take(replica: Replica, waiting: list[float], parts: list[float], plan: Plan) -> None:
+    """Fill the free slots; with no message, take a part."""
+    while waiting and len(replica.files) < plan.slots:
+        rows = waiting.pop(0)
+        if rows < SHARED_ROWS:
+            replica.files.append(rows)
+            continue
+        while rows > 0:  # cutting takes a twentieth of scoring: it is left out
+            parts.append(min(rows, PART_ROWS))
+            rows -= parts[-1]
+    if not replica.files and not replica.part and parts:
+        replica.part = parts.pop(0)
 
 
 def seconds_until_scored(samples: Sequence[Sample]) -> int:
@@ -145,7 +184,7 @@ def replica_hours(samples: Sequence[Sample]) -> float:
 
 LOADS: tuple[Load, ...] = (
     Load("200 files of 100,000 rows, dropped at once", ((30, 100_000),) * 200),
-    Load("The same 20 million rows as one file: one replica has all the work", ((30, 20_000_000),)),
+    Load("The same 20 million rows as one file, which all replicas share", ((30, 20_000_000),)),
     Load(
         "A file of 100,000 rows every 2 seconds for twenty minutes",
         tuple((second, 100_000) for second in range(30, 1230, 2)),
