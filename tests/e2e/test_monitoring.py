@@ -92,11 +92,12 @@ def test_every_panel_of_the_dashboard_shows_something(
     prometheus: str, running: Running, tmp_path: Path
 ) -> None:
     file = tmp_path / "patients.csv"
-    file.write_text("age,sex\n54,1\n61,0\n999,1\n")
+    file.write_text("age,sex\n" + "54,1\n61,0\n" * 120 + "999,1\n")
     wait_for(prometheus, "heart_scorer_messages_waiting")
-    call(running, "submit", str(file), "--wait")
+    call(running, "submit", str(file), "--wait", "--profile")
     wait_for(prometheus, "heart_scorer_last_success_timestamp_seconds > 0")
     wait_for(prometheus, "sum(rate(heart_scorer_batches_total[5m])) > 0")
+    wait_for(prometheus, "heart_scorer_field_psi")
 
     empty = [
         title
