@@ -137,7 +137,7 @@ def test_while_storage_is_down_batches_are_503_and_scores_go_on(
 
 @pytest.mark.azurite
 def test_the_pages_examples_run_as_written(running: Running, tmp_path: Path) -> None:
-    page = (ROOT / "docs/http.md").read_text()
+    page = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("http", "inference"))
     commands = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     answers: list[str] = []
 
@@ -151,7 +151,7 @@ def test_the_pages_examples_run_as_written(running: Running, tmp_path: Path) -> 
         )
         answers.append(done.stdout)
 
-    predict, explained, many, sent, inferred, refused = answers
+    predict, explained, many, sent, refused, inferred = answers
     assert json.loads(predict)["patient_id"] == "A-7"
     assert json.loads(predict)["probability"] == json.loads(explained)["probability"]
     assert json.loads(many)["rows"] == {"total": 2, "scored": 1, "rejected": 1}

@@ -26,6 +26,7 @@ from tests.templates import DEPLOYMENTS, INFRA, Resource, every, grants
 ROOT = Path(__file__).parents[2]
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 AZURE = (ROOT / "docs" / "azure.md").read_text()
+ACCESS = (ROOT / "docs" / "access.md").read_text()
 SCALING = (ROOT / "docs" / "scaling.md").read_text()
 
 EVERY = [(name, resource) for name, resources in DEPLOYMENTS.items() for resource in resources]
@@ -615,7 +616,7 @@ def test_the_images_can_be_built_in_the_registry_which_has_no_buildkit() -> None
 
 
 def test_the_page_explains_every_parameter(template: Any) -> None:
-    table = AZURE[AZURE.index("## Parameters") : AZURE.index("## Who may do what")]
+    table = AZURE[AZURE.index("## Parameters") : AZURE.index("## Logs and alerts")]
     explained = {
         name
         for row in table.splitlines()
@@ -633,7 +634,7 @@ def test_every_number_asked_of_the_user_has_limits(template: Any) -> None:
 
 
 def test_the_commands_of_the_page_ask_for_outputs_that_exist(template: Any) -> None:
-    shell = "\n".join(re.findall(r"```sh\n(.*?)```", DEPLOY + AZURE, re.DOTALL))
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", DEPLOY + AZURE + ACCESS, re.DOTALL))
 
     requested = set(re.findall(r"\$\(out (\w+)\)", shell))
 
@@ -647,7 +648,7 @@ def test_the_commands_of_the_page_set_every_variable_that_the_parameter_files_re
             assert re.search(rf"\b{variable}=", DEPLOY), f"{variable} of {path.name}"
 
 
-@pytest.mark.parametrize("page", ["azure", "deploy", "scaling"])
+@pytest.mark.parametrize("page", ["access", "azure", "deploy", "github", "scaling"])
 def test_the_commands_of_the_pages_are_shell(page: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text()
 
