@@ -24,7 +24,7 @@ EMPTY = "the body is empty"
 
 
 class BodyLimits(NamedTuple):
-    """What a body may be."""
+    """Limits of a body."""
 
     size: int
     """Bytes, packed and unpacked."""
@@ -71,7 +71,7 @@ def strict_route(limits: BodyLimits) -> type[APIRoute]:
 
 
 def body_problems(limits: BodyLimits) -> list[Problem]:
-    """What a request of JSON may end with, for the document."""
+    """Problems of a request with a JSON body, for the document."""
     return [
         malformed_json(EMPTY),
         not_packed("gzip"),

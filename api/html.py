@@ -19,7 +19,7 @@ POLICY_WITH_INLINE_STYLES = POLICY.replace(
 ICON = '<link rel="icon" href="static/icon.svg" type="image/svg+xml">'
 THEME = '<link rel="stylesheet" href="static/theme.css">'
 HEADER = "<!-- header -->"
-"""Where a page of ours wants the header."""
+"""Placeholder for the header in our pages."""
 
 
 def header(current: str) -> str:

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the models: problems, keys and examples."""
+"""Parts of the OpenAPI document beyond the models: problems, keys and examples."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def another_coding(table: FieldTable) -> list[Problem]:
 
 
 def predict_description(manifest: Manifest) -> str:
-    """What the score means, and how records are read."""
+    """The meaning of the score, and how records are read."""
     return (
         f"{manifest.title}.\n\nCategories may be sent as codes or as words. Leave out, or send "
         "`null` for, what is not known; nothing is ever filled in. A value outside the accepted "

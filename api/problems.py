@@ -331,7 +331,7 @@ def _invalid(error: RequestValidationError) -> Problem:
 
 
 def _limit(fault: dict[str, Any]) -> str:
-    """What a parameter may be, in words and without its value."""
+    """The limit of a parameter in words, without its value."""
     if fault["type"] == "bool_parsing":
         return "true or false"
     return str(fault["msg"]).removeprefix("Input should be ")

@@ -182,7 +182,7 @@ def is_incomplete(rows: dict[str, int]) -> bool:
 
 
 def column_lines(found: dict[str, Any]) -> list[str]:
-    """What a summary or a check says about columns and coding."""
+    """Lines of a summary or a check about columns and coding."""
     lines: list[str] = []
     if found["ignored_columns"]:
         lines.append("ignored  columns " + ", ".join(found["ignored_columns"]))

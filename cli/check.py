@@ -160,7 +160,7 @@ def as_found(
     examples: dict[str, list[dict[str, object]]],
     warnings: list[str],
 ) -> dict[str, Any]:
-    """What was found, as one JSON document."""
+    """The result as a JSON document."""
     return {
         "status": "checked",
         "rows": {
@@ -193,7 +193,7 @@ def collect(
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """What was found, for people."""
+    """The result for people."""
     rows = found["rows"]
     lines = [
         f"rows     {rows['total']} total, {rows['accepted']} accepted, {rows['rejected']} rejected"

@@ -88,7 +88,7 @@ def outputs(file: Path, file_format: Format, artifact: Artifact, *, packed: bool
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """What differs, for people."""
+    """The differences, for people."""
     lines = [
         f"old {found['old']}, new {found['new']}",
         f"rows     {found['rows']}, scored by both {found['scored_by_both']}",

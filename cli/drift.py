@@ -83,7 +83,7 @@ def facts_of(found: Drift, period: str) -> dict[str, Any]:
         "scores": _indexes(now["scores"], compared and compared["scores"]),
         "differences": {
             "training": from_training,
-            # What is said of the rows alone is said once.
+            # Sentences about the rows alone appear once.
             "before": [text for text in from_before if text not in from_training],
         },
     }

@@ -23,7 +23,7 @@ LOCAL = HOME / ".local" if IS_CLONE else HOME
 """Azurite, its data, and logs."""
 MODEL_DIR = HOME / "artifact"
 PYTHON = (sys.executable, "-P", "-m")
-"""Starts a module of ours, never one of the same name in the current directory."""
+"""Starts one of our modules, never one of the same name in the current directory."""
 STATE = LOCAL / "up.json"
 """Address of the storage that a running `heart-scorer up` offers."""
 LOCK = LOCAL / "up.lock"

@@ -86,7 +86,7 @@ WORKER_ENV = {
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:100,muzzy_decay_ms:0",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""What the worker's image sets for its allocators and threads; see Dockerfile.worker."""
+"""Variables that the worker's image sets for allocators and threads; see Dockerfile.worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a message in a queue names: its batch and its input, never a record."""
+"""The batch and the input of a queue message, never a record."""
 
 from __future__ import annotations
 

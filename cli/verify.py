@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.records.scoring import Scorer
 
 TOLERANCE = 1e-6
-"""Largest difference between ONNX Runtime's float32 and scikit-learn's float64, as of `kinds`."""
+"""Largest difference between ONNX Runtime's float32 and scikit-learn's float64 (see `kinds`)."""
 
 SHOWN = 20
 """Differing rows that are shown."""

@@ -31,7 +31,7 @@ class RunningApi:
         return f"http://127.0.0.1:{self.port}"
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it logged."""
+        """Its log lines."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def connect(self) -> socket.socket:

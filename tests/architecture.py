@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/dev/architecture.md"
 BEGIN, END = "```mermaid\nflowchart TD\n", "```\n"
 COMMON = "shared"
-"""What is left of `shared` beside its packages: settings, logs, metrics and the like."""
+"""Modules of `shared` outside its packages: settings, logs, metrics and the like."""
 
 
 def packages() -> tuple[list[str], list[str]]:

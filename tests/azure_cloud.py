@@ -41,7 +41,7 @@ PERMITS = {
     "queue sender": {SEND},
     "queue contributor": {SEND, RECEIVE, UPDATE, DELETE, PEEK, COUNT, WRITE},
 }
-"""What each built-in role may do with messages and blobs."""
+"""Rights of each built-in role on messages and blobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Call:
 
 
 def call_of(method: str, path: str, query: dict[str, str]) -> Call:
-    """What a request asks of storage, by the rules of its REST interface."""
+    """The right that a request to storage needs, by the rules of its REST interface."""
     _, _, name, *rest = path.split("/")
     if rest and rest[0] == "messages":
         peek = query.get("peekonly") == "true"
@@ -84,7 +84,7 @@ class Cloud:
     denied: list[tuple[str, Call]] = field(default_factory=list)
 
     def environment(self, who: str) -> dict[str, str]:
-        """What a container of this identity finds in its environment."""
+        """The environment of a container with this identity."""
         return {
             "AZURE_CLIENT_ID": who,
             "AZURE_STORAGE_CONNECTION_STRING": "",

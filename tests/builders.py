@@ -66,7 +66,7 @@ def blocks_of(table: Table, pieces: Iterable[bytes]) -> list[Block]:
 
 @dataclass
 class Result:
-    """What a worker would write for a file."""
+    """The result that a worker would write for a file."""
 
     content: bytes
     counts: Counts

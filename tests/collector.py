@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 
 @dataclass(frozen=True, slots=True)
 class CollectedSpan:
-    """What arrived of one span."""
+    """A received span."""
 
     service: str
     name: str

@@ -15,7 +15,7 @@ Call = Literal[
     "claim", "discard", "stage_counts", "commit_counts", "stage_profile", "commit_profile",
     "parts",
 ]  # fmt: skip
-"""What the worker does; `stage` is a data block, `mark` a marker, `body` a large poison's body;
+"""Steps of the worker; `stage` is a data block, `mark` a marker, `body` a large poison's body;
 `commit` is what makes a result appear. Counts and profile are blobs of their own. `parts` receives
 parts of a large file."""
 

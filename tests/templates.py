@@ -1,4 +1,4 @@
-"""What each parameter file would deploy, read from the snapshots of the templates."""
+"""Resources that each parameter file would deploy, read from the snapshots of the templates."""
 
 from __future__ import annotations
 

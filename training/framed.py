@@ -1,4 +1,4 @@
-"""An estimator of DataFrames behind the arrays that training works with."""
+"""Wraps an estimator of DataFrames so that it takes the arrays of training."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class Plot:
     """Axes to draw on, in the units of the data."""
 
     label: str
-    """What is to be seen, for those who cannot see it."""
+    """The text alternative of the picture."""
     x: tuple[float, float]
     y: tuple[float, float]
     x_ticks: Sequence[float] = ()

@@ -34,7 +34,7 @@ class Delivery:
         return self.message.received + timedelta(seconds=self.lease.elapsed)
 
     def facts(self, batch: Batch | None) -> DeliveryFacts:
-        """What the failure policy looks at; `batch` is None while the message is unread."""
+        """Facts for the failure policy; `batch` is None while the message is unread."""
         return DeliveryFacts(
             self.message.dequeue_count,
             self.age,

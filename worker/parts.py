@@ -343,7 +343,7 @@ class _Cut:
         self.is_complete = False
         """Whether the whole input is cut."""
         self.error: Exception | None = None
-        """What ended the cutting."""
+        """The error that ended the cutting."""
         self.suspects: set[int] = set()
         """First blocks of parts that failed in this worker."""
         self.blocks = len(progress.done)

@@ -351,7 +351,7 @@ class Processor:
             progress = await self._parts.share(
                 delivery, target, batch, facts, plan, progress, check
             )
-        # A later delivery has a marker staged, so storage may say of the blob that it exists.
+        # A later delivery has a marker staged, so storage may report that the blob exists.
         first = delivery.message.dequeue_count == 1 and progress is NO_PROGRESS
         profiled = batch.options.profile or not _is_small(batch, facts)
         tally = self._tallier.empty() if profiled else None

@@ -175,7 +175,7 @@ def _score_many(
 def _guard(
     checked: list[Record | RecordRejected], records: list[Record], table: FieldTable
 ) -> list[str]:
-    """What is odd about the codes of all records. Raises `AnotherCoding`."""
+    """Warnings about the codes of all records. Raises `AnotherCoding`."""
     counts = Counts(len(checked))
     for record in checked:
         if isinstance(record, RecordRejected):

@@ -1,4 +1,4 @@
-// Talks to the API. The key, where one is needed, stays in this tab.
+// Calls the API. The key, if one is needed, stays in this tab.
 
 const KEY = "api-key";
 
@@ -101,7 +101,7 @@ function sent(path, content, headers, onProgress, signal) {
   });
 }
 
-/** What happened, for people: title and text of a `Refused`. Throws other errors again. */
+/** An error for people: title and text of a `Refused`. Throws other errors again. */
 export function explain(error) {
   if (error instanceof Refused) return [error.title, error.message];
   throw error;

@@ -23,7 +23,7 @@ function decoded(encoding, bytes, label, bom) {
   return { text: new TextDecoder(encoding).decode(bytes), encoding, label, bom };
 }
 
-/** What kind of file its first bytes say it is, if it is one that holds no text. */
+/** The type of a file that is not text, by its first bytes. */
 export function binaryKind(bytes) {
   const head = String.fromCharCode(...bytes.slice(0, 4));
   if (head.startsWith("PK")) return "an Excel workbook or a ZIP file";

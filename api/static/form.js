@@ -33,7 +33,7 @@ export class RecordForm {
     );
   }
 
-  /** What to send, the required fields that are still empty, and how many inputs are refused. */
+  /** The record to send, the required fields that are still empty, and the number of refused inputs. */
   read() {
     const record = {};
     const lacking = [];

@@ -1,4 +1,4 @@
-// What this tab remembers of the batches that it sent, so that a reload loses nothing.
+// Batches that this tab sent, kept so that a reload loses nothing.
 
 const key = (id) => `batch:${id}`;
 

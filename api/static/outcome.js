@@ -1,4 +1,4 @@
-// What came out of a finished batch: counts, histogram, rejected rows, files to download.
+// The view of a finished batch: counts, histogram, rejected rows, files to download.
 
 import { Refused, call, explain, hasKey } from "./client.js";
 import { serialise } from "./csv.js";
@@ -72,7 +72,7 @@ function figures(rows, warned) {
   );
 }
 
-/** What the summary says beside its counts. */
+/** The summary's texts next to its counts. */
 function notes(model, state) {
   const titleOf = (name) => model.fields.find((field) => field.name === name)?.title ?? name;
   const warnings = (state.warnings ?? []).map((one) =>

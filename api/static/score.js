@@ -1,4 +1,4 @@
-// What a score means: the probability, the study's figures, what each field contributes.
+// The view of a score: the probability, the study's figures, what each field contributes.
 
 import { h, svg } from "./dom.js";
 import { inWords } from "./form.js";

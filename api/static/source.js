@@ -128,7 +128,7 @@ async function wholeText(source) {
   return decode(new Uint8Array(await new Response(unpacked(source)).arrayBuffer())).text;
 }
 
-/** What is sent: the file itself if the API reads it, else the same rows in UTF-8. */
+/** The body to send: the file itself if the API reads it, else the same rows in UTF-8. */
 export async function body(source) {
   const readable =
     source.decoder === "utf-8" &&

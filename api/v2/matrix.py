@@ -1,4 +1,4 @@
-"""The model's rows, made of tensors and held to the same limits as records.
+"""The model's rows, made from tensors and checked against the same limits as records.
 
 The columns are the fields that the model uses, in the manifest's order, as one tensor
 `[rows, fields]`, or any fields as one tensor each. A tensor of the records' own ids may join them.
@@ -38,7 +38,7 @@ Rejections = dict[int, "tuple[FieldError, ...]"]
 
 
 class Rows(NamedTuple):
-    """What a request asks to score."""
+    """The rows of a request."""
 
     matrix: Matrix
     """[n, fields used]"""

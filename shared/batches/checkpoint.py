@@ -192,7 +192,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def read_parts(staged: Iterable[Staged], blocks: Iterable[DataBlock]) -> PartsDone | None:
-    """What the names of staged blocks say of parts; None: the file is not shared.
+    """Progress of parts by the names of staged blocks; None: the file is not shared.
 
     `blocks` are the data blocks of one plan.
     """

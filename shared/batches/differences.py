@@ -1,4 +1,4 @@
-"""What differs between a batch and the training data, or earlier batches, in sentences."""
+"""Differences between a batch and the training data, or earlier batches, in sentences."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class ProfileSum:
             part.add(added, profile["rows"]["scored"])
 
     def profile(self) -> dict[str, Any]:
-        """What all batches together are like, as a profile; counts may be fractions."""
+        """The profile of all batches together; counts may be fractions."""
         *fields, scores = self._parts
         scored, rows = self._rows["scored"], self._first["training_rows"]
         return self._first | {
@@ -105,7 +105,7 @@ def compared_with(profile: dict[str, Any], before: dict[str, Any]) -> dict[str, 
 
 @dataclass(slots=True)
 class Drift:
-    """What was scored in a period, and in the period of the same length before it."""
+    """Batches of a period, and of the period of the same length before it."""
 
     now: ProfileSum | None = None
     """None: no batch of the period has a profile."""

@@ -40,7 +40,7 @@ class Submission:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What a batch id is bound to in addition to the content."""
+        """Facts that a batch id is bound to, in addition to the content."""
         return {"format": self.format, "gzip": self.gzip, **self.options.identity}
 
 

@@ -18,7 +18,7 @@ from shared.records.schema import NUMBER, FieldTable, fold_word, printable
 MAX_COLUMNS = 16_384
 """Most columns: those of an Excel sheet."""
 TITLE_LINES = 10
-"""Lines at the top of a file among which a header is looked for, to say where it is."""
+"""Lines at the top of a file in which to search for a header, for the error text."""
 
 LOST_LINE_ENDS = (
     "some names in the header are numbers: were the line ends lost? "

@@ -52,7 +52,7 @@ EXCEL: dict[ExcelFormat, Dialect] = {
     "excel": Dialect(";", decimal_comma=True, crlf=True, bom=True),
     "excel-point": Dialect(crlf=True, bom=True),
 }
-"""What Excel opens by a double click, by its countries' decimal sign: a comma or a point."""
+"""Dialects that Excel opens with a double click, by the decimal sign of its locale."""
 
 
 def has_decimal_commas(sample: bytes, separator: str) -> bool:

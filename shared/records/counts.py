@@ -14,7 +14,7 @@ OTHER_ENCODING = 1 << MARK_BITS
 """Bit of `Counts.marks`: some rows were not UTF-8 and were read as Windows-1252."""
 
 Marks = Sequence[tuple[str, str]]
-"""Pairs of a field and another coding, as of `FieldTable.coding_marks`."""
+"""Pairs of a field and another coding, from `FieldTable.coding_marks`."""
 
 
 @dataclass(slots=True)

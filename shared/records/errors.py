@@ -90,7 +90,7 @@ class ScorerError(Exception):
 
     @property
     def reason(self) -> str:
-        """What happened, in a sentence for the user."""
+        """A sentence for the user that says what happened."""
         return str(self)
 
 

@@ -46,7 +46,7 @@ class Scale(NamedTuple):
     names: tuple[str, ...] = ()
     """Of the bins, if they are classes; the numbers then have no mean."""
     limits: tuple[float, float] | None = None
-    """What no number is below or above, if that is known."""
+    """Lowest and highest possible number, if known."""
     threshold: float | None = None
     unit: str = ""
     exponent: int = 0

@@ -31,7 +31,7 @@ PARTS_IN_QUEUE = 64
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an operator chooses, and what was measured."""
+    """The operator's choices, and measured speeds."""
 
     rows_per_second: float = 20_000
     queue_length: int = 4

@@ -1,4 +1,4 @@
-"""What the images hold, may do and promise, seen from inside."""
+"""Contents, rights and promises of the images, seen from inside."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def config(app: str, images: dict[str, str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def inside(images: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """What each image holds. As root, who sees everything."""
+    """Contents of each image, as root, who sees everything."""
     return {
         app: json.loads(
             docker("run", "--rm", "--user", "0", image, "python", "-c", LOOK_INSIDE).stdout

@@ -1,4 +1,4 @@
-"""What we rely on of blobs: the same tests over the fake and over Azurite.
+"""Behaviour of blobs that we rely on: the same tests over the fake and over Azurite.
 
 Over Azurite by the account's key and by a shared access signature.
 """

@@ -1,4 +1,4 @@
-"""What we rely on of a queue: the same tests over the fake and over Azurite.
+"""Behaviour of a queue that we rely on: the same tests over the fake and over Azurite.
 
 Over Azurite by the account's key and by a shared access signature.
 """

@@ -1,4 +1,4 @@
-"""What tests do as a user of the running services would."""
+"""Calls of tests to the running services, as a user makes them."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def call(
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a call printed, and how it ended."""
+    """The output and the exit code of a call."""
 
     returncode: int
     stdout: str

@@ -25,7 +25,7 @@ def blocks(page: Path, language: str = "sh") -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What a reader has: the sample, and the command on the PATH."""
+    """A reader's folder: the sample, and the command on the PATH."""
     shutil.copy(ROOT / "samples/patients.csv", tmp_path / "patients.csv")
     return tmp_path
 

@@ -101,7 +101,7 @@ def test_a_key_is_sent(artifact_dir: Path, tmp_path: Path) -> None:
 
 
 class Failures:
-    """What goes wrong on the way to the API, once for each entry; then all is passed on."""
+    """Failures on the way to the API, once for each entry; then all is passed on."""
 
     def __init__(self, *failures: str) -> None:
         self.left = [*failures]

@@ -17,7 +17,7 @@ from tests.faulty import Call
 Action = Literal["drop request", "drop answer", "cut answer"] | tuple[int, dict[str, str]]
 """Lose it before or after storage acted, lose half of the answer, or answer with this instead."""
 Decide = Callable[[Call, int], Action | None]
-"""What to do with the n-th request of a kind (from 1)."""
+"""The action for the n-th request of a kind (from 1)."""
 
 _HOP = {"transfer-encoding", "connection", "keep-alive", "host"}
 

@@ -26,7 +26,7 @@ from tests.mutants import take_away
 from worker.__main__ import run
 
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIGTERM, "hold": None}
-"""What is done at the place; `hold` waits there, as a call does that is not answered."""
+"""The action at this step; `hold` waits, like a call without an answer."""
 
 
 class Fault:

@@ -1,4 +1,4 @@
-"""What HTTP offers beside the bodies: HEAD, OPTIONS, conditions, ranges, compression."""
+"""HTTP apart from bodies: HEAD, OPTIONS, conditions, ranges, compression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers say that they send, and that they take."""
+"""Media types that callers send and accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request passes: ids, keys, limits, headers, measurements."""
+"""Middleware for every request: ids, keys, limits, headers, measurements."""
 
 from __future__ import annotations
 

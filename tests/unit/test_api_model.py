@@ -1,4 +1,4 @@
-"""What the API tells of the model."""
+"""The API's answers about the model."""
 
 from __future__ import annotations
 

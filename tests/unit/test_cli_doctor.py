@@ -1,4 +1,4 @@
-"""What `heart-scorer doctor` says of a call to storage, by how the call ended."""
+"""Findings of `heart-scorer doctor` about a call to storage, by how the call ended."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ NO_OPTIONS = Options()
 
 @dataclass
 class Told:
-    """What a sender is told of a file."""
+    """The sender's error text for a file."""
 
     status: str
     reason: str = ""
@@ -141,7 +141,7 @@ def told(
     content: bytes | str,
     options: Options = NO_OPTIONS,
 ) -> Told:
-    """What worker, API and `check` say alike of a file."""
+    """The text that worker, API and `check` give for a file."""
     content = content.encode() if isinstance(content, str) else content
     worker = told_by_worker(artifact, name, content, options)
     assert told_by_check(artifact, name, content, options, folder) == worker

@@ -1,4 +1,4 @@
-"""What the templates would deploy, and whether it agrees with the apps, compose and the docs.
+"""The resources of the templates, and whether they agree with the apps, compose and the docs.
 
 Nothing here reaches Azure. Most tests read the two snapshots, in which the compiler has expanded
 the whole deployment of a parameter file; some need the compiler itself (`az bicep install`).

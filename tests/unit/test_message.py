@@ -1,4 +1,4 @@
-"""What a queue message may say, and what each bad one is told."""
+"""Valid queue messages, and the error for each bad one."""
 
 from __future__ import annotations
 

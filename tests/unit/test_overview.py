@@ -1,4 +1,4 @@
-"""What the service's overview makes of queue, presence records and outcomes."""
+"""The service's overview of queue, presence records and outcomes."""
 
 from __future__ import annotations
 

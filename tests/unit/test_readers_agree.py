@@ -82,7 +82,7 @@ Row = tuple[str, str, str, str, str]
 
 
 def plain_rows(content: bytes, scorer: Scorer) -> list[Row]:
-    """What a result must say, by the standard library, one row at a time."""
+    """The expected result, by the standard library, one row at a time."""
     text = content.decode("utf-8-sig")
     first_line = text.split("\n")[0]
     separator = ";" if first_line.count(";") > first_line.count(",") else ","

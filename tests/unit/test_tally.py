@@ -32,7 +32,7 @@ def reference() -> Reference:
 
 
 def tallies(content: bytes, rows: int, scorer: Scorer | None = None) -> list[Tally]:
-    """What is counted in each block of a file."""
+    """The tally of each block of a file."""
     scorer = scorer or a_scorer()
     table = open_table("csv", scorer, Options(), Limits(rows=rows))
     tallier = Tallier(TABLE, Probability(0.5), reference())

@@ -17,7 +17,7 @@ TRACE, SENDER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 def run(code: str, **env: str) -> str:
-    """What a fresh interpreter prints; its log goes to standard error, which is printed, too."""
+    """The output of a fresh interpreter; its log goes to standard error, which is printed, too."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
         [sys.executable, "-c", code],

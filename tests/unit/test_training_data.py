@@ -1,4 +1,4 @@
-"""What training accepts as data, and how it refuses the rest by name."""
+"""Data that training accepts, and how it refuses the rest by name."""
 
 from __future__ import annotations
 

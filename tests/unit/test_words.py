@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 AVOIDED = re.compile(
-    r"\b(mend(s|ed)?|stands?|for ever|none of ours|verbs?|doors?|turned away)\b", re.IGNORECASE
+    r"\b(mend(s|ed)?|stands?|for ever|none of ours|verbs?|doors?|turned away|what becomes of)\b",
+    re.IGNORECASE,
 )
 PLAIN = re.compile(r"stands? for", re.IGNORECASE)
 """Good English."""
@@ -31,6 +32,17 @@ def test_code_and_docs_use_plain_words() -> None:
         if page not in (Path(__file__), ROOT / "CHANGELOG.md")
         for number, line in enumerate(page.read_text().splitlines(), 1)
         if AVOIDED.search(PLAIN.sub("", line))
+    ]
+
+    assert hits == []
+
+
+def test_docstrings_name_the_thing_and_not_what_it_is() -> None:
+    hits = [
+        f"{module.relative_to(ROOT)}:{number}: {line.strip()}"
+        for module in tracked("*.py")
+        for number, line in enumerate(module.read_text().splitlines(), 1)
+        if re.match(r'\s*"""What\b', line)
     ]
 
     assert hits == []

@@ -1,4 +1,4 @@
-"""What a worker says of itself: presence, gauges, notes of retries, events in the log."""
+"""A worker's reports: presence, gauges, notes of retries, events in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cross-validation and model card ask about a kind of answer.
+"""The interface of cross-validation and model card to a kind of answer.
 
 Predictions are [repeats, n] or [repeats, n, classes]; a figure is the mean over the repeats.
 Intervals are over rows, by the bootstrap.
@@ -82,7 +82,7 @@ class Assessment(ABC):
 
     @abstractmethod
     def details(self, found: dict[str, Any], curves: dict[str, Any]) -> list[Block]:
-        """What the card shows of the performance beside the main figures."""
+        """The card's figures of performance besides the main ones."""
 
     @abstractmethod
     def key_figures(self, manifest: Manifest, method: str, how: str) -> list[tuple[str, str, str]]:
@@ -92,15 +92,15 @@ class Assessment(ABC):
         """
 
     def curves(self, outcome: Array, predicted: Floats) -> dict[str, Any]:
-        """What only the pictures of the card need."""
+        """Data for the card's pictures."""
         return {}
 
     def thresholds(self, found: dict[str, Any]) -> list[Block]:
-        """What the card says of thresholds."""
+        """The card's text about thresholds."""
         return []
 
     def of_every_set(self, found: dict[str, Any]) -> list[Block]:
-        """What the card says before the table of field sets."""
+        """The card's text before the table of field sets."""
         return []
 
     def strata(self, outcome: Array) -> Array | None:
@@ -128,7 +128,7 @@ class Assessment(ABC):
 
     @abstractmethod
     def predicted(self, estimator: Any, rows: Floats) -> Array:
-        """What `predict` of the estimator says, as the column `prediction` holds it."""
+        """The result of the estimator's `predict`, in the form of the column `prediction`."""
 
 
 def in_words(found: Mapping[str, Any], name: str, form: str) -> str:

@@ -287,7 +287,7 @@ def _dimensions(given: onnx.ValueInfoProto) -> list[int | None]:
 
 
 def _as_output(name: str, answer: Any, count: int) -> Output | None:
-    """What an output says of `count` rows, if it is a number or several for each."""
+    """An output for `count` rows, if it has one number or several per row."""
     if isinstance(answer, list):
         if len(answer) != count or not all(isinstance(one, dict) for one in answer):
             return None
@@ -323,7 +323,7 @@ def _of_its_kind(recipe: Recipe, output: Output) -> Recipe:
 
 
 def with_classes(recipe: Recipe, labels: Sequence[str]) -> Recipe:
-    """The recipe of several classes, with names made of their labels. Raises `TrainingError`."""
+    """The recipe of several classes, named by their labels. Raises `TrainingError`."""
     names = recipe.classes or tuple(
         re.sub(r"[^A-Za-z0-9_]+", "_", label).strip("_") or "_" for label in labels
     )

@@ -43,7 +43,7 @@ class Finished(NamedTuple):
 
 
 class Trust(NamedTuple):
-    """What the user has agreed to."""
+    """The user's consent to load what may be unsafe."""
 
     pickle: bool = False
     """Load files that may run any code of their author."""

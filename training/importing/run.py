@@ -39,7 +39,7 @@ DRAWN = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to import and how."""
+    """An import: the files and the options."""
 
     model: Path
     fields: Path
