@@ -76,6 +76,10 @@ def output_rows(content: bytes, file_format: OutputFormat) -> Iterator[dict[str,
         from shared.files.parquet_output import read_result
 
         yield from read_result(content)
+    elif file_format == "xlsx":
+        from shared.files.xlsx_output import read_result as read_workbook
+
+        yield from read_workbook(content)
     elif file_format == "csv":
         from shared.files.result import read_rows
 

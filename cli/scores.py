@@ -46,8 +46,8 @@ def scores(
         summary = await succeeded(blobs, batch)
         if summary is None:
             return Exit.FAILED
-        if rejected and summary["output"]["blob"].endswith(".parquet"):
-            say("--rejected is for CSV and JSON lines: in Parquet, select rows by the column error")
+        if rejected and summary["output"]["blob"].endswith((".parquet", ".xlsx")):
+            say("--rejected is for CSV and JSON lines: elsewhere select rows by the column error")
             return Exit.USAGE
         if excel_format and not opens_in_excel(summary):
             return Exit.USAGE

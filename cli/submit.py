@@ -94,7 +94,7 @@ def submit(
         bool, typer.Option("--check/--no-check", help="Check the header before sending.")
     ] = True,
     output_format: Annotated[
-        Literal["csv", "jsonl", "parquet"] | None,
+        Literal["csv", "jsonl", "parquet", "xlsx"] | None,
         typer.Option(help="Format of the result (default: the file's)."),
     ] = None,
     stdin_format: Annotated[

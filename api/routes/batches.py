@@ -83,6 +83,7 @@ RESULT_TYPES: dict[str, str] = {
     "csv": "text/csv",
     "jsonl": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 """Media types of results, by their names' ends."""
 # A string of structured fields (RFC 8941) with its parameters, or a bare word.

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
+from zlib import ZLIB_RUNTIME_VERSION
 
 from shared.batches.ports import Staged
 from shared.files.base import OUTPUT_FORMAT, Limits
@@ -76,6 +77,7 @@ def plan_of(identity: Mapping[str, object], kind: str, manifest_sha256: str, lim
         OUTPUT_FORMAT,
         TALLY_FORMAT,
         _libraries(kind, identity.get("output")),
+        *((ZLIB_RUNTIME_VERSION,) if identity.get("output") == "xlsx" else ()),
     ]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
     return _to_text(int.from_bytes(digest[:8], "big") >> 4, 10)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
 """Containers: dropped files, files of our own senders, and what the worker writes."""
-FORMATS = ("csv", "jsonl", "parquet")
+FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 """Of results; also their names' ends."""
 COMMIT = "commit"
 """Name of the metadata in which a result carries all that its summary is made from."""

@@ -82,6 +82,10 @@ def open_output(kind: OutputFormat, columns: Sequence[str]) -> Output:
             from shared.files.parquet_output import ParquetOutput
 
             return ParquetOutput(columns)
+        case "xlsx":
+            from shared.files.xlsx_output import XlsxOutput
+
+            return XlsxOutput(columns)
 
 
 def preload() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
-OutputFormat = Literal["csv", "jsonl", "parquet"]
+OutputFormat = Literal["csv", "jsonl", "parquet", "xlsx"]
 """Formats of a result."""
 SHEET_LENGTH = 31
 """Characters that Excel allows in a sheet's name."""
