@@ -34,6 +34,7 @@ from typer.testing import CliRunner
 from api.app import create_app
 from cli.__main__ import app
 from shared.batches.differences import differences
+from shared.batches.drift import ProfileSum, compared_with
 from shared.batches.report import report_page
 from shared.records.artifact import Artifact, Golden, Manifest, OnnxModel, load_artifact
 from shared.records.errors import StartupError
@@ -294,6 +295,31 @@ def test_answers_unlike_those_of_training_are_noticed_and_shown(model: Model) ->
         assert re.search(r"Mean score, points2\d\d", page.text)
         assert "lowest to 79.8" in page.text
     assert page.elements.count("svg") == 1 + len(profile["fields"])
+
+
+def test_profiles_of_answers_add_up_and_are_compared_with_earlier_ones(model: Model) -> None:
+    records = model.resampled(900)
+    limit = "second" if model.recipe.kind == "classes" else 200
+    high = [
+        one
+        for one, answer in zip(records, model.predictions(records), strict=True)
+        if answer >= limit
+    ]
+    whole, before = model.profile(high), ProfileSum(model.profile(records))
+    halves = ProfileSum(model.profile(high[::2]))
+
+    halves.add(model.profile(high[1::2]))
+
+    added = halves.profile()
+    assert added["scores"]["counts"] == pytest.approx(whole["scores"]["counts"], abs=8)
+    assert added["scores"]["psi"] == pytest.approx(whole["scores"]["psi"], rel=0.05)
+    compared = compared_with(added, before.profile())
+    assert compared["scores"]["reading"] == "far from training"
+    told = {
+        "classes": "`prediction` is first in 0 % of rows, last week",
+        "value": "points, last week",
+    }
+    assert told[model.recipe.kind] in "\n".join(differences(compared, "last week"))
 
 
 def test_a_manifest_without_what_the_answers_were_like_is_served_without_a_comparison(
