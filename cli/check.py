@@ -86,7 +86,7 @@ def examine(
     file: Path, file_format: Format, *, packed: bool, manifest: Any, options: Options, first: int
 ) -> dict[str, Any]:
     """Counts, and the first rows of each code with their reasons. Raises `BadFile`."""
-    from shared.files.advice import batch_warnings
+    from shared.files.advice import batch_warnings, sharing_advice
     from shared.files.base import Limits
     from shared.files.formats import open_table
     from shared.records.coding import Categories, check_coding
@@ -117,6 +117,7 @@ def examine(
         manifest.fields,
         coding_checked=options.coding_checked,
     )
+    warnings += sharing_advice(file.stat().st_size, file_format, packed=packed)
     return as_found(counts, table, examples, warnings)
 
 

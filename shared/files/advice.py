@@ -16,6 +16,8 @@ PLAIN_ID = "id"
 """A name for a record's own id, or for the number of a row."""
 NAMED = 10
 """Most names in one sentence."""
+LARGE = 64 << 20
+"""Bytes of a file from which workers share it, by default."""
 
 
 def misnamed(
@@ -117,3 +119,14 @@ def batch_warnings(
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(f"`{printable(name)}`" for name in names[:NAMED])
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+
+
+def sharing_advice(size: int, file_format: str, *, packed: bool) -> list[str]:
+    """A hint about a large file that cannot be shared; `size` is in bytes, as it is stored."""
+    if size < LARGE or (file_format in ("csv", "jsonl") and not packed):
+        return []
+    form = "gzip" if packed else {"json": "a JSON array"}.get(file_format, f"a {file_format} file")
+    return [
+        f"one worker scores this large file alone, because {form} cannot be cut into parts: "
+        "for the speed of all workers, send plain CSV or JSON Lines, or several files"
+    ]

@@ -15,7 +15,7 @@ from api.app import create_app
 from api.problems import Problem
 from api.store import Connection
 from api.transfers import Capacity, Download
-from shared.batches.checkpoint import DataBlock, Marker
+from shared.batches.checkpoint import DataBlock, Marker, file_cut, part_begun
 from shared.batches.results import commit_metadata
 from shared.records.artifact import Artifact
 from shared.records.counts import Counts
@@ -64,6 +64,25 @@ def test_rows_done_are_counted_from_the_staged_blocks(
         "deliveries": 1,
     }
     assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_file_that_workers_share_shows_its_parts(
+    client: TestClient, storage: FakeStorage
+) -> None:
+    batch_id = client.post("/batches", content=FILE, headers=CSV).json()["batch_id"]
+    plan = "p" * 10
+    blocks = [DataBlock(plan, sequence, 10, Counts(rows=1)).name for sequence in (4, 5, 6, 7)]
+    for name in (part_begun(plan, 0, "w" * 12), *blocks):
+        asyncio.run(storage.blobs.stage("scores", f"{batch_id}/scores.csv", name, b"x"))
+    early = client.get(f"/batches/{batch_id}").json()
+    cut = file_cut(plan, 9)
+    asyncio.run(storage.blobs.stage("scores", f"{batch_id}/scores.csv", cut, b"x"))
+
+    later = client.get(f"/batches/{batch_id}").json()
+
+    assert early["parts"] == {"done": 1, "workers": 1}
+    assert later["parts"] == {"done": 1, "total": 3, "workers": 1}
+    assert later["rows"]["total"] == 4
 
 
 def test_a_batch_that_waits_shows_the_size_of_its_file(client: TestClient) -> None:

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from cli.__main__ import app
 from cli.home import ROOT
+from shared.files import advice
+from shared.settings import WorkerSettings
 from tests.builders import a_csv, a_patient, json_lines, score_file
 
 SAMPLE = ROOT / "samples/patients.csv"
@@ -167,3 +169,25 @@ def test_without_a_model_the_way_out_is_said(tmp_path: Path) -> None:
 
     assert code == 2
     assert "run `heart-scorer train`" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("b.csv", ""), ("b.csv.gz", "gzip cannot be cut"), ("b.json", "a JSON array cannot be cut")],
+)
+def test_a_large_file_that_workers_cannot_share_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setattr(advice, "LARGE", 10)
+    file = tmp_path / name
+    content = json.dumps([a_patient()]).encode() if ".json" in name else b"age,sex\n63,1\n"
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+    warnings = [text for text in found(file)["warnings"] if "one worker" in text]
+
+    assert len(warnings) == bool(said)
+    assert said in "".join(warnings)
+
+
+def test_large_is_what_workers_share_by_default() -> None:
+    assert WorkerSettings.model_fields["split_bytes"].default == advice.LARGE
