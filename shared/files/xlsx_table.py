@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from itertools import chain, dropwhile
+from itertools import chain, dropwhile, islice
 from typing import Any, TypeAlias
 
 import openpyxl
@@ -125,7 +125,7 @@ class XlsxTable(Headed):
         table, rename = self._scorer.table, self._options.rename
         required = {field.name.lower() for field in table.fields if field.required}
         renamed = {old.strip().lower(): new.strip().lower() for old, new in rename.items()}
-        top = [row for row, _ in zip(sheet.rows, range(HEADER_ROWS), strict=False)]
+        top = list(islice(sheet.rows, HEADER_ROWS))
         if not top:
             raise BadFile("the sheet is empty: a row with the names of the columns is needed")
         place = next((i for i, row in enumerate(top) if not _is_comment(row)), 0)

@@ -65,6 +65,16 @@ def test_blocks_do_not_change_the_result(rows: int) -> None:
     assert [row["row"] for row in result.rows] == ["1", "2", "3", "4", "5"]
 
 
+def test_no_row_is_lost_after_those_among_which_the_header_is_looked_for() -> None:
+    ages = list(range(30, 60))
+
+    result = score_file(
+        "xlsx", a_workbook(["age", "sex"], *([a, 1] for a in ages)), include_input=True
+    )
+
+    assert [row["input_age"] for row in result.rows] == [str(age) for age in ages]
+
+
 def test_titles_comments_and_blank_rows_are_no_rows() -> None:
     content = a_workbook(
         ["Ward 7", None, "printed 2026"], [], ["# units"], ["age", "sex"], ["# years", "code"],
