@@ -207,9 +207,9 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         response_model_exclude_unset=True,
     )
     async def list_batches(
-        status: Annotated[Status | None, Query(description="Only these")] = None,
+        status: Annotated[Status | None, Query(description="Only batches with this status")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Query(description="From the page before")] = None,
+        cursor: Annotated[str | None, Query(description="The cursor of the previous page")] = None,
     ) -> BatchListBody:
         after = _read_cursor(cursor) if cursor else None
         with lookups.taken():
