@@ -33,6 +33,7 @@ PAGES = frozenset(
         "/problems",
         "/openapi.json",
         "/template.csv",
+        "/template.xlsx",
         "/favicon.ico",
     }
 )

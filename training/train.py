@@ -36,6 +36,7 @@ from training.parity import check_explanation, check_parity, check_rounding, par
 from training.recipe import Dataset, Floats, Recipe
 from training.reference import reference_of, with_reference
 from training.report import markdown, page
+from training.template import workbook
 from training.threshold import compare_predictions, with_own_threshold
 
 GOLDEN_ROWS = 5
@@ -161,6 +162,7 @@ def artifact_of(
     )
     card = sections(recipe, manifest, evaluation.plots, unframed(estimator))
     files["model_card.html"] = page(manifest, card).encode()
+    files["template.xlsx"] = workbook(manifest)
     hashes = {name: sha256(content) for name, content in files.items()}
     return Trained(manifest.model_copy(update={"files": hashes}), files, markdown(manifest, card))
 

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse, Response
@@ -15,13 +14,15 @@ from api.openapi import examples, problems
 from api.problems import Problem
 from api.schemas import ModelBody, ModelExample
 from shared.records.artifact import Artifact, Manifest
-from shared.records.schema import FieldSpec
+from shared.records.template import example_row, header_row, note_row
 
-CARD = "model_card.html"
+CARD, TEMPLATE = "model_card.html", "template.xlsx"
+"""Files of the artifact that training wrote for people."""
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 def router(artifact: Artifact, directory: Path) -> APIRouter:
-    """`/model`, `/model-card` and `/template.csv`."""
+    """`/model`, `/model-card`, `/template.csv` and `/template.xlsx`."""
     router = APIRouter(tags=["Model"])
     manifest = artifact.manifest
     records = {e["summary"]: e["value"] for e in examples(manifest).values()}
@@ -52,7 +53,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
         responses=problems(no_card()),
     )
     async def get_model_card() -> HTMLResponse:
-        card = _card(directory, manifest.files.get(CARD)).decode()
+        card = _file(directory, manifest, CARD, no_card()).decode()
         # The card is one file that carries its style and its pictures.
         return HTMLResponse(
             with_header(card, "model-card"),
@@ -67,26 +68,35 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
     )
     async def template() -> Response:
         headers = {"Content-Disposition": 'attachment; filename="template.csv"'}
-        record = next(iter(records.values()))
-        return Response(_template(manifest, record), headers=headers, media_type="text/csv")
+        return Response(_template(manifest), headers=headers, media_type="text/csv")
+
+    @router.get(
+        "/template.xlsx",
+        summary="A workbook to fill in: choices as lists, limits checked, one row that is right",
+        response_class=Response,
+        responses=problems(no_template())
+        | {200: {"content": {XLSX: {"schema": {"type": "string", "format": "binary"}}}}},
+    )
+    async def template_workbook() -> Response:
+        headers = {"Content-Disposition": 'attachment; filename="template.xlsx"'}
+        content = _file(directory, manifest, TEMPLATE, no_template())
+        return Response(content, headers=headers, media_type=XLSX)
 
     return router
 
 
-def _template(manifest: Manifest, record: dict[str, Any]) -> str:
-    """A CSV file with the header and one example row."""
-    fields = manifest.fields.fields
+def _template(manifest: Manifest) -> str:
+    """A CSV file with units in a comment, the header and one example row."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([manifest.fields.record_id, *(field.name for field in fields)])
-    writer.writerow(["example-1", *(_cell(field, record.get(field.name)) for field in fields)])
+    rows = note_row(manifest.fields), header_row(manifest.fields), example_row(manifest)
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def _cell(field: FieldSpec, value: object) -> object:
-    """A value as people write it: words in place of codes."""
-    words = {choice.code: choice.word for choice in field.choices}
-    return "" if value is None else words.get(value) or value  # type: ignore[call-overload]
+def no_template() -> Problem:
+    """The problem of an artifact that an older version made."""
+    return Problem("not_found", "this artifact has no workbook; /template.csv has the same columns")
 
 
 def no_card() -> Problem:
@@ -94,14 +104,15 @@ def no_card() -> Problem:
     return Problem("not_found", "this artifact has no model card; /model has the same facts")
 
 
-def _card(directory: Path, sha256: str | None) -> bytes:
-    """The card, if it is the one that the manifest names. Raises `Problem`."""
+def _file(directory: Path, manifest: Manifest, name: str, absent: Problem) -> bytes:
+    """A file of the artifact, if it is the one that the manifest names. Raises `Problem`."""
+    sha256 = manifest.files.get(name)
     if sha256 is None:
-        raise no_card()
+        raise absent
     try:
-        content = (directory / CARD).read_bytes()
+        content = (directory / name).read_bytes()
     except OSError as error:
-        raise Problem("not_found", "the artifact's model card is missing") from error
+        raise Problem("not_found", f"the artifact's {name} is missing") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise Problem("not_found", "the artifact's model card is not the one of its manifest")
+        raise Problem("not_found", f"the artifact's {name} is not the one of its manifest")
     return content

@@ -28,6 +28,7 @@ INDEX = {
     "model": "/model",
     "model_card": "/model-card",
     "template": "/template.csv",
+    "template_workbook": "/template.xlsx",
     "open_inference_protocol": "/v2",
     "docs": "/docs",
     "openapi": "/openapi.json",

@@ -138,6 +138,11 @@ function dropZone(model, choose) {
         { class: "button quiet", href: "template.csv", download: "template.csv" },
         "Download a template",
       ),
+      h(
+        "a",
+        { class: "button quiet", href: "template.xlsx", download: "template.xlsx" },
+        "as a workbook",
+      ),
     ),
     input,
     paste.element,

@@ -71,9 +71,12 @@ async function firstBytes(file, packed) {
   return new Uint8Array(await new Blob(pieces).slice(0, HEAD).arrayBuffer());
 }
 
+/** The text without blank lines, comments and the line `sep=` before its header. */
+const withoutTop = (text) => text.replace(/^(?:[ \t\r]*\n|#[^\n]*\n|sep=.\r?\n)*/i, "");
+
 function table(text, complete) {
   const dialect = sniff(text);
-  const rows = parse(text.replace(/^sep=.\r?\n/i, ""), dialect.separator);
+  const rows = parse(withoutTop(text), dialect.separator);
   if (!complete) rows.pop(); // its end may be missing
   const [columns, ...body] = rows;
   if (!columns)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import io
-import math
 import re
+from pathlib import Path
 
+import openpyxl
 import pytest
+from starlette.testclient import TestClient
 
 from api.problems import KINDS
+from shared.files.formats import Format
+from shared.files.options import Options
 from shared.records.artifact import Artifact
+from shared.records.scoring import Scorer
 from tests.api_client import a_client
+from tests.builders import score_file
+from tests.fakes_model import FakeModel
+from training.template import workbook
 
 
 def test_the_page_of_problems_has_a_place_for_each(artifact: Artifact) -> None:
@@ -79,16 +87,57 @@ def test_a_page_has_the_header_and_marks_where_it_is(artifact: Artifact, path: s
     ]
 
 
-def test_the_template_is_a_file_that_is_scored(artifact: Artifact) -> None:
-    client = a_client(artifact)
+def with_workbook(artifact: Artifact, directory: Path) -> TestClient:
+    """A client of the artifact with its workbook, as training writes it."""
+    content = workbook(artifact.manifest)
+    (directory / "template.xlsx").write_bytes(content)
+    files = {"template.xlsx": hashlib.sha256(content).hexdigest()}
+    manifest = artifact.manifest.model_copy(update={"files": files})
+    return a_client(Artifact(manifest, artifact.sha256, artifact.model), model_dir=directory)
 
-    answer = client.get("/template.csv")
 
-    assert answer.headers["content-type"].startswith("text/csv")
-    [row] = csv.DictReader(io.StringIO(answer.text))
-    assert list(row)[1:] == [field.name for field in artifact.manifest.fields.fields]
-    record = artifact.manifest.fields.read_cells(row, row["patient_id"])
-    assert not any(map(math.isnan, record.values))
+def test_an_artifact_without_the_workbook_says_so(artifact: Artifact) -> None:
+    manifest = artifact.manifest.model_copy(update={"files": {}})
+    client = a_client(Artifact(manifest, artifact.sha256, artifact.model))
+
+    answer = client.get("/template.xlsx")
+
+    assert answer.status_code == 404
+    assert "/template.csv" in answer.json()["error"]
+
+
+def test_both_templates_are_files_that_are_scored_alike(artifact: Artifact, tmp_path: Path) -> None:
+    client = with_workbook(artifact, tmp_path)
+    kinds: tuple[Format, ...] = ("csv", "xlsx")
+    scorer = Scorer(FakeModel(), artifact.manifest.fields, artifact.manifest.answer_kind)
+
+    answers = {kind: client.get(f"/template.{kind}") for kind in kinds}
+
+    assert answers["csv"].headers["content-type"].startswith("text/csv")
+    assert answers["csv"].text.startswith("# your own id,18 to 110 years,female or male,")
+    results = [
+        score_file(kind, answer.content, options=Options(output="jsonl"), scorer=scorer).lines
+        for kind, answer in answers.items()
+    ]
+    assert results[0] == results[1]
+    [row] = results[0]
+    assert (row["patient_id"], row["error"]) == ("example-1", None)
+
+
+def test_the_workbook_offers_words_and_checks_limits(artifact: Artifact, tmp_path: Path) -> None:
+    content = with_workbook(artifact, tmp_path).get("/template.xlsx").content
+
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    records, choices = book.worksheets
+
+    header = [cell.value for cell in records[2]]
+    assert header[1:] == [field.name for field in artifact.manifest.fields.fields]
+    checks = {str(c.sqref).split(":")[0]: c for c in records.data_validations.dataValidation}
+    age, sex = (checks[f"{'ABC'[header.index(name)]}3"] for name in ("age", "sex"))
+    assert (age.type, age.formula1, age.formula2) == ("decimal", "18", "110")
+    words = choices[sex.formula1.partition("!")[2].replace("$", "")]
+    assert [cell.value for [cell] in words] == ["female", "male"]
+    assert choices.sheet_state == "hidden"
 
 
 def test_the_model_comes_with_records_to_try(artifact: Artifact) -> None:
