@@ -84,6 +84,7 @@ WORKER_ENV = {
     "MALLOC_TRIM_THRESHOLD_": str(4 << 20),
     "POLARS_MAX_THREADS": "2",
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:100,muzzy_decay_ms:0",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
     "OPENBLAS_NUM_THREADS": "1",
 }
 """Variables that the worker's image sets for allocators and threads; see Dockerfile.worker."""

@@ -30,6 +30,7 @@ MEASURES: dict[str, Callable[[Bench], Any]] = {
     "requests": serving.measure_rate,
     "start": serving.measure_start,
     "file": batches.measure_file,
+    "formats": batches.measure_formats,
     "memory": batches.measure_memory,
     "sharing": sharing.measure_sharing,
     "messages": batches.measure_messages,

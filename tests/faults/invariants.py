@@ -9,8 +9,10 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
+import openpyxl
+import pyarrow.parquet as pq
 import pytest
 
 from shared.batches.ports import Blobs, Queue
@@ -34,7 +36,8 @@ class Sent:
 
     @property
     def scores_blob(self) -> str:
-        return f"{self.batch_id}/scores.{'csv' if self.suffix == '.csv' else 'jsonl'}"
+        outputs = {".csv": "csv", ".xlsx": "csv", ".parquet": "parquet"}
+        return f"{self.batch_id}/scores.{outputs.get(self.suffix, 'jsonl')}"
 
     @property
     def rows(self) -> int:
@@ -45,6 +48,11 @@ class Sent:
                 return sum(1 for line in lines if line) - 1
             case ".json":
                 return len(json.loads(self.content))
+            case ".parquet":
+                return int(pq.read_metadata(io.BytesIO(self.content)).num_rows)
+            case ".xlsx":
+                book = openpyxl.load_workbook(io.BytesIO(self.content))
+                return len(list(book.worksheets[0].values)) - 1
             case _:
                 return sum(1 for line in self.content.splitlines() if line.strip())
 
@@ -99,10 +107,14 @@ def sent(
     return run_virtually(undisturbed())
 
 
-def row_numbers(scores: TextIO, suffix: str) -> Iterator[int]:
-    """The column `row` of a result."""
-    if suffix == ".csv":
-        yield from (int(line["row"]) for line in csv.DictReader(scores))
+def row_numbers(scores: BinaryIO, name: str) -> Iterator[int]:
+    """The column `row` of a result, whose name tells the format."""
+    if name.endswith(".parquet"):
+        yield from pq.read_table(scores, columns=["row"])["row"].to_pylist()
+    elif name.endswith(".csv"):
+        text = io.TextIOWrapper(scores, encoding="utf-8", newline="")
+        yield from (int(line["row"]) for line in csv.DictReader(text))
+        text.detach()  # the file is the caller's
     else:
         yield from (json.loads(line)["row"] for line in scores)
 
@@ -208,9 +220,8 @@ async def _check_succeeded(watch: Watch, blobs: Blobs, batch: Sent) -> None:
         same = all(found.read(len(piece)) == piece for piece in batch.result())
         same = same and not found.read(1)
         found.seek(0)
-        text = io.TextIOWrapper(found, encoding="utf-8", newline="")
         last = 0
-        for last, number in enumerate(row_numbers(text, batch.suffix), 1):
+        for last, number in enumerate(row_numbers(found, batch.scores_blob), 1):
             assert number == last, f"{batch.batch_id}: row {number} is in place {last}"
     assert last == rows["total"]
     assert same, f"{batch.batch_id}: bytes differ from an undisturbed run"
@@ -255,7 +266,7 @@ async def _check_failed(watch: Watch, blobs: Blobs, batch: Failed) -> None:
 
 
 async def _check_nothing_committed(blobs: Blobs, batch_id: str) -> None:
-    for kind in ("csv", "jsonl"):
+    for kind in ("csv", "jsonl", "parquet"):
         with pytest.raises(NotFound):
             await blobs.facts("scores", f"{batch_id}/scores.{kind}")
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 HEADER = "patient_id,age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal"
 
@@ -42,3 +48,32 @@ def records(count: int, seed: int = 0) -> bytes:
         for n in range(1, count + 1)
     ]
     return "\n".join([*lines, ""]).encode()
+
+
+def table(count: int, seed: int = 0) -> pa.Table:
+    """The same with types; one in twenty is rejected."""
+    lines = [json.loads(line) for line in records(count, seed).splitlines()]
+    for line in lines[::20]:
+        line["age"] = 200
+    return pa.Table.from_pylist(lines)
+
+
+def parquet(rows: pa.Table, times: int = 1) -> bytes:
+    """A Parquet file of these rows, so many times: a row group each."""
+    file = io.BytesIO()
+    with pq.ParquetWriter(file, rows.schema) as writer:
+        for _ in range(times):
+            writer.write_table(rows, row_group_size=len(rows))
+    return file.getvalue()
+
+
+def workbook(rows: pa.Table) -> bytes:
+    """An Excel workbook of these rows."""
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet()
+    sheet.append(rows.column_names)
+    for row in rows.to_pylist():
+        sheet.append(list(row.values()))
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()

@@ -16,7 +16,7 @@ from shared.records.artifact import Artifact
 from tests.faults.conftest import SHARED
 from tests.faults.invariants import Failed, Sent, sent
 from tests.faults.lab import Lab, Worker
-from tests.faults.patients import patients
+from tests.faults.patients import parquet, patients, table, workbook
 
 pytestmark = pytest.mark.azurite
 
@@ -40,6 +40,26 @@ async def test_a_worker_killed_at_any_step_loses_and_doubles_nothing(
     lab: Lab, batch: Sent, place: str
 ) -> None:
     with lab.worker(f"{place}:kill") as first, lab.worker() as second:
+        await second.asleep()
+        await lab.submit(batch)
+        assert await first.ended() == -9
+
+        second.wake()
+        await lab.kept(batch)
+
+
+@pytest.mark.whole_file
+@pytest.mark.parametrize("suffix", [".parquet", ".xlsx"])
+async def test_a_worker_killed_between_blocks_of_a_packed_file_loses_and_doubles_nothing(
+    lab: Lab, artifact: Artifact, suffix: str
+) -> None:
+    rows = table(2000, seed=7)
+    content = parquet(rows) if suffix == ".parquet" else workbook(rows)
+    batch_id = f"b-{uuid.uuid4().hex[:12]}"
+    batch = await asyncio.to_thread(
+        sent, artifact, batch_id, content, suffix, limits=Limits(rows=400)
+    )
+    with lab.worker("after:stage:2:kill") as first, lab.worker() as second:
         await second.asleep()
         await lab.submit(batch)
         assert await first.ended() == -9

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from shared.batches.message import Envelope, EnvelopeInput
+from shared.files.base import Limits
 from shared.records.artifact import Artifact
 from tests.faults.invariants import Sent, sent
 from tests.faults.lab import Lab, Worker
-from tests.faults.patients import patients
+from tests.faults.patients import parquet, patients, table, workbook
 
 pytestmark = [pytest.mark.azurite, pytest.mark.slow]
 
@@ -85,3 +86,42 @@ async def test_memory_is_flat_in_the_size_of_the_file(lab: Lab, artifact: Artifa
 
     assert max(peaks) <= 256
     assert max(peaks) <= min(peaks) * 1.1
+
+
+@pytest.mark.whole_file
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+async def test_memory_is_flat_in_the_size_of_a_parquet_file(lab: Lab, artifact: Artifact) -> None:
+    chunk = table(CHUNK_ROWS, seed=11)
+
+    peaks = [
+        await packed_peak(lab, artifact, parquet(chunk, times), ".parquet") for times in (2, 12)
+    ]
+    print([round(peak) for peak in peaks])
+
+    assert max(peaks) <= 256
+    assert max(peaks) <= min(peaks) * 1.1
+
+
+@pytest.mark.whole_file
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+async def test_a_workbook_fits_the_memory(lab: Lab, artifact: Artifact) -> None:
+    peak = await packed_peak(lab, artifact, workbook(table(10_000, seed=12)), ".xlsx")
+    print(round(peak))
+
+    assert peak <= 256
+
+
+async def packed_peak(lab: Lab, artifact: Artifact, content: bytes, suffix: str) -> float:
+    """MiB that a worker needed at most for this file."""
+    batch_id = f"m-{uuid.uuid4().hex[:8]}"
+    batch = await asyncio.to_thread(sent, artifact, batch_id, content, suffix)
+    await lab.submit(batch)
+    rows = str(Limits().rows)
+    with lab.worker(**SETTINGS, SCORER_BLOCK_ROWS=rows) as worker:
+        await lab.watch.wait(batch_id, 600)
+        peak = _peak(worker)
+
+        await lab.kept(batch)
+    return peak
