@@ -161,7 +161,7 @@ class Consumer:
             await self._back_off()
 
     async def _receive_part(self) -> Message | None:
-        if self._parts is None or self._part is not None:
+        if self._parts is None or self._parts.sharing or self._part is not None:
             return None
         return next(iter(await self._parts.receive(1)), None)
 

@@ -92,6 +92,8 @@ class Parts:
         self._terms = terms
         self._stopping = stopping
         self._clock = clock
+        self.sharing = 0
+        """Deliveries of this worker that share their file: these take parts themselves."""
         self._worker = secrets.token_hex(6)
         """This worker in the names of blocks that tell people who works on a file."""
 
@@ -124,7 +126,7 @@ class Parts:
         Raises what scoring a block may raise, and `Interrupted`.
         """
         cut = _Cut(batch, facts, plan, progress)
-        async with self._cutting(cut):
+        async with self._sharing(cut):
             wait, last_change = SHORTEST_WAIT, self._clock()
             next_look = last_change + LONGEST_WAIT
             while True:
@@ -263,12 +265,14 @@ class Parts:
         )
 
     @asynccontextmanager
-    async def _cutting(self, cut: _Cut) -> AsyncIterator[None]:
+    async def _sharing(self, cut: _Cut) -> AsyncIterator[None]:
         """Cut the input and send its parts while the context is open."""
         task = asyncio.create_task(self._cut_and_send(cut))
+        self.sharing += 1
         try:
             yield
         finally:
+            self.sharing -= 1
             task.cancel()
             await asyncio.wait({task})
 

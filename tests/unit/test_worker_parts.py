@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from shared.batches.message import Envelope
 from shared.batches.ports import Staged
 from shared.batches.results import summary_name
 from shared.batches.status import BatchStatus, read_status
-from shared.files.base import Limits
+from shared.files.base import Limits, Scored
+from shared.files.csv_table import CsvTable
 from shared.records.artifact import Artifact
 from shared.records.counts import Counts
 from shared.testing import run_virtually
@@ -21,6 +23,7 @@ from tests.faulty import Moment
 from tests.world import WHOLE, World
 
 LIMITS = Limits(rows=20)
+FILE = patients(250, seed=8)
 
 
 @pytest.mark.slow
@@ -172,3 +175,112 @@ def test_a_batch_that_is_cancelled_stops_its_parts(
 
     monkeypatch.setenv("SCORER_SPLIT_BYTES", "1024")
     run_virtually(scene())
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of several blocks are shared."""
+    monkeypatch.setenv("SCORER_SPLIT_BYTES", "1024")
+
+
+@pytest.fixture(scope="module")
+def whole(artifact: Artifact) -> World:
+    """Storage after one worker scored the file alone."""
+    return run_virtually(scored(World(artifact)))
+
+
+async def scored(world: World, workers: int = 1) -> World:
+    await world.submit("b", FILE, include_input=True, profile=True)
+    await world.emptied(*(world.worker(limits=LIMITS) for _ in range(workers)))
+    return world
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_shared_file_has_the_summary_and_the_profile_of_one_worker(
+    artifact: Artifact, whole: World
+) -> None:
+    world = run_virtually(scored(World(artifact), workers=2))
+
+    assert world.scores("b") == whole.scores("b")
+    for member in ("rows", "rejections", "warnings", "ignored_columns", "absent_fields"):
+        assert world.summary("b")[member] == whole.summary("b")[member]
+    profiles = [
+        json.loads(each.blobs.content("scores", "b/profile.json")) for each in (world, whole)
+    ]
+    assert profiles[0]["fields"] == profiles[1]["fields"]
+
+
+@pytest.mark.usefixtures("shared")
+def test_an_input_that_changes_while_it_is_shared_fails_the_batch(artifact: Artifact) -> None:
+    async def scene() -> World:
+        world = World(artifact)
+
+        async def replace(moment: Moment) -> None:
+            if (moment.when, moment.call) == ("after", "send"):
+                world.blobs.put("uploads", "b.csv", FILE[:-100])
+
+        await world.submit("b", FILE)
+        await world.emptied(*(world.worker(replace, limits=LIMITS) for _ in range(2)))
+        return world
+
+    world = run_virtually(scene())
+
+    assert world.summary("b")["status"] == "failed"
+    assert "was replaced" in world.summary("b")["reason"]
+    assert "b/scores.csv" not in world.blobs.names("scores")
+    assert len(world.poisoned()) == 1
+
+
+@pytest.mark.usefixtures("shared")
+def test_an_upgrade_while_a_file_is_shared_changes_nothing(
+    artifact: Artifact, whole: World
+) -> None:
+    """Another block size stands for all that changes a plan."""
+
+    async def scene() -> World:
+        world = World(artifact)
+        await world.submit("b", FILE, include_input=True, profile=True)
+
+        async def slow(moment: Moment) -> None:
+            if (moment.when, moment.call) == ("before", "stage"):
+                await asyncio.sleep(5)
+
+        new = world.worker(limits=Limits(rows=15))
+        async with world.working(world.worker(slow, limits=LIMITS)):
+            await world.until(world.parts.bodies)
+            async with world.working(new):  # it drops the parts of another plan
+                await asyncio.sleep(20)
+            assert not world.has_summary("b")
+        await world.emptied(world.worker(limits=Limits(rows=15)))
+        return world
+
+    world = run_virtually(scene())
+
+    assert world.summary("b")["status"] == "succeeded"
+    assert world.scores("b") == whole.scores("b")
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_row_that_no_worker_survives_fails_its_batch(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = CsvTable.score
+
+    def break_down(self: CsvTable, rows: Any, first_row: int) -> Scored:
+        if first_row <= 101 < first_row + 20:
+            raise RuntimeError("this block breaks its worker")
+        return score(self, rows, first_row)
+
+    monkeypatch.setattr(CsvTable, "score", break_down)
+
+    async def scene() -> World:
+        world = World(artifact)
+        await world.submit("b", FILE)
+        await world.emptied(*(world.worker(limits=LIMITS) for _ in range(2)), seconds=1e5)
+        return world
+
+    world = run_virtually(scene())
+
+    assert world.summary("b")["status"] == "failed"
+    assert "gave up at byte" in world.summary("b")["reason"]
+    assert len(world.poisoned()) == 1
