@@ -7,7 +7,7 @@ import { remember } from "./memory.js";
 import { ROWS, Unusable, body, open } from "./source.js";
 import { capital, count, list, percent, size } from "./words.js";
 
-const ACCEPTED = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.gz";
+const ACCEPTED = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.gz,.parquet,.xlsx";
 
 export function fileView(model) {
   const content = h("div", { class: "stack" });
@@ -42,6 +42,7 @@ export function fileView(model) {
     try {
       const { content: bytes, headers } = await body(source);
       const query = new URLSearchParams({ include_input: "true", profile: "true" });
+      if (!source.rows) query.set("output", "csv"); // this page reads no Parquet
       if (codingChecked) query.set("coding_checked", "true");
       for (const [column, field] of pairs) query.append("rename", `${column}=${field}`);
       // The same key when it is sent again after a lost answer: it stays one batch.
@@ -122,7 +123,7 @@ function dropZone(model, choose) {
     h(
       "p",
       { class: "hint" },
-      "CSV with a header line, a JSON array, or JSON lines; also packed with gzip.",
+      "CSV with a header line, a JSON array or JSON lines, also packed with gzip; Parquet or an Excel workbook.",
     ),
     h(
       "div",
@@ -233,6 +234,7 @@ function preview(model, source, send, back) {
   };
 
   function check() {
+    if (!source.rows) return;
     const problems = problemsOf(model, mapping);
     const absent = model.fields.filter(
       ({ name, used, required }) => used && !required && !mapping.includes(name),
@@ -261,7 +263,9 @@ function preview(model, source, send, back) {
       h("button", { type: "button", class: "quiet", onclick: back }, "Choose another"),
     ),
     facts(source),
-    previewTable(model, source, matched, choose),
+    source.rows
+      ? previewTable(model, source, matched, choose)
+      : h("p", { class: "hint" }, "This page cannot look into the file. The worker reads its columns by name."),
     told,
     confirmLine,
     options,
@@ -274,8 +278,9 @@ function preview(model, source, send, back) {
 function facts(source) {
   const parts = [
     size(source.bytes),
-    source.count === undefined ? `first ${ROWS} rows shown` : count(source.count, "row"),
-    source.encoding + (source.bom ? " with byte order mark" : ""),
+    source.rows &&
+      (source.count === undefined ? `first ${ROWS} rows shown` : count(source.count, "row")),
+    source.encoding && source.encoding + (source.bom ? " with byte order mark" : ""),
     source.separatorName && `separated by ${source.separatorName}`,
     source.separatorName && `decimal ${source.decimal === "," ? "comma" : "point"}`,
   ];

@@ -4,7 +4,14 @@ import { binaryKind, decode, parse, serialise, sniff } from "./csv.js";
 
 const HEAD = 256 * 1024; // bytes that the preview is made from
 const WHOLE = 64 * 1024 * 1024; // bytes up to which a file is rewritten or parsed as a whole
-const TYPES = { csv: "text/csv", json: "application/json", jsonl: "application/jsonl" };
+const TYPES = {
+  csv: "text/csv",
+  json: "application/json",
+  jsonl: "application/jsonl",
+  parquet: "application/vnd.apache.parquet",
+  xlsx: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+};
+const BEGINS = { parquet: "PAR1", xlsx: "PK" }; // files that are sent without a preview
 const SENDABLE = [",", ";"]; // separators that the API reads
 
 export const ROWS = 20; // rows of the preview
@@ -23,6 +30,9 @@ export async function open(file) {
   const packed = name.endsWith(".gz");
   const head = await firstBytes(file, packed);
   if (head.length === 0) throw new Unusable("This file is empty", "Choose another file.");
+  const sealed = /\.(parquet|xlsx)$/.exec(name)?.[1];
+  if (sealed && String.fromCharCode(...head.slice(0, 4)).startsWith(BEGINS[sealed]))
+    return unseen(file, sealed);
   const kind = binaryKind(head);
   if (kind)
     throw new Unusable(`This is ${kind}`, "Save it as CSV, or copy its cells and paste them here.");
@@ -45,6 +55,12 @@ export async function open(file) {
   };
   if (format !== "csv") return { ...source, ...(await records(source, text.text, complete)) };
   return { ...source, ...table(text.text, complete) };
+}
+
+/** A file whose columns only the worker reads. Its result is CSV, as this browser's country has it. */
+function unseen(file, format) {
+  const decimal = (1.5).toLocaleString()[1];
+  return { file, name: file.name, bytes: file.size, packed: false, format, decimal, columns: [] };
 }
 
 async function firstBytes(file, packed) {
@@ -133,6 +149,7 @@ async function wholeText(source) {
 
 /** The body to send: the file itself if the API reads it, else the same rows in UTF-8. */
 export async function body(source) {
+  if (source.format in BEGINS) return { content: source.file, headers: headersOf(source, false) };
   const readable =
     source.decoder === "utf-8" &&
     (source.format !== "csv" || (SENDABLE.includes(source.separator) && !source.marked));

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import openpyxl
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -330,6 +331,20 @@ def test_a_workbook_is_named_for_what_it_is(page: Page, tmp_path: Path) -> None:
     choose(page, file)
 
     expect(page.get_by_role("alert")).to_contain_text("Excel workbook")
+
+
+def test_a_workbook_is_sent_without_a_preview(page: Page, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["patient_id", "age", "sex"], ["Müller", 63, "male"], ["x", 630, "male"]):
+        book.worksheets[0].append(row)
+    book.save(tmp_path / "patients.xlsx")
+
+    choose(page, tmp_path / "patients.xlsx")
+    page.get_by_role("button", name="Score this file").click()
+    page.locator(".histogram").wait_for()
+
+    [first, _] = csv.DictReader(io.StringIO(downloaded(page, "Download the scores").decode()))
+    assert first["input_patient_id"] == "Müller"
 
 
 def test_the_template_is_a_file_that_can_be_scored(page: Page, tmp_path: Path) -> None:
