@@ -179,6 +179,45 @@ def test_only_rejected_rows_are_sent_on_request(
     assert "b2-rejected" in answer.headers["content-disposition"]
 
 
+@pytest.mark.parametrize(
+    ("query", "expected", "name"),
+    [
+        (
+            "format=excel",
+            "\ufeffrow;id;p;warnings;error\r\n1;é;0,5;;\r\n2;;;;bad\r\n",
+            "scores-excel",
+        ),
+        (
+            "format=excel-point",
+            "\ufeffrow,id,p,warnings,error\r\n1,é,0.5,,\r\n2,,,,bad\r\n",
+            "point",
+        ),
+        (
+            "format=excel&only=rejected",
+            "\ufeffrow;id;p;warnings;error\r\n2;;;;bad\r\n",
+            "b5-rejected",
+        ),
+    ],
+)
+def test_scores_are_sent_for_excel_on_request(
+    client: TestClient, storage: FakeStorage, query: str, expected: str, name: str
+) -> None:
+    content = "row,id,p,warnings,error\n1,é,0.5,,\n2,,,,bad\n".encode()
+    for kind in ("csv", "jsonl"):
+        blob = f"b5/all.{kind}"
+        etag = storage.blobs.put("scores", blob, content)
+        output = {"container": "scores", "blob": blob, "etag": etag, "bytes": len(content)}
+        storage.finish("b5" if kind == "csv" else "b6", output=output)
+
+    answer, other = (client.get(f"/batches/{batch}/scores?{query}") for batch in ("b5", "b6"))
+
+    assert answer.content.decode() == expected
+    assert name in answer.headers["content-disposition"]
+    assert "accept-ranges" not in answer.headers
+    assert answer.headers["etag"] != client.get("/batches/b5/scores").headers["etag"]
+    assert other.status_code == 422
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_scores_of_a_batch_without_differ_from_those_of_an_unknown_one(
     client: TestClient, storage: FakeStorage, status: str

@@ -7,8 +7,10 @@ import io
 
 import pytest
 
+from cli.scores import write
 from shared.files.dialect import EXCEL, ExcelFormat
 from shared.files.result import Rewriter, rejected_by
+from shared.testing import FakeBlobs
 from tests.builders import a_csv, a_patient, cut, score_file
 
 NOTE = 'say "hi";\n=1+1,-2'
@@ -72,3 +74,17 @@ def test_a_result_is_rewritten_for_excel(
     other = {";": ",", ",": ";"}[delimiter]
     parts = [part for cell in [*first, *second] for part in cell.split(other)]
     assert not [part for part in parts if part.startswith(("=", "+", "-", "@"))]
+
+
+async def test_the_command_line_writes_a_result_for_excel() -> None:
+    blobs, content = FakeBlobs(), a_result(",")
+    etag = blobs.put("scores", "b/scores.csv", content)
+    summary = {"output": {"container": "scores", "blob": "b/scores.csv", "etag": etag}}
+    target = io.BytesIO()
+
+    await write(blobs, summary, target, rejected=True, excel="excel")
+
+    header, *rows = csv.reader(
+        io.StringIO(target.getvalue().decode("utf-8-sig"), newline=""), delimiter=";"
+    )
+    assert [row[header.index("patient_id")] for row in rows] == ["Zoë"]
