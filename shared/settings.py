@@ -26,6 +26,8 @@ AZURE = {
 """Settings whose variables Azure's own tools read, too."""
 MAX_BLOCKS = 50_000
 """Blocks of one blob in Azure Storage."""
+MAX_BLOCK_ROWS = 32_767
+"""Most rows that a block's name can count; see `shared.batches.checkpoint`."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -182,7 +184,7 @@ class WorkerSettings(StorageSettings):
     """Longest wait between two polls of an empty queue."""
     grace_seconds: float = Field(default=25, ge=0, le=600)
     """Longest time for the current block to finish after SIGTERM."""
-    block_rows: int = Field(default=32_000, ge=1, le=32_767)
+    block_rows: int = Field(default=32_000, ge=1, le=MAX_BLOCK_ROWS)
     """Most rows scored and staged together."""
     block_bytes: int = Field(default=2 << 20, ge=1 << 10, le=64 << 20)
     """Input bytes after which a block ends."""

@@ -37,9 +37,6 @@ ROW_BYTES = 1 << 20
 """A longer row is rejected; it is a block of its own."""
 ROW_TOO_LONG = FieldError("too_long", limit=f"{ROW_BYTES} bytes")
 
-MAX_BLOCK_ROWS = 32_767
-"""Most rows that a block's name can count."""
-
 
 def output_columns(kind: Kind, table: FieldTable) -> tuple[str, ...]:
     """The columns that every result has; those of the input may follow."""

@@ -20,9 +20,10 @@ from shared.batches.checkpoint import (
     read_progress,
 )
 from shared.batches.ports import Staged
-from shared.files.base import MAX_BLOCK_ROWS, Limits
+from shared.files.base import Limits
 from shared.records.counts import OTHER_ENCODING, Counts
 from shared.records.errors import CODES
+from shared.settings import MAX_BLOCK_ROWS
 
 PLAN, OTHER = "0123456789", "9876543210"
 LARGEST = Counts.of([(OTHER_ENCODING << 1) - 1, *[MAX_BLOCK_ROWS] * COUNTS])
