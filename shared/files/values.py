@@ -43,7 +43,8 @@ def typed_ids(cells: pl.Series, table: FieldTable) -> tuple[pl.Series, dict[int,
             cells = cells.clone().scatter(empty, None)
         suspect = (cells.str.len_chars() > RECORD_ID_LENGTH) | cells.str.contains(NOT_TEXT)
         found = {row: faults_of(table.read_id, cells[row]) for row in suspect.arg_true()}
-        return cells.scatter(list(found), None) if found else cells, found
+        # A copy, because `scatter` writes in place and the result may repeat the column.
+        return cells.clone().scatter(list(found), None) if found else cells, found
     if cells.dtype.is_integer() or cells.dtype.is_decimal() or cells.dtype == pl.Null:
         return cells.cast(pl.String), {}
     if cells.dtype.is_float():
