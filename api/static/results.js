@@ -53,7 +53,8 @@ export class Results {
         continue;
       }
       const { probability, warnings, error } = this.columns;
-      const score = row[probability] === "" ? null : Number(row[probability].replace(",", "."));
+      // A model of another kind has no such column.
+      const score = row[probability] === "" ? null : Number(row[probability]?.replace(",", "."));
       this.take(row[0], row[1], score, row[warnings], row[error]);
       if (row[error]) rejected.push([...this.inputs.map((column) => row[column]), row[error]]);
     }

@@ -53,6 +53,15 @@ test("the counts are the same wherever the text is cut", () => {
   }
 });
 
+test("scores of a model without a probability are counted", () => {
+  const { results } = read(
+    "csv",
+    'row,id,prediction,warnings,error\n1,A,206.1,,\n2,B,,,"out_of_range: x"\n',
+  );
+
+  assert.deepEqual([results.rows, results.scored, results.rejected], [2, 1, 1]);
+});
+
 test("JSON lines are read, too", () => {
   const lines = [
     {
