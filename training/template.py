@@ -61,7 +61,7 @@ def workbook(manifest: Manifest) -> bytes:
 
 
 def _validation(field: FieldSpec) -> DataValidation:
-    """What Excel checks of a field's cells, without the list of a category."""
+    """The rule by which Excel checks a field's cells, without the list of a category."""
     check = DataValidation(
         type="list" if field.kind == "category" else "decimal",
         allow_blank=not field.required,

@@ -9,7 +9,7 @@ from shared.records.schema import FieldSpec, FieldTable
 
 
 def note_row(table: FieldTable) -> list[str]:
-    """What each column may hold. Readers skip it, since it begins with `#`."""
+    """One note per column: the values it may hold. Readers skip it, since it begins with `#`."""
     return ["# your own id", *map(_note, table.fields)]
 
 
