@@ -252,6 +252,7 @@ class Parts:
                         self._tallier.count, scored.outcome, writer.next_row
                     )
                     await writer.add(scored.content, scored.counts, end, counted)
+                    del rows, scored  # the next ones are as large
                     if self._stopping():
                         raise Interrupted("asked to stop")
                 await writer.staged()

@@ -445,6 +445,7 @@ class Processor:
                     if tally is not None:
                         counted = await run(self._tallier.count, scored.outcome, writer.next_row)
                     await writer.add(scored.content, scored.counts, end, counted)
+                del scored  # as large as the next one
                 if self._stopping() and not small:
                     raise Interrupted("asked to stop")
                 if not small and time.monotonic() >= next_look:

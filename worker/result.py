@@ -27,6 +27,9 @@ from shared.records.tally import Tally
 from shared.settings import MAX_BLOCKS
 from worker.lease import Lease
 
+LARGE = 8 << 20
+"""Bytes of a block, a few times the usual, above which none is made while it waits or is staged."""
+
 
 def check_block_count(count: int) -> None:
     """Raise `BadFile` for a result of more blocks than storage allows."""
@@ -109,7 +112,7 @@ class ResultWriter:
         self.blocks.append(block)
         if block.name in self._done:
             return
-        if self._may_put and len(self.blocks) == 1:
+        if self._may_put and len(self.blocks) == 1 and len(content) <= LARGE:
             self._held = content, tally
         else:
             await self._stage(block, content, tally)
@@ -168,6 +171,8 @@ class ResultWriter:
         await self.staged()
         self._lease.check()
         self._staging = asyncio.create_task(self._store(block, content, tally))
+        if len(content) > LARGE:  # many texts of errors: no second one in memory
+            await self.staged()
 
     async def _store(self, block: DataBlock, content: bytes, tally: Tally | None) -> None:
         # Counts first: whoever finds the block staged relies on them.

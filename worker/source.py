@@ -66,9 +66,11 @@ async def _read(
             block = await anext(blocks, None)
             if block is None:
                 return
-            read.append((block.end, await run(table.read, block)))
+            if block.first or table.count_rows(block):  # else blank lines, of which there are many
+                read.append((block.end, await run(table.read, block)))
             span.set({"input.end": block.end})
-        yield read.pop()  # keep no other reference: rows are large
+        if read:
+            yield read.pop()  # keep no other reference: rows are large
 
 
 async def _cut_part(

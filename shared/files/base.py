@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -30,7 +30,7 @@ _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 SEPARATORS = ",;\t|"
 """Of the cells of a CSV file."""
-OUTPUT_FORMAT = 5
+OUTPUT_FORMAT = 6
 """Increase it with each change of a block's bytes, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20
@@ -76,8 +76,8 @@ class Block:
     first: bool
     """The file's first block carries the output's header line."""
     lines: Lines
-    items: tuple[object, ...] = ()
-    """Of a JSON array, instead of lines: its parsed items."""
+    items: list[object] = field(default_factory=list)
+    """Parsed items, instead of lines. `read` may take them out, because they are large."""
 
     def __repr__(self) -> str:
         return f"Block({self.start}, {self.end})"

@@ -18,6 +18,8 @@ from shared.records.columns import Outcome
 
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+SLICE = 1024
+"""Rows that are quoted at once where many are rejected: their texts may exceed the input."""
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -41,14 +43,16 @@ class CsvOutput:
         if first:
             buffer.write(_header_line(names, dialect))
         output = pl.DataFrame([column.alias(f"o{i}") for i, column in enumerate(columns)])
-        _quoted(output, dialect.needs_quotes).write_csv(
-            buffer,
-            include_header=False,
-            quote_style="never",
-            separator=dialect.separator,
-            line_terminator=dialect.line_end,
-            decimal_comma=dialect.decimal_comma,
-        )
+        many = len(outcome.errors) > len(output) // 4
+        for rows in output.iter_slices(SLICE) if many else [output]:
+            _quoted(rows, dialect.needs_quotes).write_csv(
+                buffer,
+                include_header=False,
+                quote_style="never",
+                separator=dialect.separator,
+                line_terminator=dialect.line_end,
+                decimal_comma=dialect.decimal_comma,
+            )
         return buffer.getvalue()
 
     def finish(self) -> bytes:
@@ -97,10 +101,12 @@ def _answer(values: NDArray[Any], rejected: list[int]) -> pl.Series:
 def _texts(texts: dict[int, str], count: int) -> pl.Series:
     if not texts:
         return nulls(count)
-    column: list[str | None] = [None] * count
+    # Many rows have the same text. Polars keeps a text that is gathered several times only once.
+    distinct = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
+    places: list[int | None] = [None] * count
     for row, text in texts.items():
-        column[row] = text
-    return pl.Series(column, dtype=pl.String)
+        places[row] = distinct[text]
+    return pl.Series(list(distinct), dtype=pl.String).gather(pl.Series(places, dtype=pl.UInt32))
 
 
 def nulls(count: int) -> pl.Series:

@@ -223,8 +223,11 @@ class CsvTable(Headed):
                 rows = np.flatnonzero(faults(values[index], field))
                 for row, rejections in explain(cells, rows, read, field):
                     found.setdefault(row, []).extend(rejections)
-        for row, rejections in found.items():
-            rejected.setdefault(row, tuple(rejections))
+        alike: dict[tuple[FieldError, ...], tuple[FieldError, ...]] = {}
+        while found:  # what is shared, or taken over, is kept no longer
+            row, rejections = found.popitem()
+            faulty = tuple(rejections)
+            rejected.setdefault(row, alike.setdefault(faulty, faulty))
         return values
 
 

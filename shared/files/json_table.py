@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shared.files.advice import check_keys, misnamed
 from shared.files.base import (
@@ -58,8 +58,8 @@ class _JsonTable:
         self._scorer = scorer
         self._include_input = options.include_input
         self._rename = options.rename
-        # Half a block, because nested arrays take fifty times the memory of their text.
-        self._limits = replace(limits, size=(limits.size + 1) // 2)
+        # Parsed JSON takes many times the memory of its text, nested arrays fifty times.
+        self._limits = Limits((limits.rows + 1) // 2, (limits.size + 3) // 4)
         old = {new: old for old, new in options.rename.items()}
         self._names = [
             old.get(name, name) for name in (scorer.table.record_id, *scorer.table.by_name)
@@ -256,7 +256,7 @@ class JsonArrayTable(_JsonTable):
                 yield self._block()
 
     def _block(self) -> Block:
-        block = Block(self._start, self._end, self._first, NO_LINES, tuple(self._collected))
+        block = Block(self._start, self._end, self._first, NO_LINES, self._collected)
         self._collected = []
         self._start, self._first = self._end, False
         return block
@@ -265,4 +265,6 @@ class JsonArrayTable(_JsonTable):
         return len(block.items)
 
     def _items(self, block: Block) -> Sequence[object]:
-        return block.items
+        items = block.items.copy()
+        block.items.clear()
+        return items

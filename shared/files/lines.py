@@ -106,7 +106,7 @@ class LineSplitter:
     def _cut(self, *, last: bool) -> Iterator[Block]:
         content = self._take()
         ends = line_ends(content, self._separator)
-        long_lines = np.flatnonzero(np.diff(ends, prepend=0) > ROW_BYTES)
+        long_lines = find_long_lines(ends)
         tail = len(content) - (int(ends[-1]) if len(ends) else 0)
         start = used = 0
         while used < len(ends):
@@ -151,6 +151,14 @@ class LineSplitter:
         return BadFile(
             f"the row that starts at byte {self._position} opens a quote that is never closed"
         )
+
+
+def find_long_lines(ends: Places) -> Places:
+    """Indexes of lines over `ROW_BYTES`: each holds a byte whose offset is a multiple of that."""
+    marks = np.arange(0, ends[-1] if len(ends) else 0, ROW_BYTES)
+    lines = np.unique(np.searchsorted(ends, marks, side="right")).astype(np.int32)
+    starts = np.where(lines > 0, ends[lines - 1], 0)
+    return lines[ends[lines] - starts > ROW_BYTES]
 
 
 def line_ends(content: bytes, separator: int | None) -> Places:

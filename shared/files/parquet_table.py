@@ -114,10 +114,10 @@ class ParquetTable(Headed):
             for batch in self._batches(file, metadata, number, names):
                 end = start + batch.num_rows
                 if start >= offset:
-                    yield Block(start, end, start == 0, NO_LINES, (batch,))
+                    yield Block(start, end, start == 0, NO_LINES, [batch])
                 start = end
         if start == 0:
-            yield Block(0, 0, True, NO_LINES, (schema.empty_table().select(names or schema.names),))
+            yield Block(0, 0, True, NO_LINES, [schema.empty_table().select(names or schema.names)])
 
     def _opened(self) -> Header:
         if self._header is None:

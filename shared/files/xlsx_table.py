@@ -111,14 +111,15 @@ class XlsxTable(Headed):
 
     def _blocks(self, sheet: _Sheet) -> Iterator[Block]:
         rows = self._read_header(sheet)
-        start, pending = 0, []
+        start = 0
+        pending: list[object] = []
         for row in rows:
             pending.append(tuple(row))
             if len(pending) == self._limits.rows:
-                yield Block(start, start + len(pending), start == 0, NO_LINES, tuple(pending))
+                yield Block(start, start + len(pending), start == 0, NO_LINES, pending)
                 start, pending = start + len(pending), []
         if pending or start == 0:
-            yield Block(start, start + len(pending), start == 0, NO_LINES, tuple(pending))
+            yield Block(start, start + len(pending), start == 0, NO_LINES, pending)
 
     def _read_header(self, sheet: _Sheet) -> Iterator[Row]:
         """Find the header among the first rows; returns the rows after it."""

@@ -97,7 +97,7 @@ def score_columns(
         outputs,
         scorer.kind.values(outputs),
         warnings,
-        {index: "; ".join(map(str, rejections)) for index, rejections in rejected.items()},
+        _errors(rejected),
         counts,
         count_categories(values[:, scored], scorer.table)
         if counting and count >= FEWEST_ROWS
@@ -105,6 +105,13 @@ def score_columns(
         values,
         rejected,
     )
+
+
+def _errors(rejected: Rejected) -> dict[int, str]:
+    """Texts of rejections. Rows that share their rejections share a text: there may be many."""
+    texts = {id(rejections): rejections for rejections in rejected.values()}
+    shown = {key: "; ".join(map(str, rejections)) for key, rejections in texts.items()}
+    return {row: shown[id(rejections)] for row, rejections in rejected.items()}
 
 
 def _warnings(values: Values, scored: Mask, table: FieldTable) -> dict[int, str]:

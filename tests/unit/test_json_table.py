@@ -232,7 +232,7 @@ def test_an_array_reads_alike_in_pieces_of_any_size(size: int) -> None:
     records = [a_patient(patient_id=f"Zoë 🫀 {n}") for n in range(50)]
     text = json.dumps(records, ensure_ascii=False, indent=1)
 
-    def blocks(size: int) -> list[tuple[int, int, tuple[object, ...]]]:
+    def blocks(size: int) -> list[tuple[int, int, list[object]]]:
         table = open_table("json", a_scorer(), Options(), Limits(rows=7))
         found = blocks_of(table, cut(b"\xef\xbb\xbf" + text.encode(), size))
         return [(block.start, block.end, block.items) for block in found]
