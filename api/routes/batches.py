@@ -278,7 +278,6 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             "precondition_failed",
             not_satisfiable(1024),
             bad_parameter("only", "'rejected'"),
-            bad_parameter("format", "'excel' or 'excel-point'"),
             unavailable,
         )
         | {
