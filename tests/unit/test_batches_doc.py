@@ -17,12 +17,13 @@ from training.heart.fields import TABLE
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "batches.md").read_text(encoding="utf-8")
+RESULTS = (DOCS / "results.md").read_text(encoding="utf-8")
 MESSAGES = (DOCS / "messages.md").read_text(encoding="utf-8")
 CONTAINERS = {"incoming", "uploads"}
 
 
-def section(title: str) -> str:
-    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+def section(title: str, page: str = PAGE) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
     assert found, title
     return found[1]
 
@@ -59,14 +60,16 @@ def test_every_example_message_is_a_batch(_kind: str, text: str) -> None:
 
 
 def test_every_code_has_its_fix_and_no_other_is_named() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section("Why a row has no score"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.+) \|$", section("Why a row has no score", RESULTS), re.MULTILINE
+    )
 
     assert [code for code, _ in rows] == list(CODES)
     assert all(fix.endswith(".") for _, fix in rows)
 
 
 def test_every_column_of_the_result_is_named() -> None:
-    columns = re.findall(r"^\| `(\w+)…?` \|", section("Results"), re.MULTILINE)
+    columns = re.findall(r"^\| `(\w+)…?` \|", section("Columns", RESULTS), re.MULTILINE)
 
     assert columns == [*output_columns(Probability(0.5), TABLE), "input_"]
 
