@@ -78,7 +78,10 @@ class Result:
         text = self.content.decode("utf-8-sig")
         separator = text.removeprefix("row")[0]
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
-        return [row | {"probability": row["probability"].replace(",", ".")} for row in rows]
+        for row in rows:
+            if "probability" in row:
+                row["probability"] = row["probability"].replace(",", ".")
+        return rows
 
     @property
     def lines(self) -> list[dict[str, object]]:

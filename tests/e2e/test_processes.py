@@ -177,7 +177,7 @@ def _url(up: subprocess.Popen[bytes], log: Path) -> str:
     for _ in range(2400):
         text = log.read_text() if log.exists() else ""
         if "Ctrl-C stops" in text:
-            return next(word for word in text.split() if word.startswith("http://"))
+            return next(word for word in text.split() if word.startswith("http://")).rstrip("/")
         assert up.poll() is None, text
         time.sleep(0.1)
     raise AssertionError(log.read_text())
