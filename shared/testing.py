@@ -308,14 +308,15 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if not ready and self.threads:
+        if ready or timeout == 0:  # the loop has something to do
+            return ready
+        if self.threads:
             return super().select(0.05)
-        if not ready:
-            if timeout is None:
-                raise AssertionError("nothing will ever happen: the test waits for nothing")
-            self.now += timeout
-            if self.now > LATEST:
-                raise AssertionError(f"the test waits for more than {LATEST} s of virtual time")
+        if timeout is None:
+            raise AssertionError("nothing will ever happen: the test waits for nothing")
+        self.now += timeout
+        if self.now > LATEST:
+            raise AssertionError(f"the test waits for more than {LATEST} s of virtual time")
         return ready
 
 
