@@ -224,6 +224,7 @@ async def test_an_answer_that_is_no_answer_may_pass(body: str) -> None:
             await storage.queue("q").receive(1, 60)
 
 
+@pytest.mark.slow
 async def test_a_busy_storage_is_asked_again_twice() -> None:
     async with refusing(503, "ServerBusy") as (storage, refusals):
         with pytest.raises(StorageUnavailable, match="503 ServerBusy"):
@@ -335,6 +336,7 @@ async def test_a_download_that_breaks_off_three_times_may_pass() -> None:
     assert download.requests == 4
 
 
+@pytest.mark.slow
 async def test_a_download_that_does_not_begin_is_tried_as_often_as_any_call() -> None:
     download = Download(*["no answer"] * 100)
 

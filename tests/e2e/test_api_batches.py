@@ -104,6 +104,7 @@ def test_many_uploads_at_once_under_one_key_are_one_batch(client: httpx2.Client)
     assert finished(client, place)["rows"]["total"] == 1
 
 
+@pytest.mark.slow
 def test_while_storage_is_down_batches_are_503_and_scores_go_on(
     artifact_dir: Path, tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def call(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+@pytest.mark.slow
 def test_killed_it_leaves_no_process_and_no_stale_address(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with up(clone, log) as command:

@@ -183,6 +183,7 @@ def _url(up: subprocess.Popen[bytes], log: Path) -> str:
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.slow
 def test_the_demo_shows_scores_and_the_rejected_row(artifact_dir: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cli.demo"],

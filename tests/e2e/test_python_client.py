@@ -153,6 +153,7 @@ def failing(url: str, failures: Failures) -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_a_broken_download_goes_on_where_it_stopped(
     running: Running, client: Client, file: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def patients() -> list[dict[str, float | None]]:
     return [{name: float(row[name]) if row[name] else None for name in FIELDS} for row in rows]
 
 
+@pytest.mark.slow
 async def test_every_patient_scores_alike_through_all_doors(
     running: Running,
     storage: Storage,

@@ -131,6 +131,7 @@ def test_a_joblib_file_becomes_an_onnx_artifact(
     assert "model.joblib, fitted with scikit-learn" in card
 
 
+@pytest.mark.slow
 def test_a_skops_file_of_a_dataframe_with_words_is_served_by_scikit_learn(
     words: Any, skids: Path, frame: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def test_an_mlflow_folder_that_cannot_be_imported_says_why(
         imported(folder, folder)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_with_an_input_for_each_column_and_a_zipmap_is_imported(
     words: Any, skids: Path, frame: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def imputed_line() -> Any:
     return make_pipeline(SimpleImputer(), LogisticRegression())
 
 
+@pytest.mark.slow
 def test_large_data_are_evaluated_by_a_sample_with_the_same_share_of_the_outcome() -> None:
     data = many_rows(EVALUATED + 500)
     said: list[str] = []

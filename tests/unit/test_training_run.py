@@ -102,6 +102,7 @@ def test_the_manifest_holds_the_hash_of_every_other_file(output: Path, manifest:
     assert found == manifest.files
 
 
+@pytest.mark.slow
 def test_twice_gives_the_same_bytes(output: Path) -> None:
     again = trained_again().output
 
