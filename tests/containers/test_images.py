@@ -112,7 +112,7 @@ def test_the_image_holds_the_apps_code_and_the_artifact_and_nothing_else(
 
     assert found["files"].items() >= ours.items()
     assert set(found["files"]) - set(ours) - artifact == {"start"}
-    names = ("manifest.json", "model.onnx", "explain.onnx", "model_card.html")
+    names = ("manifest.json", "model.onnx", "explain.onnx", "model_card.html", "template.xlsx")
     assert artifact == {f"artifact/{name}" for name in names}
     assert (found["compilers"], found["caches"], found["tests"]) == ([], False, [])
     assert found["writable"] == []
