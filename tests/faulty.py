@@ -13,11 +13,11 @@ Call = Literal[
     "receive", "renew", "delete", "send", "peek", "length", "poison",
     "facts", "read", "chunks", "stage", "mark", "staged", "commit", "summary", "body",
     "claim", "discard", "stage_counts", "commit_counts", "stage_profile", "commit_profile",
-    "parts",
+    "parts", "listing",
 ]  # fmt: skip
 """Steps of the worker; `stage` is a data block, `mark` a marker, `body` a large poison's body;
 `commit` is what makes a result appear. Counts and profile are blobs of their own. `parts` receives
-parts of a large file."""
+parts of a large file; `listing` reads the names in a container."""
 
 
 When = Literal["before", "after"]

@@ -44,6 +44,8 @@ def call_of(method: str, path: str, query: dict[str, str]) -> Call:
             return "summary"
         case "HEAD", _:
             return "facts"
+        case "GET", "list":
+            return "listing"
         case "GET", "metadata":
             return "length"
         case "DELETE", _:
