@@ -21,7 +21,9 @@ LIMITS = Limits(rows=40)
 IDLE = 10
 """The longest wait between two looks at the queue."""
 WORKERS_CALLS: tuple[Call, ...] = tuple(
-    call for call in get_args(Call) if call not in ("send", "length", "body", "poison", "discard")
+    call
+    for call in get_args(Call)
+    if call not in ("send", "length", "body", "poison", "discard", "listing")
 )
 
 
