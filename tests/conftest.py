@@ -41,10 +41,9 @@ def artifact(artifact_dir: Path) -> Artifact:
     return load_artifact(artifact_dir)
 
 
-@pytest.fixture(scope="session")
-def connection_string(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Azurite in memory, for the session. Without it: skip here, fail where CI is set."""
-    logs = tmp_path_factory.mktemp("azurite")
+@contextmanager
+def azurite_in_memory(logs: Path) -> Iterator[str]:
+    """Azurite until the block ends. Without it: skip here, fail where CI is set."""
     try:
         with one_process_at_a_time():
             install_azurite()
@@ -54,6 +53,13 @@ def connection_string(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         if os.environ.get("CI"):
             pytest.fail(f"Azurite could not be started: {error}")
         pytest.skip(f"no Azurite: {error}")
+
+
+@pytest.fixture(scope="session")
+def connection_string(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Azurite in memory, for the session."""
+    with azurite_in_memory(tmp_path_factory.mktemp("azurite")) as address:
+        yield address
 
 
 def open_azurite(connection_string: str) -> AbstractAsyncContextManager[Storage]:
