@@ -14,14 +14,12 @@ from shared.records.errors import StorageUnavailable
 from shared.testing import run_virtually
 from tests.faults.invariants import Failed, Sent, Watch, check_world, sent
 from tests.faults.patients import patients
-from tests.faulty import Moment
+from tests.faulty import Hang, Moment
 from tests.world import VISIBILITY, WHOLE, World
 from worker import parts
 from worker.consumer import Consumer
 
 LIMITS = Limits(rows=20)
-FOREVER = 1e5
-"""Seconds of virtual time."""
 
 
 @pytest.fixture
@@ -92,19 +90,13 @@ def test_workers_that_die_with_a_part_cost_time_only(artifact: Artifact, file: S
     async def scene() -> None:
         world = World(artifact)
         watch = Watch(world.blobs)
-        hung = asyncio.Event()
-
-        async def hang_with_a_part(moment: Moment) -> None:
-            if hung.is_set() or moment.call == "stage":
-                hung.set()
-                await asyncio.sleep(FOREVER)
-
+        hang = Hang("stage")
         await world.submit("b", file.content)
         owner = world.worker(limits=LIMITS, slots=1)
         async with world.working(owner):
             await world.until(lambda: parts_in(world))
-            async with world.working(world.worker(hang_with_a_part, limits=LIMITS)):
-                await asyncio.wait_for(hung.wait(), 3600)
+            async with world.working(world.worker(hang, limits=LIMITS)):
+                await hang.begun()
                 await watch.wait("b", VISIBILITY * 5)
         await check_world(watch, world, file)
 

@@ -177,6 +177,11 @@ def test_the_end_of_a_lease_waits_for_a_renewal_under_way() -> None:
     hold(work, hook)
 
 
+def test_virtual_time_ends_before_rounding_keeps_a_timer_from_running() -> None:
+    with pytest.raises(AssertionError, match="s of virtual time"):
+        run(asyncio.sleep(1e7))
+
+
 def test_virtual_time_does_not_hide_a_test_that_waits_for_nothing() -> None:
     async def forever() -> None:
         await asyncio.Event().wait()
