@@ -132,7 +132,7 @@ def check_head(
 ) -> None:
     """Read the start of a file as the worker would, or where its names are. Raises `BadFile`."""
     from shared.files.base import Limits, SeekingTable
-    from shared.files.formats import PACKED, open_table
+    from shared.files.formats import FORMATS, open_table
     from shared.files.gunzip import Gunzip
     from shared.records.scoring import Scorer
 
@@ -143,7 +143,7 @@ def check_head(
         if file.seekable():
             table.read(next(table.blocks(file, 0)))
         return
-    if file_format in PACKED:
+    if FORMATS[file_format].packed:
         if file.seekable():
             file.seek(0)
             blocks = chain(table.feed(file.read()), table.finish())

@@ -28,10 +28,10 @@ PIECE = 2 << 20
 
 def format_or_exit(name: str) -> tuple[Format, bool]:
     """Format by a file's name, and whether it is gzip; exit 3 for an unknown format."""
-    from shared.files.formats import NAMES, PACKED, format_of
+    from shared.files.formats import FORMATS, NAMES, format_of
 
     kind, packed = format_of(name)
-    if kind is None or (packed and kind in PACKED):
+    if kind is None or (packed and FORMATS[kind].packed):
         say(f"{name}: the name must end in {NAMES}")
         raise typer.Exit(Exit.REFUSED)
     return kind, packed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,6 +39,13 @@ Excel = Annotated[
 ExcelPoint = Annotated[
     bool, typer.Option("--excel-point", help="CSV for Excel in countries with a decimal point.")
 ]
+
+
+def check_output_or_exit(output: Path | None) -> None:
+    """Exit 2 if no file can be written to `--output`."""
+    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+        say(f"--output: {output} cannot be written")
+        raise typer.Exit(Exit.USAGE)
 
 
 def excel_format_or_exit(*, comma: bool, point: bool) -> ExcelFormat | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from enum import IntEnum
-from pathlib import Path
 
 
 class Exit(IntEnum):
@@ -24,11 +23,6 @@ def say(text: str) -> None:
     """Print a line for people."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
-
-
-def can_write(output: Path) -> bool:
-    """Whether a file can be written there."""
-    return not output.is_dir() and os.access(output.parent, os.W_OK)
 
 
 def on_terminal() -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import Exit, can_write, say
+from cli.options import check_output_or_exit
+from cli.output import Exit, say
 from cli.storage import run_with_storage, succeeded
 from shared.batches.results import read_profile
 
@@ -28,9 +29,7 @@ def report(
     Examples:
       heart-scorer report ward-7 -o report.html
     """
-    if output is not None and not can_write(output):
-        say(f"--output: {output} cannot be written")
-        raise typer.Exit(Exit.USAGE)
+    check_output_or_exit(output)
 
     async def work(storage: Account) -> int:
         from shared.batches.report import report_page

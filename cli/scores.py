@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from cli.options import Excel, ExcelPoint, excel_format_or_exit
-from cli.output import Exit, can_write, say
+from cli.options import Excel, ExcelPoint, check_output_or_exit, excel_format_or_exit
+from cli.output import Exit, say
 from cli.storage import run_with_storage, succeeded
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def scores(
       heart-scorer scores ward-7 --excel -o scores.csv
     """
     excel_format = excel_format_or_exit(comma=excel, point=excel_point)
-    if output is not None and not can_write(output):
-        say(f"--output: {output} cannot be written")
-        raise typer.Exit(Exit.USAGE)
+    check_output_or_exit(output)
 
     async def work(storage: Account) -> int:
         blobs = storage.blobs()

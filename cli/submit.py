@@ -24,11 +24,13 @@ from cli.options import (
     ExcelPoint,
     Rename,
     Sheet,
+    check_output_or_exit,
     excel_format_or_exit,
     options_or_exit,
 )
-from cli.output import Exit, can_write, on_terminal, say
+from cli.output import Exit, on_terminal, say
 from cli.storage import queue_of, run_with_storage
+from shared.files.options import OutputFormat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -94,7 +96,7 @@ def submit(
         bool, typer.Option("--check/--no-check", help="Check the header before sending.")
     ] = True,
     output_format: Annotated[
-        Literal["csv", "jsonl", "parquet", "xlsx"] | None,
+        OutputFormat | None,
         typer.Option(help="Format of the result (default: the file's)."),
     ] = None,
     stdin_format: Annotated[
@@ -201,11 +203,10 @@ def check_options(sources: list[Source], batch_id: str | None, output: Path | No
             "--batch-id: 1 to 60 letters, digits, dots, dashes and underscores, "
             "a letter or digit at both ends"
         )
-    elif output is not None and not can_write(output):
-        fault = f"--output: {output} cannot be written"
     if fault:
         say(fault)
         raise typer.Exit(Exit.USAGE)
+    check_output_or_exit(output)
 
 
 def check_headers(sources: list[Source], model_dir: Path, options: Options) -> None:

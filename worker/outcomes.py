@@ -19,7 +19,6 @@ from shared.batches.checkpoint import profile_block
 from shared.batches.message import Batch, BlobInput
 from shared.batches.ports import Blobs, Queue
 from shared.batches.results import (
-    FORMATS,
     SCORES,
     claim_name,
     profile_name,
@@ -31,6 +30,7 @@ from shared.batches.results import (
 )
 from shared.files.advice import batch_warnings
 from shared.files.base import Table
+from shared.files.options import OUTPUT_FORMATS
 from shared.records.artifact import Artifact
 from shared.records.coding import Categories, check_coding
 from shared.records.counts import Counts
@@ -103,8 +103,8 @@ class Outcomes:
                 await self._discard_scores(delivery, target)
             await self._settle_by(delivery, target, summary)
             return True
-        # In either format: a batch id is one input's, whichever its format.
-        for scores_format in FORMATS:
+        # Look for a result in any format: a batch id belongs to one input.
+        for scores_format in OUTPUT_FORMATS:
             name = scores_name(target.batch_id, scores_format)
             try:
                 facts = await self._blobs.facts(SCORES, name)

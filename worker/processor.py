@@ -39,7 +39,7 @@ from shared.batches.results import (
     summary_name,
 )
 from shared.files.base import Limits, Scored, Table
-from shared.files.formats import open_table
+from shared.files.formats import FORMATS, open_table
 from shared.records.artifact import Artifact
 from shared.records.coding import Categories
 from shared.records.counts import Counts
@@ -78,12 +78,6 @@ from worker.source import SMALL, Prefetch, read_rows
 log = logging.getLogger(__name__)
 
 INPUT_CONTAINERS = frozenset({INCOMING, UPLOADS})
-CONTENT_TYPES = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
 
 CANCELLATION_SECONDS = 5
 """Seconds between two checks whether a long batch was cancelled."""
@@ -385,7 +379,9 @@ class Processor:
                 "rejected": counts.rejected,
             }
             with tracing.span("commit scores", attributes=result):
-                committed = await writer.commit(CONTENT_TYPES[target.scores_format], metadata)
+                committed = await writer.commit(
+                    FORMATS[target.scores_format].content_type, metadata
+                )
         self._markers.drop(delivery.message.id)  # the commit dropped the staged marker
         metrics.count_rows("batch", counts.rows - counts.rejected, counts.codes, counts.rejected)
         metrics.BATCH_ROWS.observe(counts.rows)

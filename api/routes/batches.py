@@ -60,8 +60,8 @@ from shared.batches.results import read_profile
 from shared.batches.status import BatchStatus, ListedBatch, Status, read_page, read_status
 from shared.batches.submission import Submission, submit
 from shared.files.dialect import EXCEL, ExcelFormat
-from shared.files.formats import NAMES, PACKED, Format, format_of
-from shared.files.options import SHEET_LENGTH, Options, OutputFormat, parse_rename
+from shared.files.formats import FORMATS, MEDIA_TYPES, NAMES, SUFFIXES, format_of
+from shared.files.options import OUTPUT_FORMATS, SHEET_LENGTH, Options, OutputFormat, parse_rename
 from shared.files.result import rejected_rows, rewritten
 from shared.records.errors import NotFound, StorageError, StorageUnavailable
 from shared.settings import ApiSettings
@@ -71,21 +71,6 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2
 """Seconds after which a batch's state may have changed."""
-MEDIA_TYPES: dict[str, Format] = {
-    "text/csv": "csv",
-    "application/json": "json",
-    "application/x-ndjson": "jsonl",
-    "application/jsonl": "jsonl",
-    "application/vnd.apache.parquet": "parquet",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
-}
-RESULT_TYPES: dict[str, str] = {
-    "csv": "text/csv",
-    "jsonl": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
-"""Media types of results, by their names' ends."""
 # A string of structured fields (RFC 8941) with its parameters, or a bare word.
 QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)" *(?:;[ -~]*)?')
 BARE_KEY = re.compile(r"[!#-~]{1,255}")
@@ -98,7 +83,9 @@ Rename = Annotated[
 ]
 Text = {"schema": {"type": "string"}}
 Bytes = {"schema": {"type": "string", "format": "binary"}}
-FILES = {kind: Text if end in ("csv", "jsonl") else Bytes for end, kind in RESULT_TYPES.items()}
+FILES = {
+    FORMATS[kind].media_types[0]: Bytes if FORMATS[kind].packed else Text for kind in OUTPUT_FORMATS
+}
 
 
 def router(store: Store, settings: ApiSettings) -> APIRouter:
@@ -369,7 +356,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
         else:
             headers |= {"Content-Length": str(size), "Accept-Ranges": "bytes"}
             pieces = in_storage_time(blobs.chunks(*source))
-        media_type = RESULT_TYPES[end]
+        media_type = FORMATS[SUFFIXES[f".{end}"]].content_type
         if request.state.head:
             return Response(status_code=status, headers=headers, media_type=media_type)
         return Download(
@@ -466,7 +453,7 @@ def _file_body() -> dict[str, object]:
     # With the media type in the schema, too, Swagger UI offers a file picker.
     content: dict[str, object] = {
         kind: Bytes
-        if file_format in PACKED
+        if FORMATS[file_format].packed
         else {"schema": {"type": "string", "minLength": 1, "contentMediaType": kind}}
         for kind, file_format in MEDIA_TYPES.items()
         if kind != JSON

@@ -13,12 +13,13 @@ from api.html import POLICY_WITH_INLINE_STYLES, with_header
 from api.openapi import examples, problems
 from api.problems import Problem
 from api.schemas import ModelBody, ModelExample
+from shared.files.formats import FORMATS
 from shared.records.artifact import Artifact, Manifest
 from shared.records.template import example_row, header_row, note_row
 
 CARD, TEMPLATE = "model_card.html", "template.xlsx"
 """Files of the artifact that training wrote for people."""
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLSX = FORMATS["xlsx"].content_type
 
 
 def router(artifact: Artifact, directory: Path) -> APIRouter:

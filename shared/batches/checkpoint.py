@@ -29,6 +29,7 @@ from zlib import ZLIB_RUNTIME_VERSION
 
 from shared.batches.ports import Staged
 from shared.files.base import OUTPUT_FORMAT, Limits
+from shared.files.formats import FORMATS
 from shared.records.counts import Counts
 from shared.records.tally import TALLY_FORMAT
 
@@ -55,14 +56,10 @@ def _to_number(text: str) -> int:
     return number
 
 
-LIBRARIES = {"parquet": "pyarrow", "xlsx": "openpyxl"}
-"""Formats that a library of their own reads or writes."""
-
-
 @cache
 def _libraries(*formats: object) -> tuple[str, ...]:
     """Versions of the libraries that could change the bytes of a result."""
-    own = (library for kind, library in LIBRARIES.items() if kind in formats)
+    own = (facts.library for kind, facts in FORMATS.items() if kind in formats and facts.library)
     return tuple(map(version, ("onnxruntime", "polars", *own)))
 
 

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from shared.files.base import SEPARATORS
-from shared.files.formats import NAMES, PACKED, Format, format_of
+from shared.files.formats import FORMATS, NAMES, Format, format_of
 from shared.files.options import SHEET_LENGTH, Options, OutputFormat, check_rename
 from shared.records.errors import BadMessage
 from shared.records.schema import printable
@@ -368,6 +368,6 @@ def _blob_input(
     format_ = asked or by_name
     if format_ is None:
         raise UnreadableMessage(f"unknown format: the blob's name must end in {NAMES}", batch_id)
-    if gzip and format_ in PACKED:
+    if gzip and FORMATS[format_].packed:
         raise UnreadableMessage(f"{format_} is packed already: send it without gzip", batch_id)
     return BlobInput(container, blob, bare_etag(etag) if etag else None, format_, gzip)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 INCOMING, UPLOADS, SCORES = "incoming", "uploads", "scores"
 """Containers: dropped files, files of our own senders, and what the worker writes."""
-FORMATS = ("csv", "jsonl", "parquet", "xlsx")
-"""Of results; also their names' ends."""
 COMMIT = "commit"
 """Name of the metadata in which a result carries all that its summary is made from."""
 COMMITTED = frozenset({"identity", "message_id", "counts"})
@@ -23,7 +21,7 @@ COMMITTED = frozenset({"identity", "message_id", "counts"})
 
 
 def scores_name(batch_id: str, kind: str) -> str:
-    """Name of a batch's result in one of `FORMATS`."""
+    """Name of a batch's result in one of `OUTPUT_FORMATS`."""
     return f"{batch_id}/scores.{kind}"
 
 

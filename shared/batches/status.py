@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shared.batches.checkpoint import Marker, PartsDone, furthest_blocks, read_parts
 from shared.batches.results import (
-    FORMATS,
     SCORES,
     UPLOADS,
     read_commit,
@@ -17,6 +16,7 @@ from shared.batches.results import (
     scores_name,
 )
 from shared.batches.submission import Upload, read_upload
+from shared.files.options import OUTPUT_FORMATS
 from shared.records.counts import Counts
 from shared.records.errors import NotFound
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REQUEST, SUMMARY = "/request", "/summary.json"
 """Suffixes of the blobs that every batch has: the request, and the outcome."""
 
-SCORE_FILES = tuple(f"/scores.{kind}" for kind in FORMATS)
+SCORE_FILES = tuple(f"/scores.{kind}" for kind in OUTPUT_FORMATS)
 EXAMINED = 200
 """Most batches that are read for one page of the list; each takes at least one call to storage."""
 
@@ -104,7 +104,7 @@ async def read_status(blobs: Blobs, batch_id: str) -> BatchStatus | None:
         return BatchStatus(batch_id, summary["status"], progress, summary)
     upload = await read_upload(blobs, batch_id)
     created, size = await _facts(blobs, upload) if upload else (None, None)
-    for file_format in (upload.scores_format,) if upload else FORMATS:
+    for file_format in (upload.scores_format,) if upload else OUTPUT_FORMATS:
         found = await read_progress(blobs, scores_name(batch_id, file_format))
         if found is not None:
             return BatchStatus(batch_id, "running", found, None, created, size)

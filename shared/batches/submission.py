@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
 from shared.batches.results import UPLOADS, read_claim, read_summary, same_identity
 from shared.files.base import recognised
-from shared.files.formats import FIRST_BYTES, PACKED, Format, output_format
+from shared.files.formats import FORMATS, Format, output_format
 from shared.files.options import Options, OutputFormat
 from shared.records.errors import AlreadyExists, BadFile, BatchIdUsed, BlocksGone, NotFound
 
@@ -137,7 +137,7 @@ async def read_upload(blobs: Blobs, batch_id: str) -> Upload | None:
     kind = request["format"]
     return Upload(
         _input_name(batch_id, kind, gzip=gzip),
-        gzip or kind in PACKED,
+        gzip or FORMATS[kind].packed,
         output_format(kind, Options.of_identity(request)),
     )
 
@@ -147,10 +147,11 @@ def _input_name(batch_id: str, file_format: str, *, gzip: bool) -> str:
 
 
 def _check_head(block: bytes, submission: Submission) -> None:
-    if submission.format in PACKED:
+    expected = FORMATS[submission.format].first_bytes
+    if expected:
         if submission.gzip:
             raise BadFile(f"{submission.format} is packed already: send it without gzip")
-        if not block.startswith(FIRST_BYTES[submission.format]):
+        if not block.startswith(expected):
             kind = recognised(block)
             raise BadFile(f"the file is not {submission.format}" + (f" but {kind}" if kind else ""))
         return

@@ -1,8 +1,9 @@
-"""The reader and the writer of each format."""
+"""The formats of files: their names and media types, their readers and writers."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from shared.files.base import output_columns
@@ -17,19 +18,52 @@ if TYPE_CHECKING:
 
 
 Format = Literal["csv", "json", "jsonl", "parquet", "xlsx"]
-SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".xlsx": "xlsx",
+
+
+@dataclass(frozen=True, slots=True)
+class FormatFacts:
+    """How files of a format are named and recognised."""
+
+    suffixes: tuple[str, ...]
+    media_types: tuple[str, ...]
+    """Of uploads; results have the first."""
+    first_bytes: bytes = b""
+    """Of every file of a packed format: it compresses its content itself, so gzip is refused."""
+    library: str = ""
+    """The package that reads and writes it, if no other format needs that package."""
+
+    @property
+    def packed(self) -> bool:
+        return bool(self.first_bytes)
+
+    @property
+    def content_type(self) -> str:
+        """The media type of a result, with its encoding."""
+        media_type = self.media_types[0]
+        return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
+
+
+FORMATS: dict[Format, FormatFacts] = {
+    "csv": FormatFacts((".csv",), ("text/csv",)),
+    "json": FormatFacts((".json",), ("application/json",)),
+    "jsonl": FormatFacts((".jsonl", ".ndjson"), ("application/x-ndjson", "application/jsonl")),
+    "parquet": FormatFacts(
+        (".parquet",), ("application/vnd.apache.parquet",), b"PAR1", library="pyarrow"
+    ),
+    "xlsx": FormatFacts(
+        (".xlsx",),
+        ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",),
+        b"PK",
+        library="openpyxl",
+    ),
 }
-PACKED: frozenset[Format] = frozenset({"parquet", "xlsx"})
-"""Formats that pack their content themselves: gzip on top of them is not read."""
-FIRST_BYTES: dict[Format, bytes] = {"parquet": b"PAR1", "xlsx": b"PK"}
-"""The first bytes of every file of such a format."""
-NAMES = "one of .csv, .json, .jsonl, .ndjson (each also with .gz), .parquet and .xlsx"
+SUFFIXES = {suffix: kind for kind, facts in FORMATS.items() for suffix in facts.suffixes}
+MEDIA_TYPES = {name: kind for kind, facts in FORMATS.items() for name in facts.media_types}
+_PLAIN, _PACKED = (
+    [suffix for suffix, kind in SUFFIXES.items() if FORMATS[kind].packed == packed]
+    for packed in (False, True)
+)
+NAMES = f"one of {', '.join(_PLAIN)} (each also with .gz), {' and '.join(_PACKED)}"
 """The extensions of files, for people."""
 
 

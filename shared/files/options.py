@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 OutputFormat = Literal["csv", "jsonl", "parquet", "xlsx"]
-"""Formats of a result."""
+"""Formats of a result; also the extensions of its name."""
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 SHEET_LENGTH = 31
 """Characters that Excel allows in a sheet's name."""
 RENAME_LENGTH = 1500
@@ -52,7 +53,7 @@ class Options:
             include_input=bool(identity.get("include_input")),
             rename=rename if isinstance(rename, dict) else {},
             coding_checked=bool(identity.get("coding_checked")),
-            output=cast(OutputFormat, output) if output in get_args(OutputFormat) else None,
+            output=output if output in OUTPUT_FORMATS else None,
             profile=bool(identity.get("profile")),
             sheet=sheet if isinstance(sheet, str) else None,
         )

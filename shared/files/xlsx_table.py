@@ -23,7 +23,7 @@ from openpyxl.utils import range_boundaries
 
 from shared.files.base import NO_LINES, Block, Limits, Scored, recognised
 from shared.files.csv_header import Headed, Header, match_columns
-from shared.files.formats import FIRST_BYTES
+from shared.files.formats import FORMATS
 from shared.files.json_columns import Records, read_records
 from shared.files.options import Options
 from shared.files.output import Items, Output, Shown
@@ -101,7 +101,7 @@ class XlsxTable(Headed):
 
     def finish(self) -> Iterator[Block]:
         kind = recognised(self._content)
-        if kind is not None and not self._content.startswith(FIRST_BYTES["xlsx"]):
+        if kind is not None and not self._content.startswith(FORMATS["xlsx"].first_bytes):
             raise BadFile(f"the file is {kind}")
         with _damage():
             file = io.BytesIO(self._content)

@@ -9,7 +9,7 @@ import pytest
 
 from shared.batches.message import Batch, InlineInput, parse_message
 from shared.files.base import output_columns
-from shared.files.formats import PACKED, SUFFIXES, Format
+from shared.files.formats import FORMATS, Format
 from shared.records.errors import CODES
 from shared.records.kinds import Probability
 from tests.builders import score_file
@@ -33,7 +33,9 @@ def examples(text: str) -> list[tuple[str, str]]:
 
 
 def test_there_is_an_example_of_every_form() -> None:
-    assert {kind for kind, _ in examples(section("Files"))} == set(SUFFIXES.values()) - PACKED
+    assert {kind for kind, _ in examples(section("Files"))} == {
+        kind for kind, facts in FORMATS.items() if not facts.packed
+    }
     assert len(examples(MESSAGES)) == 6
 
 
