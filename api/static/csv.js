@@ -13,14 +13,14 @@ export function decode(bytes, { complete = true } = {}) {
   try {
     // A file's beginning may end within a character.
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: !complete });
-    return { text, encoding: "utf-8", label: "UTF-8", bom };
+    return { text, label: "UTF-8", bom };
   } catch {
     return decoded("windows-1252", bytes, "Windows-1252", false);
   }
 }
 
 function decoded(encoding, bytes, label, bom) {
-  return { text: new TextDecoder(encoding).decode(bytes), encoding, label, bom };
+  return { text: new TextDecoder(encoding).decode(bytes), label, bom };
 }
 
 /** The type of a file that is not text, by its first bytes. */

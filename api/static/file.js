@@ -4,7 +4,7 @@ import { explain, upload } from "./client.js";
 import { alertBox, h, svg } from "./dom.js";
 import { match, renames } from "./mapping.js";
 import { remember } from "./memory.js";
-import { ROWS, Unusable, body, open } from "./source.js";
+import { ROWS, Unusable, headersOf, open } from "./source.js";
 import { capital, count, list, percent, size } from "./words.js";
 
 const ACCEPTED = ".csv,.tsv,.txt,.json,.jsonl,.ndjson,.gz,.parquet,.xlsx";
@@ -40,7 +40,6 @@ export function fileView(model) {
     content.replaceChildren(progress.element);
     sending = true;
     try {
-      const { content: bytes, headers } = await body(source);
       const query = new URLSearchParams({ include_input: "true", profile: "true" });
       if (!source.rows) query.set("output", "csv"); // this page reads no Parquet
       if (codingChecked) query.set("coding_checked", "true");
@@ -50,8 +49,8 @@ export function fileView(model) {
       source.keys[query] ??= crypto.getRandomValues(new Uint32Array(4)).join("-");
       const { batch_id: id } = await upload(
         `batches?${query}`,
-        bytes,
-        { ...headers, "Idempotency-Key": source.keys[query] },
+        source.file,
+        { ...headersOf(source), "Idempotency-Key": source.keys[query] },
         progress.show,
         cancel.signal,
       );
@@ -60,8 +59,7 @@ export function fileView(model) {
       location.hash = `batch=${encodeURIComponent(id)}`;
     } catch (error) {
       const gone = error.name === "AbortError";
-      const [title, text] =
-        error instanceof Unusable ? [error.title, error.message] : gone ? [] : explain(error);
+      const [title, text] = gone ? [] : explain(error);
       content.replaceChildren(...(gone ? [] : [alertBox("bad", title, text)]), ...before);
     } finally {
       sending = false;
@@ -162,7 +160,7 @@ function pasteBox(choose) {
     { hidden: true, class: "paste" },
     h("label", { for: "pasted" }, "Cells from a spreadsheet"),
     text,
-    h("div", { class: "buttons" }, h("button", { type: "button", onclick: use }, "Look at it")),
+    h("div", { class: "buttons" }, h("button", { type: "button", onclick: use }, "Preview")),
   );
   const show = () => {
     element.hidden = false;

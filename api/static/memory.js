@@ -3,8 +3,8 @@
 const key = (id) => `batch:${id}`;
 
 /** Keep the name and form of the file that became this batch. */
-export function remember(id, { name, count, separator, decimal, bom, format }) {
-  const kept = { name, count, separator, decimal, bom, format, sent: Date.now() };
+export function remember(id, { name, count, decimal, bom, format }) {
+  const kept = { name, count, decimal, bom, format, sent: Date.now() };
   sessionStorage.setItem(key(id), JSON.stringify(kept));
 }
 
@@ -12,6 +12,5 @@ export function remember(id, { name, count, separator, decimal, bom, format }) {
 export function recall(id) {
   const kept = sessionStorage.getItem(key(id));
   if (kept) return JSON.parse(kept);
-  const decimal = (1.5).toLocaleString()[1];
-  return { separator: decimal === "," ? ";" : ",", decimal };
+  return { decimal: (1.5).toLocaleString()[1] };
 }

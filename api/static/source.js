@@ -1,9 +1,9 @@
 // A file that a person chose or pasted: what it is, its first rows, and how to send it.
 
-import { binaryKind, decode, parse, serialise, sniff } from "./csv.js";
+import { binaryKind, decode, parse, sniff } from "./csv.js";
 
 const HEAD = 256 * 1024; // bytes that the preview is made from
-const WHOLE = 64 * 1024 * 1024; // bytes up to which a file is rewritten or parsed as a whole
+const WHOLE = 64 * 1024 * 1024; // bytes up to which a file is parsed as a whole
 const TYPES = {
   csv: "text/csv",
   json: "application/json",
@@ -12,7 +12,6 @@ const TYPES = {
   xlsx: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 };
 const BEGINS = { parquet: "PAR1", xlsx: "PK" }; // files that are sent without a preview
-const SENDABLE = [",", ";"]; // separators that the API reads
 
 export const ROWS = 20; // rows of the preview
 
@@ -51,10 +50,10 @@ export async function open(file) {
     format,
     encoding: text.label,
     bom: text.bom,
-    decoder: text.encoding,
   };
-  if (format !== "csv") return { ...source, ...(await records(source, text.text, complete)) };
-  return { ...source, ...table(text.text, complete) };
+  if (format === "csv") return { ...source, ...table(text.text, complete) };
+  if (text.label !== "UTF-8") throw new Unusable("This file is not UTF-8", "Save it as UTF-8.");
+  return { ...source, ...(await records(source, text.text, complete)) };
 }
 
 /** A file whose columns only the worker reads. Its result is CSV, as this browser's country has it. */
@@ -64,10 +63,7 @@ function unseen(file, format) {
 }
 
 async function firstBytes(file, packed) {
-  const stream = packed
-    ? file.stream().pipeThrough(new DecompressionStream("gzip"))
-    : file.slice(0, HEAD).stream();
-  const reader = stream.getReader();
+  const reader = unpacked(packed ? file : file.slice(0, HEAD), packed).getReader();
   const pieces = [];
   let length = 0;
   try {
@@ -102,7 +98,6 @@ function table(text, complete) {
     columns,
     rows: body.slice(0, ROWS),
     count: complete ? body.length : undefined,
-    marked: /^sep=/i.test(text),
   };
 }
 
@@ -119,7 +114,7 @@ async function records(source, text, complete) {
           "This file is too large for its format",
           "Save it as JSON lines or CSV.",
         );
-      items = JSON.parse(complete ? text : await wholeText(source));
+      items = JSON.parse(complete ? text : await new Response(unpacked(source.file, source.packed)).text());
     }
   } catch (error) {
     if (error instanceof Unusable) throw error;
@@ -134,39 +129,15 @@ async function records(source, text, complete) {
     columns,
     rows,
     count: complete || source.format === "json" ? items.length : undefined,
-    separator: ",",
     decimal: ".",
   };
 }
 
-function unpacked({ file, packed }) {
+function unpacked(file, packed) {
   return packed ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
 }
 
-async function wholeText(source) {
-  return decode(new Uint8Array(await new Response(unpacked(source)).arrayBuffer())).text;
-}
-
-/** The body to send: the file itself if the API reads it, else the same rows in UTF-8. */
-export async function body(source) {
-  if (source.format in BEGINS) return { content: source.file, headers: headersOf(source, false) };
-  const readable =
-    source.decoder === "utf-8" &&
-    (source.format !== "csv" || (SENDABLE.includes(source.separator) && !source.marked));
-  if (readable) return { content: source.file, headers: headersOf(source, source.packed) };
-  if (source.bytes > WHOLE) {
-    throw new Unusable(
-      "This file is too large to convert here",
-      "Save it as UTF-8 with commas or semicolons.",
-    );
-  }
-  const text = (await wholeText(source)).replace(/^sep=.\r?\n/i, "");
-  const separator = source.decimal === "," ? ";" : ",";
-  const content =
-    source.format === "csv" ? serialise(parse(text, source.separator), separator) : text;
-  return { content: new Blob([content]), headers: headersOf(source, false) };
-}
-
-function headersOf({ format }, packed) {
+/** The headers that say what the body is: the API reads any encoding and separator of CSV. */
+export function headersOf({ format, packed }) {
   return { "Content-Type": TYPES[format], ...(packed ? { "Content-Encoding": "gzip" } : {}) };
 }

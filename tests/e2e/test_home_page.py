@@ -250,6 +250,20 @@ def test_a_file_of_an_office_gets_its_scores_in_the_same_form(page: Page, tmp_pa
     assert re.fullmatch(r"0,\d+", row["probability"])
 
 
+def test_the_unicode_text_of_excel_is_sent_as_it_is(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "office.txt"
+    file.write_bytes("patient_id\tage\tsex\toldpeak\r\nMüller\t63\tmale\t2,3\r\n".encode("utf-16"))
+    choose(page, file)
+    expect(page.get_by_text("UTF-16")).to_be_visible()
+    page.get_by_role("button", name="Score 1 row").click()
+    page.locator(".histogram").wait_for()
+
+    scores = downloaded(page, "Download the scores").decode("utf-8-sig")
+
+    [row] = csv.DictReader(io.StringIO(scores), delimiter="\t")
+    assert (row["patient_id"], row["input_oldpeak"]) == ("Müller", "2,3")
+
+
 def test_json_lines_are_scored_and_come_back_as_json_lines(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
     file.write_text('{"age": 63, "sex": "male"}\n{"age": 630, "sex": "male"}\n')
@@ -267,7 +281,7 @@ def test_cells_pasted_from_a_spreadsheet_are_scored(page: Page) -> None:
     page.get_by_role("link", name="A file").click()
     page.get_by_role("button", name="Paste from a spreadsheet").click()
     page.get_by_label("Cells from a spreadsheet").fill("age\tsex\toldpeak\n63\tmale\t2,3\n")
-    page.get_by_role("button", name="Look at it").click()
+    page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("separated by tab")).to_be_visible()
 
     page.get_by_role("button", name="Score 1 row").click()
