@@ -2,8 +2,9 @@
 
 The delivery of a large file's message cuts the input into parts and sends them to a queue of their
 own. Every worker with a free slot and no message takes one, scores its blocks, and stages them in
-the batch's scores blob under the names that they have anyway. The delivery takes parts, too. When
-all blocks are staged it goes on as if it had staged them itself: one commit, one summary.
+the batch's scores blob under the names that they have anyway. The delivery scores the first block,
+and takes parts, too, unless too few are cut. When all blocks are staged it goes on as if it had
+staged them itself: one commit, one summary.
 
 Nothing depends on a part's message. Parts that do not come back are sent again, and the delivery
 scores the first of them itself. If a row kills its worker, the delivery's own policy decides.
@@ -17,6 +18,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 
 from shared import tracing
 from shared.batches.checkpoint import (
@@ -33,9 +35,10 @@ from shared.batches.message import Batch, BlobInput, EnvelopeOptions
 from shared.batches.parts import Part, PartInput
 from shared.batches.ports import BlobFacts, Blobs, Message, Queue
 from shared.batches.results import SCORES, summary_name
-from shared.files.base import Limits
+from shared.files.base import Limits, Table
 from shared.files.formats import open_table
 from shared.records.artifact import Artifact
+from shared.records.coding import Categories
 from shared.records.errors import (
     BadFile,
     Interrupted,
@@ -57,7 +60,9 @@ log = logging.getLogger(__name__)
 
 PARTS_IN_QUEUE = 64
 """Most parts of one file that are sent and not staged yet: they ask for 16 workers of 4 slots."""
-SHORTEST_WAIT, LONGEST_WAIT = 0.25, 2.0
+PARTS_AHEAD = 16
+"""Parts that are not staged yet, below which the delivery only cuts: the others wait for more."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 2.0
 """Seconds between two checks for parts that others have finished."""
 LISTED_PER_SECOND = 2000
 """Blocks: a long listing takes its time, so it is asked for less often."""
@@ -120,12 +125,14 @@ class Parts:
         plan: str,
         progress: Progress,
         check_not_cancelled: Callable[[], Awaitable[None]],
-    ) -> Progress:
+    ) -> Shared | None:
         """Have all missing blocks staged, by this worker and others.
 
-        Raises what scoring a block may raise, and `Interrupted`.
+        None: the input cannot be cut after all. Raises what scoring a block may raise, and
+        `Interrupted`.
         """
         cut = _Cut(batch, facts, plan, progress)
+        first: FirstBlock | None = None
         async with self._sharing(cut):
             wait, last_change = SHORTEST_WAIT, self._clock()
             next_look = last_change + LONGEST_WAIT
@@ -133,11 +140,17 @@ class Parts:
                 if self._stopping():
                     raise Interrupted("asked to stop")
                 delivery.lease.check()
-                taken = await self.receive(1)
+                taken: list[Message] = []
+                if not cut.is_ahead:
+                    await asyncio.sleep(SHORTEST_WAIT)
+                elif first is None and cut.first is not None:
+                    first = await self._score(cut.first, delivery.lease)
+                else:
+                    taken = await self.receive(1)
                 for message in taken:
                     await self._handle_own(message, cut)
                     wait, last_change = SHORTEST_WAIT, self._clock()
-                if taken and self._clock() < next_look:
+                if (taken or not cut.is_ahead) and self._clock() < next_look:
                     continue
                 await check_not_cancelled()
                 staged = await self._blobs.staged(SCORES, target.scores_blob)
@@ -146,13 +159,13 @@ class Parts:
                 if cut.look(data_blocks(staged, plan)):
                     wait, last_change = SHORTEST_WAIT, self._clock()
                 if cut.is_whole:
-                    return progress
-                if cut.is_done:
-                    return Progress((*progress.done, *cut.done), 0)
+                    return None
+                if cut.is_done and first is not None:
+                    return Shared(Progress((*progress.done, *cut.done), 0), first)
                 cut.raise_error()
                 if cut.must_score_first(self._clock() - last_change > self._terms.visibility):
-                    first, *others = cut.missing
-                    await self._score(first, delivery.lease)
+                    lost, *others = cut.missing
+                    await self._score(lost, delivery.lease)
                     await self._send(others)
                     last_change = self._clock()
                 elif not taken:
@@ -216,12 +229,13 @@ class Parts:
             return
         await self._score(part, lease)
 
-    async def _score(self, part: Part, lease: Lease) -> None:
-        """Score and stage a part's blocks."""
+    async def _score(self, part: Part, lease: Lease) -> FirstBlock:
+        """Score and stage a part's blocks. What is returned means little unless it is the first."""
         batch, begun = part.batch, self._clock()
         assert isinstance(batch.input, BlobInput)  # noqa: S101  # by its type
         table = open_table(part.input.format, self._scorer, batch.options, self._limits)
         target = target_of(batch)
+        categories: Categories = {}
         with tracing.span("score part", "consumer", parent=part.traceparent) as span:
             span.set({"batch.id": target.log_id, "rows": part.rows})
             lease.check()
@@ -248,6 +262,7 @@ class Parts:
                     check_model(self._artifact, scored)
                     if not scored.content:
                         continue  # blank lines
+                    categories = categories or scored.categories
                     counted = await asyncio.to_thread(
                         self._tallier.count, scored.outcome, writer.next_row
                     )
@@ -264,6 +279,7 @@ class Parts:
                 "seconds": round(self._clock() - begun, 3),
             },
         )
+        return FirstBlock(table, categories)
 
     @asynccontextmanager
     async def _sharing(self, cut: _Cut) -> AsyncIterator[None]:
@@ -284,7 +300,8 @@ class Parts:
                 async for part in parts:
                     await cut.room.acquire()
                     cut.missing.append(part)
-                    await self._send([part])
+                    if part is not cut.first:
+                        await self._send([part])
             if not cut.is_whole:
                 await self._tell(cut.batch, file_cut(cut.plan, cut.blocks))
             cut.is_complete = True
@@ -308,12 +325,13 @@ class Parts:
                 if block.first and not table.ready:
                     cut.is_whole = True
                     return
-                if block.first and cut.progress.done:
-                    continue  # read for its header
                 rows = await asyncio.to_thread(table.count_rows, block)
                 if not rows and not block.first:
                     continue  # blank lines, of which nothing is staged
-                part = cut.add(0 if block.first else block.start, block.end, rows)
+                if block.first:
+                    part = cut.begin(block.end, rows)
+                else:
+                    part = cut.add(block.start, block.end, rows)
                 del block
                 if part is not None:
                     yield part
@@ -330,6 +348,22 @@ class Parts:
             await self._queue.send(part.text())
 
 
+@dataclass(frozen=True, slots=True)
+class FirstBlock:
+    """What the first block says about its file."""
+
+    table: Table
+    categories: Categories
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A file of which all blocks are staged."""
+
+    progress: Progress
+    first: FirstBlock
+
+
 class _Cut:
     """The parts of one input: those that are missing, and the blocks of the others."""
 
@@ -338,6 +372,8 @@ class _Cut:
         self.facts = facts
         self.plan = plan
         self.progress = progress
+        self.first: Part | None = None
+        """The first block, which is not sent: its delivery must read it in any case."""
         self.missing: list[Part] = []
         """Parts that are not staged, in order."""
         self.staged: dict[int, DataBlock] = {}
@@ -363,6 +399,12 @@ class _Cut:
         return self._row - 1
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether other workers have enough parts for now."""
+        ended = self.is_complete or self.error is not None
+        return ended or self.room.locked() or len(self.missing) >= PARTS_AHEAD
+
+    @property
     def is_done(self) -> bool:
         return self.is_complete and not self.missing
 
@@ -371,8 +413,16 @@ class _Cut:
         """The blocks that were staged, in order."""
         return [self.staged[sequence] for sequence in sorted(self.staged)]
 
+    def begin(self, end: int, rows: int) -> Part | None:
+        """Add the first block; return it unless it is staged."""
+        self.first = self._part(0, 0, 1, [(end, rows)])
+        if self.progress.done:
+            return None
+        self.blocks, self._row = 1, 1 + rows
+        return self.first
+
     def add(self, start: int, end: int, rows: int) -> Part | None:
-        """Add a block; return the part that is full with it."""
+        """Add another block; return the part that is full with it."""
         if not self._added:
             self._start = start
         self._added.append((end, rows))
@@ -382,9 +432,18 @@ class _Cut:
         """The blocks that were added since the last part."""
         if not self._added:
             return None
+        part = self._part(self.blocks, self._start, self._row, self._added)
+        self.blocks += len(self._added)
+        self._row += part.rows
+        self._added = []
+        return part
+
+    def _part(
+        self, sequence: int, start: int, first_row: int, blocks: list[tuple[int, int]]
+    ) -> Part:
         source = self.batch.input
         assert isinstance(source, BlobInput)  # noqa: S101  # others are not cut
-        part = Part(
+        return Part(
             batch_id=self.batch.batch_id,
             from_event=self.batch.from_event,
             input=PartInput(
@@ -397,15 +456,11 @@ class _Cut:
             options=EnvelopeOptions.of(self.batch.options),
             traceparent=self.batch.traceparent,
             plan=self.plan,
-            sequence=self.blocks,
-            start=self._start,
-            first_row=self._row,
-            blocks=self._added,
+            sequence=sequence,
+            start=start,
+            first_row=first_row,
+            blocks=blocks,
         )
-        self.blocks += len(self._added)
-        self._row += part.rows
-        self._added = []
-        return part
 
     def look(self, staged: Iterable[DataBlock]) -> bool:
         """Compare the parts with the blocks in storage; say whether more are staged."""

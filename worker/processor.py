@@ -61,7 +61,7 @@ from worker.gate import Gate
 from worker.markers import Markers
 from worker.model import batch_scorer, check_model
 from worker.outcomes import Outcomes
-from worker.parts import Parts
+from worker.parts import Parts, Shared
 from worker.policy import (
     EXCLUSIVE_AFTER,
     GIVE_UP_AFTER,
@@ -335,6 +335,7 @@ class Processor:
         items = source.items if isinstance(source, InlineInput) else None
         table = open_table(source.format, self._scorer, batch.options, self._limits, items)
         name = target.scores_blob
+        shared: Shared | None = None
         if (
             self._parts is not None
             and facts is not None
@@ -343,9 +344,9 @@ class Processor:
             and self._parts.are_worth_it(batch, facts, progress)
         ):
             check = partial(self._check_not_cancelled, batch.batch_id)
-            progress = await self._parts.share(
-                delivery, target, batch, facts, plan, progress, check
-            )
+            shared = await self._parts.share(delivery, target, batch, facts, plan, progress, check)
+        if shared is not None:
+            progress, table = shared.progress, shared.first.table
         # A later delivery has a marker staged, so storage may report that the blob exists.
         first = delivery.message.dequeue_count == 1 and progress is NO_PROGRESS
         profiled = batch.options.profile or not _is_small(batch, facts)
@@ -360,7 +361,10 @@ class Processor:
             again=not table.output.resumes,
             tally=tally,
         ) as writer:
-            categories = await self._score_blocks(batch, facts, table, progress, writer, tally)
+            if shared is not None:
+                categories = shared.first.categories
+            else:
+                categories = await self._score_blocks(batch, facts, table, progress, writer, tally)
             counts = writer.counts
             warnings = self._outcomes.check(batch, table, counts, categories)
             profile = None

@@ -51,7 +51,10 @@ async def read_rows(
 async def read_part(
     blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table, start: int, end: int
 ) -> AsyncGenerator[tuple[int, Any]]:
-    """The blocks of a file from `start` to `end`, both of which are ends of blocks, or 0."""
+    """The blocks of a file from `start` to `end`, both of which are ends of blocks.
+
+    From 0: the first block alone.
+    """
     async with aclosing(_cut_part(blobs, source, facts, table, start, end)) as blocks:
         async for item in _read(blocks, table, asyncio.to_thread):
             yield item
@@ -76,9 +79,11 @@ async def _read(
 async def _cut_part(
     blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table, start: int, end: int
 ) -> AsyncGenerator[Block]:
-    if start:
-        await _read_header(blobs, source, facts, table)
-        table.jump(start)
+    if not start:
+        yield await _first_block(blobs, source, facts, table)
+        return
+    await _read_header(blobs, source, facts, table)
+    table.jump(start)
     async with aclosing(Prefetch(_chunks(blobs, source, facts, start, end))) as chunks:
         async for chunk in chunks:
             async for block in _stepwise(table.feed(chunk), asyncio.to_thread):
