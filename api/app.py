@@ -69,7 +69,7 @@ def create_app(
     problems.add_handlers(app)
     app.add_exception_handler(Exception, unexpected_error)
     app.include_router(predict.router(scorer, manifest, settings))
-    app.include_router(batches.router(store, settings))
+    app.include_router(batches.router(store, settings, scorer.table.record_model))
     app.include_router(v2.router(scorer, artifact, settings))
     app.include_router(model.router(artifact, settings.model_dir))
     app.include_router(health.router(artifact))

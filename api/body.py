@@ -20,8 +20,6 @@ from starlette.requests import ClientDisconnect
 from api.problems import JSON, ErrorEntry, Problem
 from shared.records.strict_json import parse_json
 
-EMPTY = "the body is empty"
-
 
 class BodyLimits(NamedTuple):
     """Limits of a body."""
@@ -46,8 +44,6 @@ class StrictRequest(Request):
             check_accept(self)
             check_json_type(self)
             self._content = await read_body(self, self._limits)
-            if not self._content:
-                raise malformed_json(EMPTY)
         return self._content
 
     async def json(self) -> Any:
@@ -73,7 +69,7 @@ def strict_route(limits: BodyLimits) -> type[APIRoute]:
 def body_problems(limits: BodyLimits) -> list[Problem]:
     """Problems of a request with a JSON body, for the document."""
     return [
-        malformed_json(EMPTY),
+        malformed_json(),
         not_packed("gzip"),
         not_acceptable(),
         too_slow(limits.seconds),
@@ -92,7 +88,7 @@ def parse(content: bytes, *, nan: bool = False) -> Any:
         raise malformed_json(str(error)) from error
 
 
-def malformed_json(detail: str) -> Problem:
+def malformed_json(detail: str = "the body is empty") -> Problem:
     """The problem of a body that is not JSON."""
     entry = ErrorEntry(pointer="", code="malformed", detail=detail)
     return Problem("malformed_json", detail, [entry])
@@ -159,7 +155,7 @@ def advice_on_forms(media_type: str) -> str:
 
 
 async def read_body(request: Request, limits: BodyLimits) -> bytes:
-    """The whole body, unpacked. Raises `Problem`."""
+    """The whole body, unpacked. Raises `Problem`, also if it is empty."""
     encoding = request.headers.get("content-encoding", "identity").lower().strip()
     if encoding not in ("identity", "gzip", "deflate"):
         raise unknown_encoding()
@@ -169,7 +165,11 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
             content = await _receive(request, limits.size)
     except TimeoutError as error:
         raise too_slow(limits.seconds) from error
-    return content if encoding == "identity" else _unpack(content, encoding, limits.size)
+    if encoding != "identity":
+        content = _unpack(content, encoding, limits.size)
+    if not content:
+        raise malformed_json()
+    return content
 
 
 def unknown_encoding() -> Problem:

@@ -19,14 +19,13 @@ from api.problems import (
     Problem,
     ProblemDetails,
     details_of,
-    entries_of,
     overloaded,
     problem_of,
 )
 from shared.records.artifact import Golden, Manifest
 from shared.records.coding import check_coding
 from shared.records.counts import Counts
-from shared.records.errors import AnotherCoding
+from shared.records.errors import AnotherCoding, FieldError, RecordRejected
 from shared.records.schema import FieldTable
 
 TAGS = [
@@ -127,19 +126,17 @@ def _drop_validation_error(responses: dict[str, Any]) -> None:
         del responses["422"]
 
 
-def rejected(table: FieldTable, pointer: str | None = None) -> Problem:
-    """The problem of a record with one value that its field does not accept.
-
-    Without `pointer` the record is the body.
-    """
+def a_rejection(table: FieldTable) -> FieldError:
+    """The rejection of a value that its field does not accept."""
     number = next((field for field in table.fields if field.kind == "number"), None)
-    fault = (
+    return (
         number.rejection("out_of_range") if number else table.fields[0].rejection("unknown_value")
     )
-    [entry] = entries_of([fault])
-    if pointer is not None:
-        entry = entry.model_copy(update={"pointer": pointer})
-    return Problem("record_rejected", errors=[entry])
+
+
+def rejected(table: FieldTable) -> Problem:
+    """The problem of a record with one value that its field does not accept."""
+    return problem_of(RecordRejected((a_rejection(table),)))
 
 
 def another_coding(table: FieldTable) -> list[Problem]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BaseModel
 
 from api.body import (
     advice_on_forms,
@@ -88,7 +89,7 @@ FILES = {
 }
 
 
-def router(store: Store, settings: ApiSettings) -> APIRouter:
+def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIRouter:
     """`/batches` and everything below it."""
     router = APIRouter(prefix="/batches", tags=["Batches"])
     capacity = Capacity(settings.transfers)
@@ -119,7 +120,7 @@ def router(store: Store, settings: ApiSettings) -> APIRouter:
             unavailable,
         )
         | {202: {"headers": {"Location": Text, "Operation-Location": Text} | RETRY_AFTER}},
-        openapi_extra=_file_body(),
+        openapi_extra=_file_body(record),
     )
     async def submit_batch(
         request: Request,
@@ -448,7 +449,7 @@ async def _waiting(queue: Queue) -> QueueBody | None:
     return body
 
 
-def _file_body() -> dict[str, object]:
+def _file_body(record: type[BaseModel]) -> dict[str, object]:
     """The request body of an upload, for the document."""
     # With the media type in the schema, too, Swagger UI offers a file picker.
     content: dict[str, object] = {
@@ -459,8 +460,8 @@ def _file_body() -> dict[str, object]:
         if kind != JSON
     }
     content[FORM] = {"schema": ref(FileForm)}
-    # Without a schema: beside the form, openapi-python-client makes broken code of an array.
-    content[JSON] = {}
+    # In `allOf`, since openapi-python-client makes broken code of an array next to a form.
+    content[JSON] = {"schema": {"allOf": [{"type": "array", "items": ref(record)}]}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -181,15 +181,15 @@ class _Faults:
 
 def _values(field: FieldSpec, cells: Cells) -> tuple[NDArray[np.float64], Rejections]:
     """A column's values for the model, and why rows are rejected."""
-    rejections: Rejections = {}
+    rejected: Rejections = {}
     if cells.dtype == np.object_:
-        read, rejections = _read_each(cells, lambda cell: _read(field, cell))
+        read, rejected = _read_each(cells, lambda cell: _read(field, cell))
         cells = np.array(read, np.float64)
     values = cells.astype(np.float64)
     for row in np.flatnonzero(column_faults(values, field)).tolist():
-        if row not in rejections:
-            rejections[row] = _rejections(field, float(values[row]))
-    return values, rejections
+        if row not in rejected:
+            rejected[row] = rejections(field, float(values[row]))
+    return values, rejected
 
 
 def _read(field: FieldSpec, cell: object) -> float:
@@ -216,7 +216,8 @@ def _read_each(
     return results, rejections
 
 
-def _rejections(field: FieldSpec, value: float) -> tuple[FieldError, ...]:
+def rejections(field: FieldSpec, value: float) -> tuple[FieldError, ...]:
+    """Why a field does not accept a number; empty if it does."""
     try:
         read = field.read(value)
     except RecordRejected as error:

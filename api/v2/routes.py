@@ -3,6 +3,7 @@
 `api.v2.tensors` reads and writes tensors, `api.v2.matrix` makes the model's rows of them.
 """
 
+from collections.abc import Iterable
 from math import isnan
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
 from api.body import (
-    EMPTY,
     BodyLimits,
     malformed_json,
     not_packed,
@@ -19,9 +19,9 @@ from api.body import (
     too_slow,
     unknown_encoding,
 )
-from api.openapi import another_coding, problems, ref, rejected
-from api.problems import JSON, Problem
-from api.v2.matrix import rows_of, too_many
+from api.openapi import a_rejection, another_coding, problems, ref
+from api.problems import JSON, ErrorEntry, Problem, entries_of
+from api.v2.matrix import rejections, rows_of, too_many
 from api.v2.schemas import (
     InferRequest,
     InferResponse,
@@ -34,10 +34,20 @@ from api.v2.schemas import (
     TensorConfig,
     TensorMetadata,
 )
-from api.v2.tensors import HEADER_LENGTH, OUTPUTS, Cells, malformed, read_request, respond
+from api.v2.tensors import (
+    HEADER_LENGTH,
+    OUTPUTS,
+    Cells,
+    malformed,
+    problem_at,
+    read_request,
+    respond,
+)
 from shared import metrics
 from shared.records.artifact import ONNX, Artifact, Manifest
+from shared.records.errors import FieldError
 from shared.records.estimator import JOBLIB, SKOPS
+from shared.records.schema import FieldTable
 from shared.records.scoring import Scorer
 from shared.settings import ApiSettings
 
@@ -166,15 +176,14 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             ),
             dependencies=checks,
             responses=problems(
-                malformed_json(EMPTY),
+                malformed_json(),
                 not_packed("gzip"),
                 malformed("/inputs/0/data", "the shape asks for 2 values"),
                 unknown(),
                 too_slow(limits.seconds),
                 too_large(limits.size),
                 unknown_encoding(),
-                rejected(scorer.table, "/inputs/0/data/0"),
-                *another_coding(scorer.table),
+                *_rejected_rows(scorer.table),
                 too_many(settings.request_rows),
                 "model_error",
                 media_type=JSON,
@@ -183,6 +192,23 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             openapi_extra=_infer_body(manifest),
         )
     return router
+
+
+def _rejected_rows(table: FieldTable) -> list[Problem]:
+    """The problems of a value that a field does not accept, for the document."""
+
+    def entries(faults: Iterable[FieldError], row: int) -> list[ErrorEntry]:
+        pointer = f"/inputs/0/data/{row}"
+        return [e.model_copy(update={"pointer": pointer}) for e in entries_of(faults)]
+
+    proofs = [(field, hint.low) for field in table.fields for hint in field.hints if hint.coding]
+    return [
+        problem_at("record_rejected", entries([a_rejection(table)], 0)),
+        *(
+            problem_at("another_coding", entries(rejections(*proofs[0]), 1), problem.detail)
+            for problem in another_coding(table)
+        ),
+    ]
 
 
 def _metadata(manifest: Manifest) -> ModelMetadata:

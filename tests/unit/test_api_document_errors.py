@@ -20,7 +20,6 @@ from tests.fakes_model import FailingModel
 
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
-INFER = "/v2/models/heart-cleveland/infer"
 KEY = {"Idempotency-Key": "used"}
 
 
@@ -44,37 +43,102 @@ def a_tensor(name: str, *values: float, shape: int = 1) -> dict[str, Any]:
     return {"inputs": [tensor]}
 
 
+def tensors(*records: dict[str, Any]) -> dict[str, Any]:
+    """A tensor for each field of these records."""
+    rows = len(records)
+    inputs = [
+        a_tensor(name, *(record[name] for record in records), shape=rows)["inputs"][0]
+        for name in records[0]
+    ]
+    return {"inputs": inputs}
+
+
+OTHER_ACCEPT = {"Accept": "application/pdf"}
+PACKED = JSON | {"Content-Encoding": "gzip"}
+"""Headers of a body that is not packed, though they say so."""
+LARGE = b"7" * 2_000_000
+
+MODEL = "/v2/models/heart-cleveland"
+VERSION = f"{MODEL}/versions/{{version}}"
+INFERENCES = {"model_infer": f"POST {MODEL}/infer", "model_version_infer": f"POST {VERSION}/infer"}
+SCORES = {"predict": "POST /predict", "predict_many": "POST /predict/many"}
+JSON_ONLY = {
+    "submit_batch": "POST /batches",
+    "list_batches": "GET /batches",
+    "get_batch": "GET /batches/done",
+    "cancel_batch": "DELETE /batches/done",
+    "get_model": "GET /model",
+}
+UNKNOWN = {
+    "get_batch": "GET /batches/unknown",
+    "cancel_batch": "DELETE /batches/unknown",
+    "get_scores": "GET /batches/unknown/scores",
+    "get_report": "GET /batches/unknown/report",
+    "model_metadata": "GET /v2/models/other",
+    "model_config": "GET /v2/models/other/config",
+    "model_ready": "GET /v2/models/other/ready",
+    "model_infer": "POST /v2/models/other/infer",
+    "model_version_metadata": f"GET {MODEL}/versions/other",
+    "model_version_config": f"GET {MODEL}/versions/other/config",
+    "model_version_ready": f"GET {MODEL}/versions/other/ready",
+    "model_version_infer": f"POST {MODEL}/versions/other/infer",
+}
+BOTH_CODINGS = [a_patient(), a_patient(cp=4)]
+OTHER_CODES = [{"cp": cp, "age": 54, "sex": 1} for cp in (0, 4)]
+
+JSON_FAULTS: dict[str, dict[str, Any]] = {
+    "malformed_json": {"headers": JSON},
+    "malformed_body": {"content": b"{}", "headers": PACKED},
+    "not_acceptable": {"json": {}, "headers": OTHER_ACCEPT},
+    "body_too_large": {"content": LARGE, "headers": JSON},
+    "unsupported_media_type": {"content": b"7", "headers": CSV},
+}
+TENSOR_FAULTS: dict[str, dict[str, Any]] = {
+    "malformed_json": {},
+    "malformed_body": {"content": b"{}", "headers": PACKED},
+    "malformed_tensor": {"json": a_tensor("age", 54, shape=2)},
+    "body_too_large": {"content": LARGE},
+    "unsupported_media_type": {"content": b"7", "headers": {"Content-Encoding": "br"}},
+    "record_rejected": {"json": tensors(a_patient(age=500))},
+    "another_coding": {"json": tensors(*OTHER_CODES)},
+    "too_many_rows": {"json": a_tensor("age", shape=1001)},
+}
+
 REQUESTS = [
-    request("predict", "malformed_json", "POST /predict", headers=JSON),
-    request(
-        "predict",
-        "malformed_body",
-        "POST /predict",
-        content=b"{}",
-        headers=JSON | {"Content-Encoding": "gzip"},
+    *(
+        request(operation, code, call, **options)
+        for operation, call in SCORES.items()
+        for code, options in JSON_FAULTS.items()
     ),
-    request("predict", "not_acceptable", "POST /predict", json={}, headers={"Accept": "text/csv"}),
-    request("predict", "body_too_large", "POST /predict", content=b"7" * 2_000_000, headers=JSON),
-    request("predict", "unsupported_media_type", "POST /predict", content=b"7", headers=CSV),
+    *(
+        request(operation, code, call, **options)
+        for operation, call in INFERENCES.items()
+        for code, options in TENSOR_FAULTS.items()
+    ),
+    *(
+        request(operation, "not_acceptable", call, headers=OTHER_ACCEPT)
+        for operation, call in JSON_ONLY.items()
+    ),
+    *(request(operation, "not_found", call) for operation, call in UNKNOWN.items()),
     request("predict", "record_rejected", "POST /predict", json=a_patient(age=500)),
     request("predict", "bad_parameter", "POST /predict?explain=perhaps", json=a_patient()),
     request("predict_many", "record_rejected", "POST /predict/many", json=a_patient()),
     request("predict_many", "too_many_rows", "POST /predict/many", json=[{}] * 1001),
-    request(
-        "predict_many",
-        "another_coding",
-        "POST /predict/many",
-        json=[a_patient(), a_patient(cp=4)],
-    ),
-    request("model_infer", "malformed_tensor", f"POST {INFER}", json=a_tensor("age", 54, shape=2)),
-    request("model_infer", "too_many_rows", f"POST {INFER}", json=a_tensor("age", shape=1001)),
-    request("model_metadata", "not_found", "GET /v2/models/other"),
+    request("predict_many", "another_coding", "POST /predict/many", json=BOTH_CODINGS),
+    request("predict_many", "bad_parameter", "POST /predict/many?coding_checked=perhaps", json=[]),
     request(
         "submit_batch",
         "malformed_body",
         "POST /batches",
         content=b"--b--",
         headers={"Content-Type": "multipart/form-data; boundary=b"},
+    ),
+    request(
+        "submit_batch",
+        "body_too_large",
+        "POST /batches",
+        content=b"age",
+        headers=CSV | {"Content-Length": str(1 << 60)},
     ),
     request(
         "submit_batch",
@@ -98,7 +162,6 @@ REQUESTS = [
         headers=CSV | KEY,
     ),
     request("list_batches", "bad_parameter", "GET /batches?cursor=7"),
-    request("get_batch", "not_found", "GET /batches/unknown"),
     request("cancel_batch", "already_finished", "DELETE /batches/done"),
     request("cancel_batch", "not_cancellable", "DELETE /batches/sent-by-others"),
     request("get_scores", "not_finished", "GET {queued}/scores"),
@@ -116,6 +179,8 @@ REQUESTS = [
         headers={"Range": "bytes=9000-"},
     ),
     request("get_scores", "bad_parameter", "GET /batches/done/scores?only=accepted"),
+    request("get_report", "not_finished", "GET {queued}/report"),
+    request("get_report", "no_scores", "GET /batches/failed/report"),
 ]
 ALONE = {
     "body_too_slow",
@@ -126,7 +191,7 @@ ALONE = {
     "not_explained",
     "storage_unavailable",
 }
-"""Errors that take an API of its own, in tests of their own."""
+"""Errors that any operation may answer and that take an API of its own, in tests of their own."""
 
 
 def shown(document: dict[str, Any], operation_id: str, code: str) -> Iterator[tuple[str, Any]]:
@@ -166,7 +231,9 @@ async def test_an_example_of_an_error_is_the_real_answer(
 
     async with an_async_client(artifact, storage.connect) as client:
         sent = await client.post("/batches", content=a_csv(a_patient()), headers=CSV | KEY)
-        path = request_.path.format(queued=sent.headers["location"])
+        path = request_.path.format(
+            queued=sent.headers["location"], version=artifact.manifest.version
+        )
         answer = await client.request(request_.method, path, **request_.options)
 
     assert_shown(answer, document, request_.operation, request_.code)
@@ -188,6 +255,21 @@ async def test_so_are_those_of_a_slow_body_and_of_a_full_api(artifact: Artifact)
 
     assert_shown(refused, document, "predict", "overloaded")
     assert_shown(slow, document, "predict", "body_too_slow")
+
+
+@pytest.mark.parametrize(
+    ("operation", "file"),
+    [("get_model_card", "model-card"), ("template_workbook", "template.xlsx")],
+)
+def test_so_are_those_of_files_that_training_did_not_write(
+    artifact: Artifact, document: dict[str, Any], operation: str, file: str
+) -> None:
+    manifest = artifact.manifest.model_copy(update={"files": {}})
+    client = a_client(Artifact(manifest, artifact.sha256, artifact.model))
+
+    answer = client.get(f"/{file}")
+
+    assert_shown(answer, document, operation, "not_found")
 
 
 def test_so_is_that_of_a_missing_key(artifact: Artifact) -> None:
@@ -227,16 +309,16 @@ def test_so_are_those_of_a_model_that_fails_or_cannot_explain(
     assert_shown(unexplained, document, "predict", "not_explained")
 
 
-def test_these_tests_see_every_error_that_the_document_shows(artifact: Artifact) -> None:
-    document = a_client(artifact, api_keys="a-key").get("/openapi.json").json()
-
-    codes = {
-        code
+def test_these_tests_see_every_error_of_every_operation(document: dict[str, Any]) -> None:
+    shown = {
+        (operation["operationId"], code)
         for operations in document["paths"].values()
         for operation in operations.values()
         for response in operation["responses"].values()
         for content in response.get("content", {}).values()
         for code in content.get("examples", {})
+        if code not in ALONE
     }
 
-    assert codes == {request.code for request in REQUESTS} | ALONE
+    files = {(operation, "not_found") for operation in ("get_model_card", "template_workbook")}
+    assert shown == files | {(request.operation, request.code) for request in REQUESTS}
