@@ -40,11 +40,13 @@ def scores(
     check_output_or_exit(output)
 
     async def work(storage: Account) -> int:
+        from shared.files.result import SELECTABLE
+
         blobs = storage.blobs()
         summary = await succeeded(blobs, batch)
         if summary is None:
             return Exit.FAILED
-        if rejected and summary["output"]["blob"].endswith((".parquet", ".xlsx")):
+        if rejected and summary["output"]["blob"].rpartition(".")[2] not in SELECTABLE:
             say("--rejected is for CSV and JSON lines: elsewhere select rows by the column error")
             return Exit.USAGE
         if excel_format and not opens_in_excel(summary):

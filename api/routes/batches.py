@@ -63,7 +63,7 @@ from shared.batches.submission import Submission, submit
 from shared.files.dialect import EXCEL, ExcelFormat
 from shared.files.formats import FORMATS, MEDIA_TYPES, NAMES, SUFFIXES, format_of
 from shared.files.options import OUTPUT_FORMATS, SHEET_LENGTH, Options, OutputFormat, parse_rename
-from shared.files.result import rejected_rows, rewritten
+from shared.files.result import SELECTABLE, rejected_rows, rewritten
 from shared.records.errors import NotFound, StorageError, StorageUnavailable
 from shared.settings import ApiSettings
 from shared.trace import TRACEPARENT
@@ -330,7 +330,7 @@ def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIR
         excel: ExcelFormat | None,
     ) -> Response:
         end = output["blob"].rpartition(".")[2]
-        if rejected and end not in ("csv", "jsonl"):
+        if rejected and end not in SELECTABLE:
             raise bad_parameter("only", f"left out for {end}")
         if excel and end != "csv":
             raise bad_parameter("format", f"left out for {end}")

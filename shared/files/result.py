@@ -14,7 +14,8 @@ _WITH_COMMA, _WITH_POINT = (
     re.compile(rf"[+-]?[0-9]*{sign}[0-9]+(?:[eE][+-]?[0-9]+)?") for sign in (",", r"\.")
 )
 
-
+SELECTABLE = ("csv", "jsonl")
+"""Formats of results from which rejected rows can be selected."""
 FIRST_COLUMN = "row"
 """Its name tells the separator: the character after it."""
 
