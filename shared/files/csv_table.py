@@ -27,7 +27,14 @@ from shared.files.lines import LineSplitter, count_rows
 from shared.files.options import Options
 from shared.files.output import Columns, Output, Shown
 from shared.files.values import explain, faults_of
-from shared.records.columns import UNREADABLE, Rejected, Values, faults, score_columns
+from shared.records.columns import (
+    UNREADABLE,
+    Rejected,
+    Values,
+    faults,
+    score_columns,
+    shared_rejections,
+)
 from shared.records.counts import OTHER_ENCODING
 from shared.records.errors import BadFile, FieldError
 from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTable
@@ -223,11 +230,8 @@ class CsvTable(Headed):
                 rows = np.flatnonzero(faults(values[index], field))
                 for row, rejections in explain(cells, rows, read, field):
                     found.setdefault(row, []).extend(rejections)
-        alike: dict[tuple[FieldError, ...], tuple[FieldError, ...]] = {}
-        while found:  # what is shared, or taken over, is kept no longer
-            row, rejections = found.popitem()
-            faulty = tuple(rejections)
-            rejected.setdefault(row, alike.setdefault(faulty, faulty))
+        for row, faulty in shared_rejections(found).items():
+            rejected.setdefault(row, faulty)
         return values
 
 

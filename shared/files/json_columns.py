@@ -1,12 +1,12 @@
 """Reads many parsed records at once, field by field.
 
-Records whose values are plain (numbers and words that their fields accept) are taken as they are;
-every other one goes to the one reader of a record, `FieldTable.read`, which decides.
+Plain numbers are compared with their field's limits; every other distinct value goes to the field's
+own reader once. Items that may not be records go to `FieldTable.read`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import NoneType
@@ -14,7 +14,14 @@ from types import NoneType
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.records.columns import FEW, UNREADABLE, Rejected, Values, faults
+from shared.records.columns import (
+    FEW,
+    UNREADABLE,
+    Rejected,
+    Values,
+    faults,
+    shared_rejections,
+)
 from shared.records.errors import FieldError, RecordRejected
 from shared.records.schema import (
     RECORD_ID_LENGTH,
@@ -23,6 +30,7 @@ from shared.records.schema import (
     Record,
     is_text,
 )
+from shared.records.shape import why_no_record
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,34 +48,76 @@ def read_records(items: Sequence[object], table: FieldTable) -> Records:
     """Check parsed items; a `FieldError` among them says why there is none."""
     values = np.empty((len(table.fields), len(items)))
     ids: list[str | None] = [None] * len(items)
-    suspects = (
-        range(len(items)) if len(items) <= FEW else sorted(_read_plain(items, table, values, ids))
-    )
     rejected: Rejected = {}
-    for index in suspects:
+    odd: Iterable[int] = range(len(items))
+    if len(items) > FEW:
+        rejected, odd = _read_columns(items, table, values, ids)
+    for index in odd:
         item = items[index]
         found = _read(item, table)
         if isinstance(found, Record):
             values[:, index], ids[index] = found.values, found.id
         else:
             rejected[index], ids[index] = found, _shown_id(item, table)
-    return Records(values, rejected, ids)
+    return Records(values, dict(sorted(rejected.items())), ids)
 
 
-def _read_plain(
+def _read_columns(
     items: Sequence[object], table: FieldTable, values: Values, ids: list[str | None]
-) -> set[int]:
-    """Fill in values and ids of plain records; the indexes of all others."""
-    suspects = {i for i, item in enumerate(items) if type(item) is not dict}
+) -> tuple[Rejected, set[int]]:
+    """Fill in values and ids.
+
+    Returns rejections, and the indexes of items that are not records or whose keys are doubled.
+    """
+    odd = {i for i, item in enumerate(items) if type(item) is not dict}
     records = [item if type(item) is dict else {} for item in items]
+    found: dict[int, list[FieldError]] = {}
     if not frozenset().union(*records) <= table.known_keys:
-        suspects.update(i for i, r in enumerate(records) if not r.keys() <= table.known_keys)
-    for index, field in enumerate(table.fields):
-        name = field.name
-        values[index] = _column([record.get(name) for record in records], field)
-        suspects.update(np.flatnonzero(faults(values[index], field)).tolist())
-    ids[:], odd = _plain_ids([record.get(table.record_id) for record in records], table)
-    return suspects | odd
+        found = _unknown_keys(records, table)
+    ids[:], faulty = _plain_ids([record.get(table.record_id) for record in records], table)
+    for index, errors in faulty.items():
+        found.setdefault(index, []).extend(errors)
+    for number, field in enumerate(table.fields):
+        cells = [record.get(field.name) for record in records]
+        values[number] = _column(cells, field)
+        known: dict[tuple[type, object], tuple[FieldError, ...]] = {}
+        for index in np.flatnonzero(faults(values[number], field)).tolist():
+            cell = cells[index]
+            nested = isinstance(cell, list | dict)
+            if nested and why_no_record(records[index], table):
+                odd.add(index)
+            key = type(cell), None if nested else cell  # True is 1, but not the same value
+            if key not in known:
+                known[key] = _errors(cell, field)
+            found.setdefault(index, []).extend(known[key])
+    # Among them are objects without any field, which are not records.
+    odd.update(np.flatnonzero(np.isnan(values).all(axis=0)).tolist())
+    for index in odd & found.keys():
+        del found[index]
+    return shared_rejections(found), odd
+
+
+def _unknown_keys(
+    records: Sequence[Mapping[str, object]], table: FieldTable
+) -> dict[int, list[FieldError]]:
+    """Rejections of keys that are not fields."""
+    known: dict[frozenset[str], list[FieldError]] = {}
+    found = {}
+    for index, record in enumerate(records):
+        if unknown := frozenset(record) - table.known_keys:
+            if unknown not in known:
+                known[unknown] = table.rejections_of_unknown(unknown)
+            found[index] = [*known[unknown]]
+    return found
+
+
+def _errors(cell: object, field: FieldSpec) -> tuple[FieldError, ...]:
+    """Why a cell is rejected: by its field's reader, or because it is missing."""
+    try:
+        field.read(cell)
+    except RecordRejected as error:
+        return error.rejections
+    return (field.rejection("missing_required"),)
 
 
 class _Texts(dict[str, float]):
@@ -106,21 +156,23 @@ def _is_huge(cell: object) -> bool:
     return isinstance(cell, int) and cell.bit_length() > 1000
 
 
-def _plain_ids(cells: list[object], table: FieldTable) -> tuple[list[str | None], set[int]]:
-    """Ids as text, and the indexes of those that need a closer look."""
+def _plain_ids(
+    cells: list[object], table: FieldTable
+) -> tuple[list[str | None], dict[int, tuple[FieldError, ...]]]:
+    """Ids as text, and why some are rejected."""
     types = set(map(type, cells))
     if types <= {str, NoneType}:
         texts: list[str] = [cell for cell in cells if cell]  # type: ignore[misc]  # they are text
         if is_text("".join(texts)) and max(map(len, texts), default=0) <= RECORD_ID_LENGTH:
-            return [cell or None for cell in cells], set()  # type: ignore[misc]  # as above
+            return [cell or None for cell in cells], {}  # type: ignore[misc]  # as above
     ids: list[str | None] = [None] * len(cells)
-    odd: set[int] = set()
+    found = {}
     for index, cell in enumerate(cells):
         try:
             ids[index] = table.read_id(cell)
-        except RecordRejected:
-            odd.add(index)
-    return ids, odd
+        except RecordRejected as error:
+            found[index] = error.rejections
+    return ids, found
 
 
 def _read(item: object, table: FieldTable) -> Record | tuple[FieldError, ...]:

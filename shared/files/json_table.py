@@ -23,7 +23,7 @@ from shared.files.base import (
 )
 from shared.files.json_array import PYTHON_NOTATION, ArrayReader
 from shared.files.json_columns import Records, read_records
-from shared.files.lines import LineSplitter, count_rows
+from shared.files.lines import LineSplitter, count_rows, without_blank_lines
 from shared.files.options import Options
 from shared.files.output import Items, Output, Shown
 from shared.records.columns import score_columns
@@ -163,6 +163,19 @@ class JsonLinesTable(_JsonTable):
 
     def count_rows(self, block: Block) -> int:
         return count_rows(block.lines, BLANK.encode())
+
+    def read(self, block: Block) -> Rows:
+        # The first block has more checks. Arrow takes a while to import: small files do without.
+        if not (block.first or block.lines.too_long or self._rename or self._include_input):
+            from shared.files.json_typed import read_lines
+
+            decode(block.lines.content, block.start)
+            lines = without_blank_lines(block.lines, BLANK.encode())
+            rows = read_lines(lines, self._scorer.table)
+            if rows is not None:
+                records = Records(rows.values, rows.rejected, rows.ids.to_list())
+                return Rows(first=False, records=records, items=())
+        return super().read(block)
 
     def _items(self, block: Block) -> list[object]:
         if block.lines.too_long:

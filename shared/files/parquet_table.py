@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,9 +19,9 @@ from shared.files.base import NO_LINES, ROW_BYTES, Block, Limits, Scored, Seekab
 from shared.files.csv_header import Headed, Header, match_columns
 from shared.files.options import Options
 from shared.files.output import Columns, Output, Shown
-from shared.files.values import explain, typed_ids, typed_values
-from shared.records.columns import Rejected, Values, faults, score_columns
-from shared.records.errors import BadFile, FieldError
+from shared.files.values import typed_rows
+from shared.records.columns import Rejected, Values, score_columns
+from shared.records.errors import BadFile
 from shared.records.schema import printable
 from shared.records.scoring import Scorer
 
@@ -154,24 +153,14 @@ class ParquetTable(Headed):
             place: _series(column, header.columns[place])
             for place, column in zip(places, batch.columns, strict=True)
         }
-        found: dict[int, list[FieldError]] = {}
-        ids = pl.Series([None], dtype=pl.String).new_from_index(0, batch.num_rows)
+        columns = {name: _numbered(cells[place]) for name, place in header.places.items()}
         if header.record_id is not None:
-            ids, found = typed_ids(cells[header.record_id], table)
-        values = np.full((len(table.fields), batch.num_rows), np.nan)
-        for index, field in enumerate(table.fields):
-            column = ids
-            if field.name in header.places:
-                column = _numbered(cells[header.places[field.name]])
-                values[index] = typed_values(column, field)
-            rows = np.flatnonzero(faults(values[index], field))
-            for row, rejections in explain(column, rows, field.read, field):
-                found.setdefault(row, []).extend(rejections)
+            columns[table.record_id] = cells[header.record_id]
+        rows = typed_rows(columns, batch.num_rows, table)
         inputs = (
             Columns(header.columns, list(cells.values())) if self._options.include_input else None
         )
-        rejected = {row: tuple(rejections) for row, rejections in found.items()}
-        return Rows(block.first, values, rejected, Shown(ids, inputs))
+        return Rows(block.first, rows.values, rows.rejected, Shown(rows.ids, inputs))
 
     def score(self, rows: Rows, first_row: int) -> Scored:
         outcome = score_columns(self._scorer, rows.values, rows.rejected, counting=rows.first)

@@ -6,17 +6,47 @@ field's own reader once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from shared.records.columns import UNREADABLE
+from shared.records.columns import UNREADABLE, Rejected, Values, faults, shared_rejections
 from shared.records.errors import FieldError, RecordRejected
 from shared.records.frames import decimals_of
 from shared.records.schema import NOT_TEXT, RECORD_ID_LENGTH, FieldSpec, FieldTable
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TypedRows:
+    """Rows whose columns have types, checked."""
+
+    ids: pl.Series
+    """As text; None where there is none, or one that is rejected."""
+    values: Values
+    rejected: Rejected
+
+
+def typed_rows(columns: Mapping[str, pl.Series], rows: int, table: FieldTable) -> TypedRows:
+    """Check columns by the names of their fields and of the record's id, of which some may lack."""
+    found: dict[int, list[FieldError]] = {}
+    if table.record_id in columns:
+        ids, found = typed_ids(columns[table.record_id], table)
+    else:
+        ids = pl.Series([None], dtype=pl.String).new_from_index(0, rows)
+    values = np.full((len(table.fields), rows), np.nan)
+    for index, field in enumerate(table.fields):
+        if field.name not in columns:  # a file without a field that is required was refused
+            continue
+        cells = columns[field.name]
+        values[index] = typed_values(cells, field)
+        faulty = np.flatnonzero(faults(values[index], field))
+        for row, rejections in explain(cells, faulty, field.read, field):
+            found.setdefault(row, []).extend(rejections)
+    return TypedRows(ids, values, shared_rejections(found))
 
 
 def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:

@@ -67,6 +67,16 @@ def faults(values: NDArray[np.float64], field: FieldSpec) -> Mask:
     return wrong | missing if field.required else wrong
 
 
+def shared_rejections(found: dict[int, list[FieldError]]) -> Rejected:
+    """Rejections by row, each of which is kept only once; `found` is emptied."""
+    alike: dict[tuple[FieldError, ...], tuple[FieldError, ...]] = {}
+    rejected: Rejected = {}
+    for row in sorted(found):
+        faulty = tuple(found.pop(row))
+        rejected[row] = alike.setdefault(faulty, faulty)
+    return rejected
+
+
 def score_columns(
     scorer: Scorer, values: Values, rejected: Rejected, *, counting: bool = False
 ) -> Outcome:

@@ -12,15 +12,18 @@ import json
 import math
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.files.base import Block, Limits, Table
 from shared.files.formats import Format, open_table
+from shared.files.json_typed import read_lines
 from shared.files.options import Options
 from shared.records.errors import RecordRejected
 from shared.records.schema import FieldSpec, Record
 from shared.records.scoring import Scorer
+from shared.records.strict_json import parse_json
 from tests.builders import NAMES, a_scorer, blocks_of, cut, json_lines, score_file
 from training.heart.fields import TABLE
 
@@ -269,6 +272,90 @@ def test_json_batches_say_of_each_record_what_the_api_says(
     lines = score_file("jsonl", json_lines(*items), limits=limits)
     assert lines.content == array.content
     assert lines.counts == array.counts
+
+
+# Values of one type, so that lines can be read as columns, and now and then something else.
+RAW = st.integers(0, 300).map(str) | st.sampled_from(["1.5", "null", "-0", "1e2", "0.30000000001"])
+ODD_RAW = st.sampled_from(
+    [
+        *("NaN", "-Infinity", "Inf", "1e999", "1e-999", "9" * 400, "1" * 5000, "01", "1.", "+1"),
+        *("true", "[1]", "{}", '{"age":1}', "", "1 2", "1}", '"x"', '"12"', '"NA"', '"female"'),
+        *(r'"\ud800"', r'"a\u0000b"', '"a\tb"', '"{"', '"NaN"', r'"\x"', '"open', '""', "nul"),
+    ]
+)
+ODD_KEY = st.sampled_from(['"age"', r'"\u0061ge"', '"colour"', '""', "age", f'"{TABLE.record_id}"'])
+ODD_LINE = st.sampled_from(
+    [
+        "{%s}",
+        " {%s}\t",
+        "{%s",
+        "%s}",
+        "[%s]",
+        "{%s}null",
+        "null{%s}",
+        "{%s}{}",
+        "{%s},",
+        "null",
+        "{}",
+    ]
+)
+
+
+@st.composite
+def flat_lines(draw: st.DrawFn) -> list[str]:
+    """Lines with the same keys, most of them flat objects."""
+    ids = draw(st.sampled_from(['"p%d"', '"%d"', "%d", "null"]))
+    fields = draw(st.lists(st.sampled_from(["age", "sex", "chol", "oldpeak"]), unique=True))
+    odd = draw(st.sampled_from([0, 0, 20, 5]))
+    lines = []
+    for number in range(draw(st.integers(1, 12))):
+        members = [(f'"{TABLE.record_id}"', ids.replace("%d", str(number)))]
+        for name in fields:
+            is_odd = odd and draw(st.integers(0, odd)) == 0
+            value = draw(ODD_RAW if is_odd else RAW)
+            members.append(
+                (draw(ODD_KEY) if is_odd and draw(st.booleans()) else f'"{name}"', value)
+            )
+        form = draw(ODD_LINE) if odd and draw(st.integers(0, odd)) == 0 else "{%s}"
+        lines.append(form.replace("%s", ", ".join(f"{key}: {value}" for key, value in members)))
+    return lines
+
+
+def answer_of_line(line: str) -> tuple[object, object, object]:
+    try:
+        item = parse_json(line)
+    except ValueError as error:
+        return None, None, f"malformed: not a JSON object: {error}"
+    return answer(item)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(flat_lines(), LINE_END)
+def test_lines_that_are_read_as_columns_say_what_each_line_says(lines: list[str], end: str) -> None:
+    first = ['{"age":54,"sex":1}'] * 12  # the first block is always read line by line
+    content = end.join([*first, *lines]).encode()
+
+    found = score_file("jsonl", content, limits=Limits(rows=24)).lines
+
+    assert answers(found[12:]) == [answer_of_line(line.strip(" \t")) for line in lines]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_plain_lines_are_read_as_columns(end: str) -> None:
+    lines = [
+        '{"patient_id":7,"age":54,"sex":"female","exang":true,"oldpeak":1.5}',
+        '{"cp":null,"sex":"male","age":66,"patient_id":8}',
+        '{"sex":"x","exang":false,"age":1e2}',
+    ]
+    [block] = blocks_of(opened("jsonl", Limits()), [end.join(lines).encode()])
+
+    rows = read_lines(block.lines, TABLE)
+
+    assert rows is not None
+    assert rows.ids.to_list() == ["7", "8", None]
+    assert {row: [error.field for error in rows.rejected[row]] for row in rows.rejected} == {
+        2: ["sex"]
+    }
 
 
 def cells_of(item: Mapping[str, object]) -> list[str]:
