@@ -1,35 +1,35 @@
-metadata description = 'heart-scorer on Azure Container Apps: an API, a worker that scales on a queue, and all they need.'
+metadata description = 'heart-scorer on Azure Container Apps: an API, a worker that scales on a queue, and everything they need.'
 
-// Deployed twice by a first-time user: without imageTag everything but the two apps, then,
-// once the images are in the registry, the same command with imageTag. See docs/deploy.md.
+// The first deployment takes two runs: without imageTag it creates everything but the two apps;
+// once the images are in the registry, the same command with imageTag adds them. See docs/deploy.md.
 targetScope = 'resourceGroup'
 
 import { customDomain, tagMap } from 'types.bicep'
 
-@description('Region of every resource.')
+@description('Region for every resource.')
 param location string = resourceGroup().location
 
-@description('Start of every resource name: lower-case letters, digits and single hyphens, a letter first, no hyphen last.')
+@description('Prefix of every resource name: lower-case letters, digits and single hyphens; it starts with a letter and does not end with a hyphen.')
 @minLength(3)
 @maxLength(12)
 param namePrefix string = 'heart'
 
-@description('Tag of the images heart-scorer-api and heart-scorer-worker; empty leaves the two apps out.')
+@description('Tag of the images heart-scorer-api and heart-scorer-worker; if empty, the two apps are not deployed.')
 @maxLength(128)
 param imageTag string = ''
 
-@description('Keys that callers of the API must present, separated by commas, or the word none for an open API. Empty with keyVaultName.')
+@description('Keys that callers of the API must present, separated by commas, or the word none for an open API. Leave it empty if you set keyVaultName.')
 @secure()
 param apiKeys string
 
-@description('Existing Key Vault, with role-based access, that holds those keys; empty for none.')
+@description('Existing Key Vault with role-based access that holds these keys; empty for none.')
 @maxLength(24)
 param keyVaultName string = ''
 
 @description('Resource group of the Key Vault.')
 param keyVaultResourceGroup string = resourceGroup().name
 
-@description('Secret of the Key Vault that holds the keys.')
+@description('Name of the secret that holds the keys.')
 @maxLength(127)
 param keyVaultSecretName string = 'heart-scorer-api-keys'
 
@@ -40,61 +40,61 @@ param registryName string = ''
 @description('Resource group of the existing registry.')
 param registryResourceGroup string = resourceGroup().name
 
-@description('The existing registry gives out rights by repository (role assignment mode ABAC).')
+@description('Whether the existing registry grants permissions per repository (role assignment mode ABAC).')
 param registryUsesAbac bool = false
 
 @description('Tier of the registry.')
 @allowed(['Basic', 'Standard', 'Premium'])
 param registrySku string = 'Basic'
 
-@description('Queue of the batches; those of poison and of parts have the same name with -poison and -parts.')
+@description('Name of the batch queue. The queues for poison messages and for parts of files have this name with -poison and -parts.')
 @minLength(3)
 @maxLength(56)
 param queueName string = 'patient-batches'
 
-@description('Messages one replica of the worker works on at once.')
+@description('Messages that one worker replica processes at the same time.')
 @minValue(1)
 @maxValue(32)
 param slots int = 4
 
-@description('Messages in the queue for each replica that the scale rule asks for.')
+@description('Queue length per worker replica that the scale rule aims for.')
 @minValue(1)
 @maxValue(10000)
 param queueLength int = slots
 
-@description('Replicas of the worker at most.')
+@description('Maximum number of worker replicas.')
 @minValue(1)
 @maxValue(1000)
 param maxReplicas int = 10
 
-@description('Cores of one replica of the worker; its memory in GiB is twice that.')
+@description('CPU cores of one worker replica; its memory in GiB is twice that number.')
 @allowed(['0.5', '1.0', '2.0', '4.0'])
 param workerCores string = '1.0'
 
-@description('Replicas of the API at least: 0 costs nothing when idle, 1 answers without a cold start.')
+@description('Minimum number of API replicas: 0 costs nothing when idle, 1 avoids cold starts.')
 @minValue(0)
 @maxValue(30)
 param apiMinReplicas int = 0
 
-@description('Replicas of the API at most.')
+@description('Maximum number of API replicas.')
 @minValue(1)
 @maxValue(300)
 param apiMaxReplicas int = 5
 
-@description('From where the API can be reached: the internet, the virtual network (and what is connected to it), or the environment alone.')
+@description('Where the API can be reached from: the internet, the virtual network (and networks connected to it), or the environment only.')
 @allowed(['internet', 'network', 'environment'])
 param apiAccess string = 'internet'
 
-@description('Address ranges that may call the API, such as 203.0.113.0/24; empty for all.')
+@description('IP address ranges that may call the API, such as 203.0.113.0/24; empty allows all.')
 param allowedAddresses string[] = []
 
-@description('Custom domains of the API. Each deployment replaces those that it has.')
+@description('Custom domains of the API. Each deployment replaces the existing ones.')
 param customDomains customDomain[] = []
 
-@description('URL under which callers reach the API, with the prefix that a proxy strips; by default the first custom domain.')
+@description('URL under which callers reach the API, including a prefix that a proxy strips; default: the first custom domain.')
 param publicUrl string = empty(customDomains) ? '' : 'https://${customDomains[0].name}'
 
-@description('Application (client) id whose Microsoft Entra tokens the API demands before its own keys; empty for none.')
+@description('Application (client) id whose Microsoft Entra tokens the API requires in addition to its own keys; empty for none.')
 @maxLength(36)
 param signInClientId string = ''
 
@@ -102,7 +102,7 @@ param signInClientId string = ''
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_RAGRS', 'Standard_GZRS', 'Standard_RAGZRS'])
 param storageSku string = 'Standard_LRS'
 
-@description('Score every file that is dropped into the container incoming, by Event Grid.')
+@description('Score every file that is dropped into the container incoming; Event Grid sends the messages.')
 param watchIncoming bool = true
 
 @description('Name of the storage account\'s Event Grid topic. An account can have only one: if Microsoft Defender created it, give its name.')
@@ -125,32 +125,32 @@ param logRetentionDays int = 30
 @description('Log every HTTP request to the API: method, path, status and address of the caller.')
 param httpLogs bool = false
 
-@description('Log every read, write and deletion of a blob.')
+@description('Log every read, write and delete of a blob.')
 param blobAudit bool = false
 
-@description('Gigabytes of logs taken in a day at most; -1 for no limit. Beyond it, log alerts are blind until the next day.')
+@description('Daily limit of log ingestion in GB; -1 for no limit. Once it is reached, log alerts see nothing until the next day.')
 @minValue(-1)
 @maxValue(1000)
 param dailyLogLimitGb int = 1
 
-@description('Address that alerts are mailed to; empty shows them in the portal only.')
+@description('Email address for alerts; if empty, they appear in the portal only.')
 param alertEmail string = ''
 
-@description('Create Application Insights and send it the traces of both apps, by the environment\'s OpenTelemetry agent.')
+@description('Create Application Insights and send it the traces of both apps through the environment\'s OpenTelemetry agent.')
 param applicationInsights bool = false
 
 @description('Object id of the person or group that may submit batches and read results; empty for none.')
 @maxLength(36)
 param operatorPrincipalId string = ''
 
-@description('What operatorPrincipalId is.')
+@description('Type of the principal in operatorPrincipalId.')
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param operatorPrincipalType string = 'User'
 
-@description('Give the worker a custom role on its queue in place of Storage Queue Data Contributor. Whoever deploys must be allowed to write role definitions.')
+@description('Give the worker a custom role on its queue instead of Storage Queue Data Contributor. The deployment then needs permission to create role definitions.')
 param narrowWorkerRole bool = false
 
-@description('Run the apps in a virtual network and close the storage account to all others. Cannot be changed later.')
+@description('Run the apps in a virtual network and close the storage account to all other networks. Cannot be changed later.')
 param privateNetwork bool = false
 
 @description('Address range of the new virtual network, /22 or larger.')
@@ -162,25 +162,25 @@ param existingAppsSubnetId string = ''
 @description('Existing subnet for the private endpoints of the storage account, by resource id; empty creates a network.')
 param existingEndpointsSubnetId string = ''
 
-@description('Create the private DNS zones of the storage account; false where the network has them already.')
+@description('Create the private DNS zones of the storage account; false if the network already has them.')
 param storageDnsZones bool = true
 
 @description('Existing Container Apps environment, by resource id; empty creates one.')
 param existingEnvironmentId string = ''
 
-@description('Spread the environment over three zones; needs privateNetwork. Cannot be changed later.')
+@description('Spread the environment across three availability zones; requires privateNetwork. Cannot be changed later.')
 param zoneRedundant bool = false
 
 @description('Domain of Azure Storage in this cloud; the names of the private DNS zones end with it.')
 param storageDomain string = az.environment().suffixes.storage
 
-@description('Tags of every resource.')
+@description('Tags for every resource.')
 param tags tagMap = {}
 
-@description('Resource id of the network of a subnet: what comes before /subnets/.')
+@description('Resource id of a subnet\'s network: the part before /subnets/.')
 func networkOf(subnetId string) string => split(subnetId, '/subnets/')[0]
 
-// The deployment stops here, before it creates anything, where values do not fit together.
+// Values that do not fit together stop the deployment here, before it creates anything.
 var letters = 'abcdefghijklmnopqrstuvwxyz'
 var nameCharacters = map(range(0, length(namePrefix)), i => substring(namePrefix, i, 1))
 var nameIsValid = contains(letters, first(namePrefix)) && !endsWith(namePrefix, '-') && !contains(namePrefix, '--') && empty(filter(
@@ -219,7 +219,7 @@ var compactName = '${replace(prefix, '-', '')}${unique}'
 var poisonQueueName = '${queueName}-poison'
 var partsQueueName = '${queueName}-parts'
 
-// Every name is made here, before the deployment starts, and never taken from a module's output:
+// Every name is computed here, before the deployment starts, and never read from a module's output:
 // what-if shows only resources whose names and conditions are known at the start.
 var names = {
   api: '${prefix}-api'
@@ -337,7 +337,7 @@ module subscription 'modules/subscription.bicep' = if (watchIncoming) {
     storageName: names.storage
     queueName: queueName
   }
-  // Event Grid tries its identity on the queue when the subscription is created.
+  // Event Grid tests its identity against the queue when it creates the subscription.
   dependsOn: [access]
 }
 
@@ -380,7 +380,7 @@ module environment 'modules/environment.bicep' = if (createEnvironment) {
 
 module environmentDns 'modules/environment-dns.bicep' = if (createEnvironment && apiAccess == 'network') {
   params: {
-    // Azure makes up the domain when it creates the environment.
+    // Azure chooses the domain when it creates the environment.
     #disable-next-line what-if-short-circuiting
     domain: environment!.outputs.domain
     address: environment!.outputs.address
@@ -417,7 +417,7 @@ module api 'modules/api.bicep' = if (deployApps) {
     publicUrl: publicUrl
     signInClientId: signInClientId
   }
-  // The roles first: an app that finds them missing starts, but not ready.
+  // Assign the roles first: an app without them starts, but does not become ready.
   dependsOn: [access]
 }
 
@@ -463,7 +463,7 @@ module alerts 'modules/alerts.bicep' = if (deployApps) {
   dependsOn: [api, worker, topic]
 }
 
-@description('Address of the API; empty until it is deployed.')
+@description('URL of the API; empty until it is deployed.')
 output apiUrl string = deployApps ? api!.outputs.url : ''
 
 @description('Name of the API\'s container app.')
@@ -490,5 +490,5 @@ output queueEndpoint string = storage.outputs.queueEndpoint
 @description('Name of the queue of the batches.')
 output queueName string = queueName
 
-@description('Resource id of the log workspace.')
+@description('Resource id of the Log Analytics workspace.')
 output workspaceId string = monitoring.outputs.workspaceId

@@ -8,7 +8,7 @@ type tagMap = {
 }
 
 @export()
-@description('Object ids of everything that is given a role. Azure chooses them when it creates the identities.')
+@description('Object ids of all principals that get a role. Azure chooses them when it creates the identities.')
 type principalIds = {
   @description('The API\'s identity.')
   api: string
@@ -16,7 +16,7 @@ type principalIds = {
   @description('The worker\'s identity.')
   worker: string
 
-  @description('The identity that pulls images and reads the queue\'s length.')
+  @description('The identity that pulls images and reads the length of the queue.')
   platform: string
 
   @description('The Event Grid topic\'s identity; empty without a topic.')
@@ -32,7 +32,7 @@ type customDomain = {
   @description('Host name, such as scores.example.org.')
   name: string
 
-  @description('Resource id of its certificate in the environment; none while it is not yet bound.')
+  @description('Resource id of its certificate in the environment; leave it out until the domain is bound.')
   certificateId: string?
 
   @description('How the certificate is used.')

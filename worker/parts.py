@@ -350,7 +350,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class FirstBlock:
-    """What the first block says about its file."""
+    """Facts about a file that its first block tells."""
 
     table: Table
     categories: Categories

@@ -1,32 +1,32 @@
-metadata description = 'Who may do what in the storage account: the whole table, on one page.'
+metadata description = 'All role assignments in the storage account, in one table.'
 
 import { principalIds } from '../types.bicep'
 
 @description('Name of the storage account.')
 param storageName string
 
-@description('Queue of the batches.')
+@description('Name of the batch queue.')
 param queueName string
 
-@description('Its poison queue.')
+@description('Name of its poison queue.')
 param poisonQueueName string
 
-@description('Its queue of parts of large files.')
+@description('Name of the queue for parts of large files.')
 param partsQueueName string
 
-@description('Who is given the roles.')
+@description('Object ids of the principals that get the roles.')
 param principals principalIds
 
-@description('An Event Grid topic delivers to the queue.')
+@description('Whether an Event Grid topic delivers to the queue.')
 param hasTopic bool
 
-@description('A person or group operates the service.')
+@description('Whether a person or group operates the service.')
 param hasOperator bool
 
-@description('What the operator is.')
+@description('Type of the operator\'s principal.')
 param operatorPrincipalType string
 
-@description('Give the worker the custom role below in place of Storage Queue Data Contributor.')
+@description('Give the worker the custom role below instead of Storage Queue Data Contributor.')
 param narrowWorkerRole bool
 
 var roles = {
@@ -39,16 +39,16 @@ var roles = {
 var queueWorkerRole = guid(resourceGroup().id, storageName, 'queue-worker')
 
 // The worker renews a message's visibility by updating it, which Storage Queue Data Message
-// Processor may not do: the next wider built-in role is Contributor.
+// Processor may not do. The next wider built-in role is Contributor.
 var workerQueueRole = narrowWorkerRole ? queueWorkerRole : roles.queueContributor
 
-// Who is named here by a word, not by an object id: the number of roles and what they are for
-// must be known before the deployment starts, or what-if cannot show them.
+// Principals have names here, not object ids: what-if can only show role assignments whose number
+// and scopes are known before the deployment starts.
 var queueGrants = [
   { to: 'api', role: roles.queueSender, queue: queueName }
   { to: 'worker', role: workerQueueRole, queue: queueName }
   { to: 'worker', role: roles.queueSender, queue: poisonQueueName }
-  // Its metrics tell how many messages are there.
+  // The metrics of the queue include its length.
   { to: 'worker', role: roles.queueReader, queue: poisonQueueName }
   { to: 'worker', role: workerQueueRole, queue: partsQueueName }
   { to: 'worker', role: roles.queueSender, queue: partsQueueName }
@@ -67,7 +67,7 @@ var appContainerGrants = [
 
 var topicContainerGrants = hasTopic ? [{ to: 'topic', role: roles.blobContributor, container: 'dead-letters' }] : []
 
-// Event Grid has refused its identity where it held this role on the queue alone.
+// Event Grid refused its identity when it had this role on the queue only.
 var topicAccountGrants = hasTopic ? [{ to: 'topic', type: 'ServicePrincipal', role: roles.queueSender }] : []
 
 var operatorAccountGrants = hasOperator
@@ -126,8 +126,8 @@ resource queueWorker 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (
   }
 }
 
-// The names hold the object id: an identity that was deleted and created again gets a new
-// assignment, since Azure refuses to change whom an existing one is for.
+// The names contain the object id, so an identity that was deleted and created again gets a new
+// assignment: Azure does not allow the principal of an existing one to change.
 resource queueRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (grant, i) in queueGrants: {
     scope: queues[i]

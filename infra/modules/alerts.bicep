@@ -5,22 +5,22 @@ import { tagMap } from '../types.bicep'
 @description('Region of the log alert.')
 param location string
 
-@description('Start of every name.')
+@description('Prefix of every resource name.')
 param namePrefix string
 
-@description('Tags of every resource.')
+@description('Tags for every resource.')
 param tags tagMap
 
-@description('Address that alerts are mailed to; empty for none.')
+@description('Email address for alerts; empty for none.')
 param email string
 
 @description('Log Analytics workspace that holds the logs.')
 param workspaceId string
 
-@description('Queue of the batches.')
+@description('Name of the batch queue.')
 param queueName string
 
-@description('Its poison queue.')
+@description('Name of its poison queue.')
 param poisonQueueName string
 
 @description('Name of the API\'s app.')
@@ -29,7 +29,7 @@ param apiName string
 @description('Name of the worker\'s app.')
 param workerName string
 
-@description('Replicas of the worker at most.')
+@description('Maximum number of worker replicas.')
 param workerMaxReplicas int
 
 @description('Name of the Event Grid topic; empty without one.')
@@ -58,14 +58,14 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(e
   }
 }
 
-// A table does not exist before its first row, and a rule whose table is missing is switched off
-// by Azure. A union with an empty table of the same columns always has a result.
+// A table does not exist before its first row, and Azure disables a rule whose table is missing.
+// A union with an empty table of the same columns always works.
 var queueLog = 'union isfuzzy=true (datatable(TimeGenerated:datetime, OperationName:string, StatusCode:string, Uri:string)[]), StorageQueueLogs | where StatusCode startswith "2"'
 var systemLog = 'union isfuzzy=true (datatable(TimeGenerated:datetime, ContainerAppName:string, Reason:string, Log:string)[]), ContainerAppSystemLogs | where ContainerAppName in ("${apiName}", "${workerName}")'
 var operationLog = 'union isfuzzy=true (datatable(TimeGenerated:datetime, Category:string, Detail:string)[]), _LogOperation'
 
-// No platform metric knows the length of one queue: the metric of the account counts all its
-// queues, once a day. The storage log sees each message come and go, whoever sends it.
+// No platform metric has the length of one queue: the account's metric counts all its queues, once a
+// day. The storage log has each message that is sent or deleted, no matter by whom.
 var logAlerts = [
   {
     name: 'message-poisoned'
@@ -130,7 +130,7 @@ resource logRules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       windowSize: alert.window
       autoMitigate: false
       muteActionsDuration: 'PT1H'
-      // A fresh workspace does not have the tables yet.
+      // A new workspace does not have the tables yet.
       skipQueryValidation: true
       criteria: {
         allOf: [

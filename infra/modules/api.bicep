@@ -1,4 +1,4 @@
-metadata description = 'The API: scores while the caller waits, and takes batches for the worker.'
+metadata description = 'The API: scores records while the caller waits, and accepts batches for the worker.'
 
 import { customDomain, tagMap } from '../types.bicep'
 
@@ -12,7 +12,7 @@ param name string
 @description('Tags of the app.')
 param tags tagMap
 
-@description('Container Apps environment it runs in.')
+@description('Container Apps environment that the app runs in.')
 param environmentId string
 
 @description('Image to run.')
@@ -36,29 +36,29 @@ param blobEndpoint string
 @description('URL of the queues.')
 param queueEndpoint string
 
-@description('Queue of the batches.')
+@description('Name of the batch queue.')
 param queueName string
 
 @description('Keys that callers must present, or none. Not used with a Key Vault.')
 @secure()
 param apiKeys string
 
-@description('Take the keys from a Key Vault.')
+@description('Read the keys from a Key Vault.')
 param useKeyVault bool
 
 @description('URL of the keys in that Key Vault.')
 param apiKeysUrl string
 
-@description('Replicas at least.')
+@description('Minimum number of replicas.')
 param minReplicas int
 
-@description('Replicas at most.')
+@description('Maximum number of replicas.')
 param maxReplicas int
 
-@description('Reached from outside the environment.')
+@description('Whether the API can be reached from outside the environment.')
 param external bool
 
-@description('Address ranges that may call; empty for all.')
+@description('IP address ranges that may call the API; empty allows all.')
 param allowedAddresses string[]
 
 @description('Custom domains.')
@@ -67,7 +67,7 @@ param customDomains customDomain[]
 @description('URL under which callers reach the API; empty for links without a host.')
 param publicUrl string
 
-@description('Application whose Microsoft Entra tokens are demanded; empty for none.')
+@description('Application (client) id whose Microsoft Entra tokens are required; empty for none.')
 param signInClientId string
 
 var port = 8000
@@ -109,7 +109,7 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
         traffic: [{ latestRevision: true, weight: 100 }]
       }
       registries: [{ server: registryServer, identity: platformIdentityId }]
-      // With a Key Vault, a new version is taken within half an hour, and the replicas restart.
+      // With a Key Vault, a new version of the secret is used within half an hour; the replicas restart.
       secrets: [
         useKeyVault
           ? { name: 'api-keys', keyVaultUrl: apiKeysUrl, identity: platformIdentityId }
@@ -126,8 +126,8 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
           env: settings
           probes: [
             {
-              // The port opens once the model is loaded and checked: seconds for ONNX, and up to two
-              // minutes allowed, since a scikit-learn model first imports scikit-learn.
+              // The port opens once the model is loaded and checked. That takes seconds for ONNX; two
+              // minutes are allowed, since a scikit-learn model first imports scikit-learn.
               type: 'Startup'
               httpGet: { path: '/livez', port: port }
               periodSeconds: 12
@@ -160,7 +160,7 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
   }
 }
 
-// Checked by the platform before a request reaches the container; probes do not pass here.
+// The platform checks this before a request reaches the container; probes are not affected.
 resource signIn 'Microsoft.App/containerApps/authConfigs@2026-07-01' = if (!empty(signInClientId)) {
   parent: app
   name: 'current'
@@ -180,5 +180,5 @@ resource signIn 'Microsoft.App/containerApps/authConfigs@2026-07-01' = if (!empt
   }
 }
 
-@description('Address of the API.')
+@description('URL of the API.')
 output url string = 'https://${app.properties.configuration.ingress.fqdn}'

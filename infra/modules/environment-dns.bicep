@@ -1,20 +1,20 @@
-metadata description = 'The DNS zone of an internal environment: without it no name leads to the API.'
+metadata description = 'The DNS zone of an internal environment: without it, the name of the API does not resolve.'
 
 import { tagMap } from '../types.bicep'
 
-@description('Domain of the environment, made up by Azure.')
+@description('Domain of the environment, chosen by Azure.')
 param domain string
 
-@description('Address of the environment in its network.')
+@description('IP address of the environment in its network.')
 param address string
 
-@description('Network that the zone is for.')
+@description('Network in which the zone resolves.')
 param networkId string
 
 @description('Name of the link to that network.')
 param linkName string
 
-@description('Tags of every resource.')
+@description('Tags for every resource.')
 param tags tagMap
 
 resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = {

@@ -1,4 +1,4 @@
-metadata description = 'The Container Apps environment, its network, and where its logs and traces go.'
+metadata description = 'The Container Apps environment, its network, and the destinations of its logs and traces.'
 
 import { tagMap } from '../types.bicep'
 
@@ -11,22 +11,22 @@ param name string
 @description('Tags of the environment.')
 param tags tagMap
 
-@description('Log Analytics workspace that takes the logs.')
+@description('Log Analytics workspace that receives the logs.')
 param workspaceId string
 
 @description('Log every HTTP request.')
 param httpLogs bool
 
-@description('Application Insights component that takes the traces; empty for none.')
+@description('Application Insights component that receives the traces; empty for none.')
 param insightsName string
 
 @description('Subnet of the environment; empty for Azure\'s own network.')
 param subnetId string
 
-@description('Reached from its network only.')
+@description('Whether the environment can be reached from its network only.')
 param internal bool
 
-@description('Spread over three zones.')
+@description('Spread the environment across three availability zones.')
 param zoneRedundant bool
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = if (!empty(insightsName)) {
@@ -55,8 +55,8 @@ resource environment 'Microsoft.App/managedEnvironments@2026-07-01' = {
   }
 }
 
-// Only what is used: all categories together fill the daily limit, and then no log alert works.
-// The only version in use: the stable one of 2016 cannot send to a workspace by category.
+// Only the categories that are used: all of them fill the daily limit, and then no log alert works.
+// The newest version; the stable one of 2016 cannot send to a workspace by category.
 #disable-next-line use-recent-api-versions
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: environment
@@ -77,5 +77,5 @@ output id string = environment.id
 @description('Domain of the environment.')
 output domain string = environment.properties.defaultDomain
 
-@description('Address of the environment.')
+@description('IP address of the environment.')
 output address string = environment.properties.staticIp

@@ -1,14 +1,14 @@
-metadata description = 'Three identities: one for each app, and one that only the platform uses.'
+metadata description = 'Three identities: one for each app, and one for the platform only.'
 
 import { tagMap } from '../types.bicep'
 
 @description('Region of the identities.')
 param location string
 
-@description('Start of every name.')
+@description('Prefix of every resource name.')
 param namePrefix string
 
-@description('Tags of every resource.')
+@description('Tags for every resource.')
 param tags tagMap
 
 // User-assigned, so that they exist, and have their roles, before the apps that need them.
@@ -24,7 +24,7 @@ resource worker 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = 
   tags: tags
 }
 
-// Pulls images and reads the queue's length; kept out of the containers.
+// Pulls images and reads the length of the queue; the containers cannot use it.
 resource platform 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: '${namePrefix}-platform'
   location: location

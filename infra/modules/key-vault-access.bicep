@@ -29,5 +29,5 @@ resource read 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-@description('URL of the secret, without a version: the app takes a new version by itself.')
+@description('URL of the secret without a version, so that the app picks up new versions.')
 output secretUrl string = '${vault.properties.vaultUri}secrets/${secretName}'

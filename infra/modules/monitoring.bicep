@@ -1,14 +1,14 @@
-metadata description = 'The log workspace and, if wanted, Application Insights.'
+metadata description = 'The Log Analytics workspace and, on request, Application Insights.'
 
 import { tagMap } from '../types.bicep'
 
 @description('Region of the workspace.')
 param location string
 
-@description('Start of every name.')
+@description('Prefix of every resource name.')
 param namePrefix string
 
-@description('Tags of every resource.')
+@description('Tags for every resource.')
 param tags tagMap
 
 @description('Existing workspace, by resource id; empty creates one.')
@@ -17,7 +17,7 @@ param existingWorkspaceId string
 @description('Days for which logs are kept.')
 param retentionDays int
 
-@description('Gigabytes of logs taken in a day at most; -1 for no limit.')
+@description('Daily limit of log ingestion in GB; -1 for no limit.')
 param dailyLogLimitGb int
 
 @description('Name of the Application Insights component.')
@@ -47,7 +47,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = if (applicationIn
   properties: {
     Application_Type: 'web'
     WorkspaceResourceId: workspaceId
-    // The environment's agent sends with the connection string; it cannot use an identity.
+    // The environment's agent authenticates by connection string; it cannot use an identity.
     DisableLocalAuth: false
   }
 }

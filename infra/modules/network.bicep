@@ -5,16 +5,16 @@ import { tagMap } from '../types.bicep'
 @description('Region of the network.')
 param location string
 
-@description('Start of every name.')
+@description('Prefix of every resource name.')
 param namePrefix string
 
-@description('Tags of every resource.')
+@description('Tags for every resource.')
 param tags tagMap
 
 @description('Address range of the network, /22 or larger.')
 param addressSpace string
 
-// Azure's default rules, and no way out to other machines' consoles.
+// Azure's default rules, and no outbound SSH or RDP.
 var rules = [
   {
     name: 'deny-remote-consoles'
@@ -53,7 +53,7 @@ resource network 'Microsoft.Network/virtualNetworks@2026-01-01' = {
     addressSpace: { addressPrefixes: [addressSpace] }
     subnets: [
       {
-        // One address serves ten replicas; the environment keeps this subnet for good.
+        // Ten replicas share one address. The environment cannot move to another subnet later.
         name: 'apps'
         properties: {
           addressPrefix: cidrSubnet(addressSpace, 23, 0)

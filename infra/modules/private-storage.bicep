@@ -1,14 +1,14 @@
-metadata description = 'Private endpoints of the storage account, and the DNS zones that lead to them.'
+metadata description = 'Private endpoints of the storage account, and the DNS zones that resolve to them.'
 
 import { tagMap } from '../types.bicep'
 
 @description('Region of the endpoints.')
 param location string
 
-@description('Start of every name.')
+@description('Prefix of every resource name.')
 param namePrefix string
 
-@description('Tags of every resource.')
+@description('Tags for every resource.')
 param tags tagMap
 
 @description('Name of the storage account.')
@@ -20,7 +20,7 @@ param storageDomain string
 @description('Subnet of the endpoints.')
 param subnetId string
 
-@description('Network that the DNS zones are for.')
+@description('Network in which the DNS zones resolve.')
 param networkId string
 
 @description('Create the DNS zones and link them to the network.')

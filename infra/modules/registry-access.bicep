@@ -6,7 +6,7 @@ param registryName string
 @description('Object id of the identity that pulls.')
 param principalId string
 
-@description('The registry gives out rights by repository: the role AcrPull means nothing there.')
+@description('Whether the registry grants permissions per repository; the role AcrPull has no effect there.')
 param usesAbac bool
 
 var acrPull = '7f951dda-4ed3-4680-a7ca-43fe172d538d'

@@ -16,11 +16,11 @@ param tags tagMap
 @description('Tier of the registry.')
 param skuName string
 
-@description('Log Analytics workspace that takes the logs.')
+@description('Log Analytics workspace that receives the logs.')
 param workspaceId string
 
 resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
-  // checkov:skip=CKV_AZURE_139: az acr build and a developer's docker push come from outside
+  // checkov:skip=CKV_AZURE_139: az acr build and a developer's docker push need the public endpoint
   // checkov:skip=CKV_AZURE_163: scanning is a setting of Microsoft Defender on the subscription
   // checkov:skip=CKV_AZURE_166: quarantine needs a Premium registry
   name: name
@@ -35,7 +35,7 @@ resource registry 'Microsoft.ContainerRegistry/registries@2025-11-01' = {
   }
 }
 
-// Who pushed an image, and who signed in. The only version in use, as in storage.bicep.
+// Who pushed an image, and who signed in. On the API version, see storage.bicep.
 #disable-next-line use-recent-api-versions
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: registry

@@ -1,4 +1,4 @@
-metadata description = 'The storage account: queues, containers, and how long things are kept.'
+metadata description = 'The storage account: queues, containers, and how long blobs are kept.'
 
 import { tagMap } from '../types.bicep'
 
@@ -22,23 +22,23 @@ param queueNames string[]
 @description('Days after which inputs, results and dead letters are deleted.')
 param retentionDays int
 
-@description('Refuse every network but the private endpoints and Azure\'s own services.')
+@description('Refuse access from all networks except private endpoints and trusted Azure services.')
 param closed bool
 
-@description('Log every read, write and deletion of a blob.')
+@description('Log every read, write and delete of a blob.')
 param blobAudit bool
 
-@description('Log Analytics workspace that takes the logs.')
+@description('Log Analytics workspace that receives the logs.')
 param workspaceId string
 
 // incoming: files dropped here are scored; uploads: what the API and the command line upload;
-// scores: results; workers: who works, and what is retried; dead-letters: events that Event Grid
+// scores: results; workers: presence of workers, and retries; dead-letters: events that Event Grid
 // could not deliver.
 var containerNames = ['incoming', 'uploads', 'scores', 'workers', 'dead-letters']
 
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
-  // checkov:skip=CKV_AZURE_35: denied with privateNetwork; else people and the apps come by the public endpoint, with roles
-  // checkov:skip=CKV_AZURE_206: the parameter storageSku chooses; results can be computed again
+  // checkov:skip=CKV_AZURE_35: denied with privateNetwork; otherwise people and apps use the public endpoint, with roles
+  // checkov:skip=CKV_AZURE_206: set by the parameter storageSku; results can be computed again
   name: name
   location: location
   tags: tags
@@ -68,8 +68,8 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
     }
   }
 
-  // All of a batch ages alike, inputs no sooner than results: a message never expires, and
-  // one that waited longer than its file would find nothing to score.
+  // Inputs and results of a batch are kept equally long. A message never expires, so one that waited
+  // longer than its file was kept would have nothing to score.
   resource lifecycle 'managementPolicies' = {
     name: 'default'
     properties: {
@@ -109,8 +109,8 @@ resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2
   }
 ]
 
-// The alerts on messages read these: what was sent, and what was deleted because it was done.
-// The only version in use: the stable one of 2016 cannot send to a workspace by category.
+// The alerts on messages read these logs: messages sent, and messages deleted when done.
+// The newest version; the stable one of 2016 cannot send to a workspace by category.
 #disable-next-line use-recent-api-versions
 resource queueLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: account::queueService

@@ -1,4 +1,4 @@
-metadata description = 'Sends a message for every file dropped into the container incoming.'
+metadata description = 'Sends a message for every file that is dropped into the container incoming.'
 
 @description('Name of the Event Grid topic.')
 param topicName string
@@ -6,7 +6,7 @@ param topicName string
 @description('Name of the storage account.')
 param storageName string
 
-@description('Queue of the batches.')
+@description('Name of the batch queue.')
 param queueName string
 
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
@@ -33,7 +33,7 @@ resource incoming 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-1
         properties: {
           resourceId: account.id
           queueName: queueName
-          // Never: a message leaves the queue when its batch has an outcome.
+          // Never expires: the worker deletes a message when its batch has an outcome.
           queueMessageTimeToLiveInSeconds: -1
         }
       }

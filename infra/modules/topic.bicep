@@ -11,14 +11,14 @@ param name string
 @description('Tags of the topic.')
 param tags tagMap
 
-@description('Name of the storage account whose events it carries.')
+@description('Name of the storage account that the events come from.')
 param storageName string
 
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: storageName
 }
 
-// System-assigned: the only kind of identity that delivers through a storage firewall.
+// System-assigned: no other kind of identity can deliver through a storage firewall.
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
   name: name
   location: location

@@ -1,4 +1,4 @@
-metadata description = 'The worker: takes batches from the queue, from 0 replicas to as many as the queue asks for.'
+metadata description = 'The worker: scores the batches in the queue; the length of the queue sets the number of replicas.'
 
 import { tagMap } from '../types.bicep'
 
@@ -12,7 +12,7 @@ param name string
 @description('Tags of the app.')
 param tags tagMap
 
-@description('Container Apps environment it runs in.')
+@description('Container Apps environment that the app runs in.')
 param environmentId string
 
 @description('Image to run.')
@@ -39,26 +39,26 @@ param blobEndpoint string
 @description('URL of the queues.')
 param queueEndpoint string
 
-@description('Queue of the batches.')
+@description('Name of the batch queue.')
 param queueName string
 
-@description('Its queue of parts of large files.')
+@description('Name of the queue for parts of large files.')
 param partsQueueName string
 
-@description('Messages in the queue for each replica.')
+@description('Queue length per replica that the scale rule aims for.')
 param queueLength int
 
-@description('Messages one replica works on at once.')
+@description('Messages that one replica processes at the same time.')
 param slots int
 
-@description('Cores of one replica.')
+@description('CPU cores of one replica.')
 param cores string
 
-@description('Replicas at most.')
+@description('Maximum number of replicas.')
 param maxReplicas int
 
 var healthPort = 9090
-// The Consumption plan couples them: two GiB for each core.
+// The Consumption plan requires two GiB of memory per core.
 var memory = { '0.5': '1Gi', '1.0': '2Gi', '2.0': '4Gi', '4.0': '8Gi' }
 
 var settings = [
@@ -81,14 +81,13 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
     environmentId: environmentId
     workloadProfileName: 'Consumption'
     configuration: {
-      // Two active revisions would both scale on the one queue.
+      // Two active revisions would both scale on the same queue.
       activeRevisionsMode: 'Single'
       identitySettings: [{ identity: platformIdentityId, lifecycle: 'None' }]
       registries: [{ server: registryServer, identity: platformIdentityId }]
     }
     template: {
-      // Longer than the worker's own drain (SCORER_GRACE_SECONDS, 25), which ends with all
-      // messages given back.
+      // Longer than SCORER_GRACE_SECONDS (25), after which the worker has released all messages.
       terminationGracePeriodSeconds: 60
       containers: [
         {
@@ -96,7 +95,7 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
           image: image
           resources: { cpu: json(cores), memory: memory[cores] }
           env: settings
-          // Without ingress the platform adds none of its own.
+          // Without ingress, the platform adds no probes of its own.
           probes: [
             {
               type: 'Startup'
@@ -128,7 +127,7 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
         maxReplicas: maxReplicas
         pollingInterval: 15
         cooldownPeriod: 300
-        // The rule that asks for more replicas wins.
+        // The rule that requests more replicas wins.
         rules: [
           for queue in [
             { rule: 'batches', name: queueName }
@@ -141,11 +140,11 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
               metadata: {
                 accountName: storageName
                 queueName: queue.name
-                // The account's own domain, right in every cloud: https://ACCOUNT.SUFFIX.
+                // The domain of the account, correct in every cloud: https://ACCOUNT.SUFFIX.
                 cloud: 'Private'
                 endpointSuffix: replace(split(queueEndpoint, '/')[2], '${storageName}.', '')
                 queueLength: string(queueLength)
-                // Counts messages being worked on too: a busy replica keeps its reason to exist.
+                // Counts messages in progress, too: a busy replica is not scaled in.
                 queueLengthStrategy: 'all'
               }
             }
