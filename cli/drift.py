@@ -1,4 +1,4 @@
-"""`heart-scorer drift`: what recent batches are like, beside training and the batches before."""
+"""`heart-scorer drift`: recent batches, compared with training and with earlier batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def drift(
     since: Annotated[str, typer.Option(metavar="AGE", help="Batches of the last 12h, 7d …")] = "7d",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Compare recent batches with the training data, and with as long a time before.
+    """Compare recent batches with the training data and with the period before.
 
     Adds up the profiles of all batches that succeeded. Batches of up to 64 KiB have one only if
     they were sent with --profile.
@@ -83,14 +83,14 @@ def facts_of(found: Drift, period: str) -> dict[str, Any]:
         "scores": _indexes(now["scores"], compared and compared["scores"]),
         "differences": {
             "training": from_training,
-            # Sentences about the rows alone appear once.
+            # Sentences that do not depend on the comparison appear once.
             "before": [text for text in from_before if text not in from_training],
         },
     }
 
 
 def _indexes(part: dict[str, Any], compared: dict[str, Any] | None) -> dict[str, Any]:
-    """How far a field is from training, and the same field from before."""
+    """How far a field is from training, and from the period before."""
     found: dict[str, Any] = {"training": {key: part[key] for key in ("psi", "reading")}}
     found["before"] = compared and {
         "psi": compared["psi"],

@@ -20,7 +20,7 @@ from shared.records.template import example_row, header_row, note_row
 
 FIRST, LAST = 3, 10_000
 """Rows whose cells are checked as they are filled in."""
-CREATED = datetime(1980, 1, 1)  # the earliest of a zip archive, for the same bytes
+CREATED = datetime(1980, 1, 1)  # the earliest time in a zip archive, so that the bytes never differ
 
 
 def workbook(manifest: Manifest) -> bytes:
@@ -81,7 +81,7 @@ def _undated(file: io.BytesIO) -> bytes:
     with zipfile.ZipFile(file) as source, zipfile.ZipFile(content, "w") as target:
         for name in source.namelist():
             part = source.read(name)
-            if name == "docProps/core.xml":  # saving puts the time of now in it
+            if name == "docProps/core.xml":  # openpyxl writes the current time into it
                 begin, end = part.index(b"<dcterms:modified"), part.index(b"</dcterms:modified>")
                 stamp = part.index(b">", begin) + 1
                 part = part[:stamp] + b"1980-01-01T00:00:00Z" + part[end:]

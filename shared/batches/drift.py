@@ -1,7 +1,7 @@
 """Drift: profiles of many batches added up, and compared with training and with earlier batches.
 
-Only profiles of one model are added: those of another have other bins. Rows that a profile
-withholds are shared out as in training, so the sums are close, not exact.
+Only profiles of one model are added, because other models have other bins. Rows that a profile
+withholds are distributed as in training, so the sums are approximate.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Drift:
     """Batches of the period that another model scored."""
 
     def add(self, profile: dict[str, Any] | None, *, is_now: bool) -> None:
-        """Take the batch that is next older; None: it has no profile."""
+        """Add the next older batch; None: it has no profile."""
         if profile is None:
             self.without_profile += is_now
             return
@@ -136,7 +136,7 @@ class Drift:
 
 
 async def read_drift(blobs: BlobStore, since: datetime, now: datetime) -> Drift:
-    """Add up the profiles of batches that succeeded since then, and as long before.
+    """Add up the profiles of batches that succeeded from `since` to `now`, and as long before.
 
     Reads the summary and the profile of each.
     """

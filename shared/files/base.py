@@ -2,8 +2,8 @@
 
 A table reads one file. It is fed bytes as they come and hands out blocks; where a block ends
 depends only on the file's content and the plan's limits, never on how the bytes arrived, so a
-block that is made again after a crash has the same bytes. `csv_table` and `json_table` do the work;
-`columns` checks and scores columns.
+block that is made again after a crash has the same bytes. Each `<format>_table` is one;
+`shared.records.columns` checks and scores columns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 SEPARATORS = ",;\t|"
-"""Of the cells of a CSV file."""
+"""Separators of cells in CSV."""
 OUTPUT_FORMAT = 6
 """Increase it with each change of a block's bytes, so that versions are never mixed."""
 
@@ -59,7 +59,7 @@ class Lines(NamedTuple):
     ends: NDArray[np.int32]
     """Offset after each line's end in `content`."""
     too_long: bool = False
-    """Instead: one line over `ROW_BYTES`, whose content was not kept."""
+    """Whether this is one line over `ROW_BYTES`, whose content was not kept."""
 
 
 NO_LINES = Lines(b"", np.zeros(0, np.int32))
@@ -96,7 +96,7 @@ class Scored:
 
     @property
     def categories(self) -> Categories:
-        """Of the file's first block, for the guard of `shared.records.coding`."""
+        """Counts of categories in the first block, for the guard in `shared.records.coding`."""
         return self.outcome.categories
 
     def __repr__(self) -> str:
@@ -134,16 +134,16 @@ class Table(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether enough was fed to `jump` ahead; never if a file must be read whole.
+        """Whether enough was fed to `jump`. Always false for files that must be read whole.
 
-        A file that was fed whole has been enough, even if this still says no.
+        After a whole file was fed, `jump` works even if this is false.
         """
         ...
 
     def jump(self, offset: int) -> bool:
-        """Go on from a block's `end`: what is fed next begins there.
+        """Continue at a block's `end`: the next bytes fed start there.
 
-        False: offsets of this format are not positions of bytes, so feed the whole file again.
+        False: offsets of this format are not byte positions, so feed the whole file again.
         """
         ...
 

@@ -54,7 +54,7 @@ def read_cells(
     if frame is None or not _are_finite(frame):
         frame = _parse(lines, header, wanted)
     if frame is None:
-        # Polars read something else than lines and cells: give it all in the plainest form.
+        # Polars saw other lines or cells than we did: give it everything in the plainest form.
         lines, ragged = _plain(block.lines, header, every=True)
         frame = _parse(lines, header, wanted)
     if frame is None:
@@ -80,21 +80,21 @@ def _parse(
             infer_schema=False,
         )
     except (pl.exceptions.PolarsError, OSError):
-        # OSError: Polars unpacks what begins like a packed file, as the line `x^1,63` does.
+        # OSError: Polars unpacks content that begins like a packed file, as the line `x^1,63` does.
         return None
     return frame if frame.height == len(lines.ends) else None
 
 
 def _are_finite(frame: pl.DataFrame) -> bool:
-    # Texts that Polars takes for an infinity or a NaN may be words or faults for us. Either makes
-    # the sum one, too; where large numbers do, the slow way gives the same.
+    # Polars reads some texts as infinity or NaN that are words or faults for us: the sum shows it.
+    # If a sum of large numbers overflows, the slow path gives the same result.
     return all(math.isfinite(cells.sum()) for cells in frame if cells.dtype == pl.Float64)
 
 
 def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines, RaggedRows]:
-    """The lines without blank ones, ragged or oddly quoted ones (or `every`) rewritten.
+    """Drop blank lines and rewrite those that are ragged or oddly quoted, or `every` line.
 
-    Returns them with the ragged ones, whose cells were cut or filled up.
+    Returns the lines and the ragged rows, whose cells were cut or filled up.
     """
     width = len(header.columns)
     lines = without_blank_lines(lines, blank_bytes(header))
@@ -123,7 +123,7 @@ def _plain(lines: Lines, header: Header, *, every: bool = False) -> tuple[Lines,
             break
         line = content[int(ends[place - 1]) if place else 0 : int(ends[place])]
         cells = split_cells(_without_end(line).decode(), header.separator)
-        # Excel ends some rows earlier than others, where a column has no name and no content.
+        # Excel leaves out the empty cells at the end of some rows, where columns have no name.
         if len(cells) > width or any(header.columns[len(cells) :]):
             ragged[kept] = Ragged(len(cells), not cells[-1].strip())
         cells = (cells + [""] * width)[:width]
@@ -152,7 +152,7 @@ def _odd(
         else:
             odd |= _per_line(quotes, ends) > 0
     cells = _per_line(separators, ends) + 1
-    # A line of one cell may be blank; where one cell is right, it may hold only an empty quote.
+    # A line of one cell may be blank; in a file of one column, it may be just an empty quote.
     odd |= (cells != width) | (cells == 1)
     if mark:  # Polars would not read it as part of the cell
         odd[0] = True
@@ -160,7 +160,7 @@ def _odd(
 
 
 def blank_bytes(header: Header) -> bytes:
-    """Bytes of which a line without content consists, like the empty rows of a sheet: `,,,`.
+    """Bytes that a line without content may have, like the empty rows of a sheet: `,,,`.
 
     In a file of one column, a quoted cell is content.
     """
@@ -170,7 +170,7 @@ def blank_bytes(header: Header) -> bytes:
 
 
 def _are_regular(bytes_: NDArray[np.uint8], ends: Places, separator: int, width: int) -> bool:
-    """Whether all lines have `width` cells, more than one, where no quote hides a separator.
+    """Whether all lines have `width` cells, at least two; only for content without quotes.
 
     Counts bits, one for each separator: takes a third of the time of finding their offsets.
     """

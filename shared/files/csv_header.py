@@ -33,12 +33,12 @@ _SEPARATOR_LINE = re.compile(rb"\"?sep=([,;\t|])\"?[ \t]*\r?\n", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header line, read."""
+    """The parsed header line."""
 
     length: int
     """Bytes up to the end of the header, with skipped lines before it."""
     dialect: Dialect
-    """Without the decimal sign, which the header does not tell."""
+    """Without the decimal sign, which the header does not show."""
     columns: tuple[str, ...]
     """Names as they came, trimmed."""
     places: dict[str, int]
@@ -47,7 +47,7 @@ class Header:
     ignored: tuple[str, ...]
     """Names of other columns, if they may be shown."""
     unnamed: int
-    """Other columns whose names may be values, or say nothing."""
+    """Number of other columns, whose names may be values or are blank."""
     absent: tuple[str, ...]
     notes: tuple[str, ...]
     """Notes about the columns, for the summary."""
@@ -64,7 +64,7 @@ class Header:
 
     @property
     def decimal_comma(self) -> bool:
-        """Whether a number may have a decimal comma or a point alike."""
+        """Whether numbers may have a decimal comma as well as a point."""
         return self.separator == ";"
 
     @property
@@ -100,7 +100,7 @@ def find_header(
 ) -> Header | None:
     """Read the header from a file's first bytes (or the `whole` file); None: need more bytes.
 
-    `rename` maps names of columns to others. Raises `BadFile` where columns are missing, doubled
+    `rename` maps names of columns to others. Raises `BadFile` where columns are missing, duplicate
     or misleading.
     """
     bom = len(head) - len(strip_bom(head))
@@ -146,7 +146,7 @@ def find_header(
     if len(columns) == 1 and len(table.by_name.keys() & words_of(columns[0])) > 1:
         raise BadFile("the cells must be separated by commas, semicolons, tabs or pipes")
     line = head[start:length]
-    marked = bom > 0 or not _is_utf8(line)  # a mark tells Excel that the result is
+    marked = bom > 0 or not _is_utf8(line)  # a byte order mark tells Excel
     dialect = Dialect(separator, crlf=line.endswith(b"\r\n"), bom=marked)
     return match_columns(columns, table, rename, length=length, dialect=dialect)
 

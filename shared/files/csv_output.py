@@ -19,7 +19,7 @@ from shared.records.columns import Outcome
 # First characters that make a spreadsheet run a cell (OWASP, CSV injection); numbers stay.
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 SLICE = 1024
-"""Rows that are quoted at once where many are rejected: their texts may exceed the input."""
+"""Rows that are quoted at once if many are rejected: their errors may be larger than the input."""
 PLAIN_NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -60,7 +60,7 @@ class CsvOutput:
 
 
 def as_series(column: Column) -> pl.Series:
-    """A column of ids or inputs as Polars has it."""
+    """A column of ids or inputs as a Polars series."""
     return column if isinstance(column, pl.Series) else pl.Series(column, dtype=pl.String)
 
 
@@ -110,7 +110,7 @@ def _texts(texts: dict[int, str], count: int) -> pl.Series:
 
 
 def nulls(count: int) -> pl.Series:
-    """A column of text without any."""
+    """A column of text in which all cells are null."""
     # `pl.repeat` takes twelve times as long.
     return pl.Series([None], dtype=pl.String).new_from_index(0, count)
 

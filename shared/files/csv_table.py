@@ -43,7 +43,7 @@ from shared.records.scoring import Scorer
 THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+", re.ASCII)
 """Numbers in which a comma may separate thousands."""
 PLAIN_BYTES = bytes(set(range(0x20, 0x7F)) - set(b'"=+@;')) + b"\n"
-"""Of these no cell is odd that does not begin with a hyphen, where commas separate."""
+"""Bytes that make no id odd in a comma-separated file, unless the id begins with a hyphen."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,7 +51,7 @@ class Rows:
     """A block's rows, read and checked."""
 
     first: bool
-    """As of the block."""
+    """Whether this is the file's first block."""
     values: Values
     rejected: Rejected
     frame: pl.DataFrame
@@ -73,13 +73,13 @@ class CsvTable(Headed):
         self._limits = limits
         self._head = b""
         self._has_words = False
-        """Whether a block had words in a field's column; then later ones will, too."""
+        """Whether a block had words in a field's column: later blocks probably have, too."""
         self._splitter: LineSplitter | None = None
         """None until the header was read, and enough after it to tell the dialect."""
         self._dialect = PLAIN
         self._encoding = Utf16()
         self._skipping = 0
-        """Bytes of the header that come once more."""
+        """Bytes of the header that are still to be skipped after a restart."""
 
     @property
     def ready(self) -> bool:
@@ -180,7 +180,7 @@ class CsvTable(Headed):
         return Scored(content, outcome)
 
     def _cells(self, block: Block, header: Header) -> tuple[pl.DataFrame, Rejected]:
-        """Text of the columns that are needed, and the rows that have no cells to speak of."""
+        """Text of the needed columns, and the rows that are too long or have a wrong width."""
         wanted = range(len(header.columns)) if self._include_input else header.needed
         if block.lines.too_long:
             return pl.DataFrame([pl.Series(f"c{i}", [None], pl.String) for i in wanted]), {
@@ -209,7 +209,7 @@ class CsvTable(Headed):
     ) -> Values:
         """Values of all fields.
 
-        Faulty rows join `found`, and all of these `rejected` unless they are there already.
+        Adds faulty rows to `found`, then all of `found` to `rejected` unless they are there.
         """
         table = self._scorer.table
         values = np.empty((len(table.fields), frame.height))
@@ -236,7 +236,7 @@ class CsvTable(Headed):
 
 
 def _read_of_tabs(field: FieldSpec, text: str) -> float:
-    """A cell of a tab-separated file, which may have a decimal comma: not one of thousands."""
+    """A cell between tabs: a comma is a decimal sign unless it may separate thousands."""
     return field.read_text(text, decimal_comma=not THOUSANDS.fullmatch(text.strip()))
 
 
@@ -267,7 +267,7 @@ def _numbers(
     values = numbers.cast(pl.Float64, strict=False).to_numpy(writable=True)
     odd = np.flatnonzero(~np.isfinite(values))
     if len(odd) > cells.null_count():
-        # Words, texts for "missing", blanks around, and all that is no number.
+        # Words, texts for "missing", cells with blanks around, and all that is not a number.
         texts = cells.gather(odd)
         distinct = texts.unique()
         known = [UNREADABLE if faults_of(read, t or "") else read(t or "") for t in distinct]
@@ -278,7 +278,7 @@ def _numbers(
 def _read_ids(
     ids: pl.Series, content: bytes, dialect: Dialect, table: FieldTable
 ) -> tuple[bool, dict[int, list[FieldError]]]:
-    """Whether all ids are plain, and what is wrong with some of them."""
+    """Whether all ids are plain, and the errors of invalid ones by row."""
     # Usually one check of the block's content and one of each id's length are enough.
     if not (_any_odd(ids, content, dialect) or (ids.str.len_bytes() > RECORD_ID_LENGTH).any()):
         return True, {}
@@ -288,7 +288,7 @@ def _read_ids(
 
 def _any_odd(ids: pl.Series, content: bytes, dialect: Dialect) -> bool:
     """Whether some id may not be shown unchanged, length aside; `content` holds them all."""
-    # Half of the time that the expression takes, or a third.
+    # This takes half or a third of the time of the expression below.
     if dialect.separator == "," and not content.translate(None, PLAIN_BYTES):
         return b"-" in content and ids.str.starts_with("-").any()
     return ids.str.contains(f"{NOT_TEXT}|{FORMULA}|{dialect.split_formula}").any()

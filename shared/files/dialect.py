@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 SAMPLE = 32 << 10
-"""Bytes after the header that tell the decimal sign."""
+"""Bytes after the header in which to look for the decimal sign."""
 MAY_HAVE_COMMAS = ";\t"
 """Separators of files whose numbers may have a decimal comma."""
 _GUARDED = ",;\t"
-"""Characters at which a spreadsheet may split a cell, beside the file's own separator."""
+"""Characters at which a spreadsheet may split a cell, in addition to the file's own separator."""
 
 _NUMBER = rb'(?:\A|[;\t\n])[ "]*[+-]?[0-9]*%s[0-9]+[ "]*(?=[;\t\r\n]|\Z)'
 _WITH_COMMA, _WITH_POINT = (re.compile(_NUMBER % sign) for sign in (b",", rb"\."))

@@ -76,8 +76,8 @@ def open_table(
 ) -> Table:
     """A table for a file of this format; `items` are records that were parsed already."""
     output = open_output(output_format(kind, options), output_columns(scorer.kind, scorer.table))
-    # Polars takes as long to import as half of the rest, and so does Arrow: not every message
-    # needs them, and small files must pay nothing for large ones.
+    # Polars and Arrow take long to import. Not every message needs them, and small files must not
+    # pay for large ones.
     match kind:
         case "csv":
             from shared.files.csv_table import CsvTable

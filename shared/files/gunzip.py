@@ -12,7 +12,7 @@ PIECE = 1 << 20
 """Most bytes unpacked at once."""
 
 UNPACKED_BYTES = 16 << 30
-"""Default limit of a file. It is there for time, not for memory: a gzip bomb must end soon."""
+"""Default limit of a file. It bounds time, not memory: a gzip bomb must end soon."""
 
 _STEP = 64 << 10
 """Packed bytes given to zlib at once: it copies those that it does not use."""
@@ -35,7 +35,7 @@ class Gunzip:
     def _feed(self, packed: bytes) -> Iterator[bytes]:
         while packed:
             if self._member.eof:
-                packed = packed.lstrip(b"\0")  # tapes pad with zeros
+                packed = packed.lstrip(b"\0")  # programs that write tapes pad with zeros
                 if not packed:
                     return
                 self._member = _new_member()

@@ -39,7 +39,7 @@ class Rows:
     """The results of a block's items."""
 
     first: bool
-    """As of the block."""
+    """Whether this is the file's first block."""
     records: Records
     items: Sequence[object]
     """Kept only if the output repeats them: nested ones take much memory."""

@@ -1,6 +1,6 @@
 """The content of a result in any format: scores as columns, ids, and the input's own columns.
 
-`csv_output`, `json_output` and `parquet_output` write it; every reader hands over to any of them.
+Each `<format>_output` writes it, and every reader can hand over to any of them.
 """
 
 from __future__ import annotations

@@ -26,13 +26,13 @@ from shared.records.schema import printable
 from shared.records.scoring import Scorer
 
 WHOLE_BYTES = 64 << 20
-"""Of a file that is fed whole."""
+"""Most bytes of a file that is fed whole."""
 GROUP_BYTES = 16 << 20
 """Packed bytes of a row group that are fetched at once; of a larger one, pieces of each column."""
 PIECE = 1 << 20
 """Bytes of such a piece."""
 BATCH_BYTES = 64 << 20
-"""Unpacked bytes of a batch of rows: fewer rows than the limit where they are larger."""
+"""Most unpacked bytes of a batch: larger rows make smaller batches."""
 
 
 READABLE = (
@@ -55,7 +55,7 @@ class Rows:
     """A block's rows, read and checked."""
 
     first: bool
-    """As of the block."""
+    """Whether this is the file's first block."""
     values: Values
     rejected: Rejected
     shown: Shown
@@ -126,7 +126,7 @@ class ParquetTable(Headed):
     def _batches(
         self, file: Seekable, metadata: pq.FileMetaData, number: int, names: list[str] | None
     ) -> Iterator[pa.RecordBatch]:
-        """Rows of one row group, so many at once as make a block."""
+        """Batches of rows of one row group; each becomes a block."""
         group = metadata.row_group(number)
         packed, unpacked = _sizes(group, names)
         per_row = unpacked // max(group.num_rows, 1)
@@ -170,7 +170,7 @@ class ParquetTable(Headed):
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Arrow's errors about a file as ours."""
+    """Turn Arrow's errors about a file into `BadFile`."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:

@@ -1,4 +1,4 @@
-"""Results read back as their bytes come: CSV in any dialect, and JSON lines. Needs no Polars."""
+"""Read results as a stream: CSV in any dialect, and JSON Lines. This does not need Polars."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WITH_COMMA, _WITH_POINT = (
 SELECTABLE = ("csv", "jsonl")
 """Formats of results from which rejected rows can be selected."""
 FIRST_COLUMN = "row"
-"""Its name tells the separator: the character after it."""
+"""Name of the first column. The character after it in the header is the separator."""
 
 
 class ResultRows:
@@ -31,7 +31,7 @@ class ResultRows:
         self._in_quotes = False
 
     def feed(self, piece: bytes) -> Iterator[tuple[bytes, list[str]]]:
-        """Each row as bytes, its line end with it, and as cells; the header is the first."""
+        """Each row as bytes, with its line end, and as cells; the header comes first."""
         *lines, rest = piece.split(b"\n")
         for line in lines:
             self._add(line + b"\n")
@@ -70,7 +70,7 @@ class RejectedLines:
         self._rest = b""
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Those that end in this piece."""
+        """The selected lines that end in this piece."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         return (line + b"\n" for line in lines if json.loads(line)["error"] is not None)
 
@@ -81,21 +81,21 @@ def rejected_by(*, is_csv: bool) -> Callable[[bytes], Iterator[bytes]]:
 
 
 async def rejected_rows(pieces: AsyncIterator[bytes], *, is_csv: bool) -> AsyncIterator[bytes]:
-    """Of a result only the rows that have an error; of CSV, the header, too."""
+    """The rows of a result that have an error; for CSV, after the header."""
     rejected = rejected_by(is_csv=is_csv)
     async for piece in pieces:
         yield b"".join(rejected(piece))
 
 
 async def rewritten(pieces: AsyncIterator[bytes], dialect: Dialect) -> AsyncIterator[bytes]:
-    """A result in CSV, in another dialect."""
+    """A CSV result, converted to another dialect."""
     writer = Rewriter(dialect)
     async for piece in pieces:
         yield writer.feed(piece)
 
 
 def read_rows(content: bytes) -> Iterator[Mapping[str, str]]:
-    """Rows of a whole result. Numbers have a decimal point, those of the input as they came."""
+    """Rows of a whole CSV result. Scores have a decimal point; input columns are unchanged."""
     rows = ResultRows()
     for _, cells in rows.feed(content):
         if cells is rows.columns:
@@ -120,7 +120,7 @@ def _with_comma(cell: str) -> str:
 
 
 class Rewriter:
-    """Writes a result in another dialect. Ids and texts keep their signs, numbers do not."""
+    """Converts a result to another dialect: the decimal sign of numbers, never ids and texts."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect

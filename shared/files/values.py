@@ -31,7 +31,7 @@ class TypedRows:
 
 
 def typed_rows(columns: Mapping[str, pl.Series], rows: int, table: FieldTable) -> TypedRows:
-    """Check columns by the names of their fields and of the record's id, of which some may lack."""
+    """Check columns by the names of their fields and of the record's id; some may be absent."""
     found: dict[int, list[FieldError]] = {}
     if table.record_id in columns:
         ids, found = typed_ids(columns[table.record_id], table)
@@ -39,7 +39,7 @@ def typed_rows(columns: Mapping[str, pl.Series], rows: int, table: FieldTable) -
         ids = pl.Series([None], dtype=pl.String).new_from_index(0, rows)
     values = np.full((len(table.fields), rows), np.nan)
     for index, field in enumerate(table.fields):
-        if field.name not in columns:  # a file without a field that is required was refused
+        if field.name not in columns:  # a file without a required field was refused before
             continue
         cells = columns[field.name]
         values[index] = typed_values(cells, field)
@@ -60,14 +60,14 @@ def typed_values(cells: pl.Series, field: FieldSpec) -> NDArray[np.float64]:
 
 
 def _floats(cells: pl.Series) -> NDArray[np.float64]:
-    """Numbers, NaN for null. Those of 32 bits as the decimals that were meant: 0.1 is 0.1."""
+    """Numbers, NaN for null. A float32 becomes the decimal that was meant: 0.1 is 0.1."""
     if cells.dtype == pl.Float32:
         return decimals_of(cells.to_numpy())
     return cells.cast(pl.Float64).to_numpy()
 
 
 def typed_ids(cells: pl.Series, table: FieldTable) -> tuple[pl.Series, dict[int, list[FieldError]]]:
-    """Ids as text, None where they are invalid, and the errors of those."""
+    """Ids as text (None where invalid), and the errors by row."""
     if cells.dtype == pl.String:
         if (empty := (cells == "").arg_true()).len():
             cells = cells.clone().scatter(empty, None)

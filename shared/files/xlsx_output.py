@@ -27,7 +27,7 @@ from shared.records.errors import BadFile
 MAX_ROWS, MAX_COLUMNS, MAX_TEXT = 1_048_576, 16_384, 32_767
 """The most that Excel takes: rows with the header, columns, characters of a cell."""
 MAX_BYTES = 512 << 20
-"""Of the sheet before it is packed: the most that we read, too."""
+"""Most bytes of the sheet before compression; the reader has the same limit."""
 EXACT = 1 << 53
 """Larger integers would be rounded, so they are text."""
 
@@ -37,7 +37,7 @@ _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 HEADER, TEXT, LONG_TEXT = 1, 2, 3
-"""Styles of `xl/styles.xml`, by their places."""
+"""Indexes of the styles in `xl/styles.xml`."""
 _PARTS = {
     "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
     '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.'
@@ -162,7 +162,7 @@ def _texts(column: Column) -> list[str]:
 
 
 def _cells_of(inputs: Inputs) -> Iterable[list[str]]:
-    if isinstance(inputs, Items):  # with the types that they came with
+    if isinstance(inputs, Items):  # in their own types
         records = [item if isinstance(item, dict) else {} for item in inputs.items]
         return ([_cell(record.get(name)) for record in records] for name in inputs.names)
     return ([_cell(value) for value in column] for column in inputs.columns())
@@ -200,10 +200,10 @@ def _text(text: str | None, style: int = TEXT) -> str:
 
 
 class ZipStream:
-    """Writes a zip archive of which each piece can be taken at once.
+    """Writes a zip archive whose bytes can be taken piece by piece.
 
-    After `take`, nothing waits in the compressor, so there are new bytes after each `write`.
-    (`zipfile` writes to streams, too, but keeps what its compressor has not given out.)
+    `take` flushes the compressor, so every `write` is followed by new bytes.
+    (`zipfile` writes to streams, too, but its compressor holds bytes back.)
     """
 
     def __init__(self) -> None:

@@ -33,18 +33,18 @@ from shared.records.schema import NUMBER
 from shared.records.scoring import Scorer
 
 WHOLE_BYTES = 32 << 20
-"""Of a workbook as it is stored."""
+"""Most bytes of a workbook as it is stored."""
 UNPACKED_BYTES = 512 << 20
-"""Of all its parts: a sheet of a million rows has less."""
+"""Most bytes of all its parts, unpacked; a sheet of a million rows has fewer."""
 TEXT_BYTES = 64 << 20
-"""Of its list of texts, which is held in memory."""
+"""Most bytes of its list of texts, which is held in memory."""
 PIECE = 1 << 20
 """Bytes of a sheet that are searched at once."""
 HEADER_ROWS = 10
 """Rows at the top in which the header is searched."""
 
 TAG_BYTES = 64
-"""Of a tag that two pieces may share."""
+"""Most bytes of a tag that may be split between two pieces."""
 
 Row: TypeAlias = Sequence[Any]
 """Cells of openpyxl."""
@@ -52,9 +52,9 @@ Row: TypeAlias = Sequence[Any]
 _FORMULA = re.compile(rb"<(?:[a-z]+:)?f[ />]")
 _MERGED = re.compile(rb'<(?:[a-z]+:)?mergeCell\s+ref="([A-Z]+[0-9]+:[A-Z]+[0-9]+)"')
 _THOUSANDS = re.compile(r"[0#?],+(?![0#?,])")
-"""In a number's format: shown divided by a thousand or more."""
+"""In a number format: the number is shown divided by a thousand or more."""
 _ZEROS = re.compile("0{2,}")
-"""A number's format with leading zeros."""
+"""A number format with leading zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Rows:
     """A block's rows, read and checked."""
 
     first: bool
-    """As of the block."""
+    """Whether this is the file's first block."""
     records: Records
     shown: Shown
 
@@ -186,7 +186,7 @@ class XlsxTable(Headed):
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Errors about a bad workbook as ours."""
+    """Turn errors about a bad workbook into `BadFile`."""
     try:
         yield
     except (BadFile, MemoryError):
@@ -196,7 +196,10 @@ def _damage() -> Iterator[None]:
 
 
 def _check_size(file: io.BytesIO) -> None:
-    """Raise `BadFile` for a workbook that would unpack to too much. Its sizes bind its reader."""
+    """Raise `BadFile` for a workbook that is too large unpacked.
+
+    `zipfile` never unpacks more than the sizes that the archive states.
+    """
     parts = zipfile.ZipFile(file).infolist()
     if sum(part.file_size for part in parts) > UNPACKED_BYTES:
         raise BadFile(f"the workbook has more than {UNPACKED_BYTES >> 20} MiB when unpacked")
@@ -209,7 +212,7 @@ class _Sheet:
     """The sheet that is read."""
 
     rows: Iterator[Row]
-    """Without blank ones."""
+    """Blank rows are left out."""
     merged: tuple[str, ...]
     """Ranges of cells, like `A2:A4`."""
     notes: tuple[str, ...]
@@ -230,7 +233,7 @@ def _open_sheet(file: io.BytesIO, name: str | None) -> _Sheet:
                 "name another with the option sheet (--sheet)",
             )
     if name not in states:
-        # The names of sheets may be anything: they are not shown.
+        # Names of sheets may be those of patients: do not show them.
         raise BadFile(
             f"the workbook has {len(states)} sheets, and none of the name that was given"
             if visible
@@ -267,7 +270,7 @@ def _refuse_merged(
     """Raise `BadFile` where merged cells hide a value, which must not count as missing.
 
     A merged cell has the value of its first one; the others are empty. Rows without a required
-    value are rejected anyway, as those that hold a total or a remark.
+    value are rejected anyway, such as a total or a remark.
     """
     decisive = {place for name, place in header.places.items() if name.lower() in required}
     for cells in ranges:
@@ -304,9 +307,9 @@ def _has_content(cell: Any) -> bool:
 
 
 def _is_comment(row: Row) -> bool:
-    """Whether a row is a remark: texts, of which the first begins with `#`."""
+    """Whether a row is a comment: texts, of which the first begins with `#`."""
     cells = [cell for cell in row if _has_content(cell)]
-    # Errors like #N/A are no remarks.
+    # Errors like #N/A are not comments.
     texts = all(isinstance(cell.value, str) and cell.data_type != "e" for cell in cells)
     return texts and cells[0].value.startswith("#")
 

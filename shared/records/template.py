@@ -19,7 +19,7 @@ def header_row(table: FieldTable) -> list[str]:
 
 
 def example_row(manifest: Manifest) -> list[object]:
-    """The golden record that knows most, with words in place of codes."""
+    """The golden record with the most known values; words replace codes."""
     records = [golden.record for golden in manifest.golden]
     record = max(records, key=lambda one: sum(value is not None for value in one.values()))
     fields = manifest.fields.fields
