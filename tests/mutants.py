@@ -171,7 +171,6 @@ def look_at_sequences(_: Function) -> Function:
             sequences = range(part.sequence, part.sequence + len(part.blocks))
             if all(sequence in found for sequence in sequences):
                 self.staged |= {sequence: found[sequence] for sequence in sequences}
-                self.room.release()
             else:
                 self.missing.append(part)
         return len(self.missing) < len(before)

@@ -54,16 +54,22 @@ from worker.lease import Lease, LeaseTerms
 from worker.model import batch_scorer, check_model
 from worker.policy import PART_DELIVERIES, Delete, Release, Settlement, settle_part
 from worker.result import ResultWriter
-from worker.source import Prefetch, can_jump, cut_blocks, read_part
+from worker.source import Bounds, Prefetch, can_jump, find_blocks, read_part
 
 log = logging.getLogger(__name__)
 
 PARTS_IN_QUEUE = 64
-"""Most parts of one file that are sent and not staged yet: they ask for 16 workers of 4 slots."""
+"""Most parts in the queue: they ask for 16 workers of 4 slots."""
 PARTS_AHEAD = 16
-"""Parts that are not staged yet, below which the delivery only cuts: the others wait for more."""
+"""Parts in the queue below which a delivery only cuts, so that no other worker waits for it."""
+ROOM_WAIT = 0.5
+"""Seconds between two checks for room in the queue."""
+BUSY_WAIT = 5.0
+"""Seconds after which a delivery that takes parts checks how far others are."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 2.0
-"""Seconds between two checks for parts that others have finished."""
+"""Seconds between two such checks while it has nothing else to do."""
+OUTCOME_SECONDS = 5.0
+"""Seconds between two checks whether a batch has ended, for instance because it was cancelled."""
 LISTED_PER_SECOND = 2000
 """Blocks: a long listing takes its time, so it is asked for less often."""
 
@@ -101,6 +107,8 @@ class Parts:
         """Deliveries of this worker that share their file: these take parts themselves."""
         self._worker = secrets.token_hex(6)
         """This worker in the names of blocks that tell people who works on a file."""
+        self._running = "", 0.0
+        """A batch that had no outcome, and when that was checked."""
 
     def are_worth_it(self, batch: Batch, facts: BlobFacts | None, progress: Progress) -> bool:
         """Whether what is left of a batch's input can be cut and is large enough."""
@@ -135,7 +143,7 @@ class Parts:
         first: FirstBlock | None = None
         async with self._sharing(cut):
             wait, last_change = SHORTEST_WAIT, self._clock()
-            next_look = last_change + LONGEST_WAIT
+            next_look = last_change + BUSY_WAIT
             while True:
                 if self._stopping():
                     raise Interrupted("asked to stop")
@@ -155,7 +163,7 @@ class Parts:
                 await check_not_cancelled()
                 staged = await self._blobs.staged(SCORES, target.scores_blob)
                 listing = len(staged) / LISTED_PER_SECOND
-                next_look = self._clock() + LONGEST_WAIT + listing
+                next_look = self._clock() + BUSY_WAIT + listing
                 if cut.look(data_blocks(staged, plan)):
                     wait, last_change = SHORTEST_WAIT, self._clock()
                 if cut.is_whole:
@@ -224,10 +232,17 @@ class Parts:
         # Another model or version scores other bytes; a part that came often may kill its worker.
         if plan != part.plan or lease.message.dequeue_count > PART_DELIVERIES:
             return
-        with suppress(NotFound):
-            await self._blobs.facts(SCORES, summary_name(part.batch_id))
-            return
-        await self._score(part, lease)
+        if not await self._has_outcome(part.batch_id):
+            await self._score(part, lease)
+
+    async def _has_outcome(self, batch_id: str) -> bool:
+        running, checked = self._running
+        if running != batch_id or self._clock() - checked > OUTCOME_SECONDS:
+            with suppress(NotFound):
+                await self._blobs.facts(SCORES, summary_name(batch_id))
+                return True
+            self._running = batch_id, self._clock()
+        return False
 
     async def _score(self, part: Part, lease: Lease) -> FirstBlock:
         """Score and stage a part's blocks. What is returned means little unless it is the first."""
@@ -298,10 +313,11 @@ class Parts:
         try:
             async with aclosing(self._cut(cut)) as parts:
                 async for part in parts:
-                    await cut.room.acquire()
-                    cut.missing.append(part)
                     if part is not cut.first:
+                        await self._wait_for_room(cut)
+                        cut.queued += 1
                         await self._send([part])
+                    cut.missing.append(part)
             if not cut.is_whole:
                 await self._tell(cut.batch, file_cut(cut.plan, cut.blocks))
             cut.is_complete = True
@@ -314,25 +330,32 @@ class Parts:
         except Exception as error:  # the delivery raises it
             cut.error = error
 
+    async def _wait_for_room(self, cut: _Cut) -> None:
+        """Wait until the queue has room for a part; it is asked for many parts at once."""
+        if cut.queued < cut.may_be_queued:
+            return
+        while True:
+            cut.queued = await self._queue.length()
+            cut.may_be_queued = min(cut.queued + PARTS_AHEAD, PARTS_IN_QUEUE)
+            # Messages that no worker can take must not stop a file.
+            if cut.queued < PARTS_IN_QUEUE or not cut.missing:
+                return
+            await asyncio.sleep(ROOM_WAIT)
+
     async def _cut(self, cut: _Cut) -> AsyncGenerator[Part]:
-        source, batch = cut.batch.input, cut.batch
-        table = open_table(source.format, self._scorer, batch.options, self._limits)
-        blocks = cut_blocks(
-            self._blobs, batch, cut.facts, table, cut.progress.offset, asyncio.to_thread
-        )
+        batch = cut.batch
+        table = open_table(batch.input.format, self._scorer, batch.options, self._limits)
+        blocks = find_blocks(self._blobs, batch, cut.facts, table, cut.progress.offset)
         async with aclosing(blocks):
             async for block in blocks:
                 if block.first and not table.ready:
                     cut.is_whole = True
                     return
-                rows = await asyncio.to_thread(table.count_rows, block)
-                if not rows and not block.first:
-                    continue  # blank lines, of which nothing is staged
+                part: Part | None = None
                 if block.first:
-                    part = cut.begin(block.end, rows)
-                else:
-                    part = cut.add(block.start, block.end, rows)
-                del block
+                    part = cut.begin(block)
+                elif block.rows:  # else blank lines, of which nothing is staged
+                    part = cut.add(block)
                 if part is not None:
                     yield part
         if (part := cut.rest()) is not None:
@@ -378,7 +401,8 @@ class _Cut:
         """Parts that are not staged, in order."""
         self.staged: dict[int, DataBlock] = {}
         """Blocks of the other parts."""
-        self.room = asyncio.Semaphore(PARTS_IN_QUEUE)
+        self.queued = self.may_be_queued = 0
+        """Messages in the queue, as far as known, and how many may be before it is asked again."""
         self.is_whole = False
         """Whether the input cannot be cut after all: it is UTF-16."""
         self.is_complete = False
@@ -402,7 +426,7 @@ class _Cut:
     def is_ahead(self) -> bool:
         """Whether other workers have enough parts for now."""
         ended = self.is_complete or self.error is not None
-        return ended or self.room.locked() or len(self.missing) >= PARTS_AHEAD
+        return ended or self.queued >= min(PARTS_AHEAD, PARTS_IN_QUEUE)
 
     @property
     def is_done(self) -> bool:
@@ -413,19 +437,19 @@ class _Cut:
         """The blocks that were staged, in order."""
         return [self.staged[sequence] for sequence in sorted(self.staged)]
 
-    def begin(self, end: int, rows: int) -> Part | None:
+    def begin(self, block: Bounds) -> Part | None:
         """Add the first block; return it unless it is staged."""
-        self.first = self._part(0, 0, 1, [(end, rows)])
+        self.first = self._part(0, 0, 1, [(block.end, block.rows)])
         if self.progress.done:
             return None
-        self.blocks, self._row = 1, 1 + rows
+        self.blocks, self._row = 1, 1 + block.rows
         return self.first
 
-    def add(self, start: int, end: int, rows: int) -> Part | None:
+    def add(self, block: Bounds) -> Part | None:
         """Add another block; return the part that is full with it."""
         if not self._added:
-            self._start = start
-        self._added.append((end, rows))
+            self._start = block.start
+        self._added.append((block.end, block.rows))
         return self.rest() if (self.blocks + len(self._added)) % PART_BLOCKS == 0 else None
 
     def rest(self) -> Part | None:
@@ -470,7 +494,6 @@ class _Cut:
             names = [(part.sequence + i, *block) for i, block in enumerate(part.blocks)]
             if all(name in found for name in names):
                 self.staged |= {name[0]: found[name] for name in names}
-                self.room.release()
             else:
                 missing.append(part)
         changed = len(missing) < len(self.missing)

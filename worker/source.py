@@ -7,7 +7,7 @@ import io
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
 
 from shared import tracing
 from shared.batches.message import Batch, BlobInput, InlineInput
@@ -131,6 +131,42 @@ async def cut_blocks(
     async for block in _stepwise(table.finish(), run):
         if block.first or block.start >= offset:
             yield block
+
+
+class Bounds(NamedTuple):
+    """Where a block begins and ends."""
+
+    start: int
+    end: int
+    rows: int
+    first: bool
+
+
+async def find_blocks(
+    blobs: Blobs, batch: Batch, facts: BlobFacts, table: Table, offset: int
+) -> AsyncGenerator[Bounds]:
+    """The first block, and those from `offset` on, of an input that can be read from any line on.
+
+    Until the first one was asked for, the table is not `ready`, or never will be.
+    """
+    if offset:
+        assert isinstance(batch.input, BlobInput)  # noqa: S101  # others cannot be read so
+        yield _bounds(await _first_block(blobs, batch.input, facts, table), table)
+        table.jump(offset)
+
+    def listed(blocks: Iterator[Block]) -> list[Bounds]:
+        return [_bounds(block, table) for block in blocks]
+
+    async with aclosing(_pieces(blobs, batch, facts, offset)) as pieces:
+        async for piece in pieces:
+            for bounds in await asyncio.to_thread(listed, table.feed(piece)):
+                yield bounds
+    for bounds in await asyncio.to_thread(listed, table.finish()):
+        yield bounds
+
+
+def _bounds(block: Block, table: Table) -> Bounds:
+    return Bounds(block.start, block.end, table.count_rows(block), block.first)
 
 
 def can_jump(source: BlobInput | InlineInput) -> TypeGuard[BlobInput]:

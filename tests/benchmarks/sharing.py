@@ -23,7 +23,7 @@ from shared.testing import FakeBlobs
 from tests.benchmarks.batches import Side, alternate_files, batch_seconds, fresh_queue, upload
 from tests.benchmarks.sides import DATA, Bench
 from worker.model import batch_scorer
-from worker.source import cut_blocks
+from worker.source import find_blocks, read_rows
 
 ROWS = 2_000_000
 QUARTER = 25_000, 100_000
@@ -121,13 +121,12 @@ async def cut_and_score(rounds: int) -> tuple[list[float], list[float]]:
     for _ in range(1 + rounds):  # the first one warms up
         table = open_table("csv", scorer, batch.options, Limits())
         begun = time.process_time()
-        stream = cut_blocks(blobs, batch, facts, table, 0, asyncio.to_thread)
-        blocks = [block async for block in stream]
-        rows = sum(table.count_rows(block) for block in blocks)
+        rows = sum([b.rows async for b in find_blocks(blobs, batch, facts, table, 0)])
         cut.append(rows / 1000 / (time.process_time() - begun))
+        table = open_table("csv", scorer, batch.options, Limits())
         begun = time.process_time()
-        for block in blocks:
-            result = table.score(table.read(block), 1)
-            tallier.count(result.outcome, 1)
+        async for _, read in read_rows(blobs, batch, facts, table, 0, asyncio.to_thread):
+            result = await asyncio.to_thread(table.score, read, 1)
+            await asyncio.to_thread(tallier.count, result.outcome, 1)
         scored.append(rows / 1000 / (time.process_time() - begun))
     return cut[1:], scored[1:]
