@@ -30,7 +30,7 @@ _Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 SEPARATORS = ",;\t|"
 """Separators of cells in CSV."""
-OUTPUT_FORMAT = 6
+OUTPUT_FORMAT = 7
 """Increase it with each change of a block's bytes, so that versions are never mixed."""
 
 ROW_BYTES = 1 << 20

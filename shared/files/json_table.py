@@ -9,6 +9,8 @@ import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from shared.files.advice import check_keys, misnamed
 from shared.files.base import (
     NO_LINES,
@@ -17,6 +19,7 @@ from shared.files.base import (
     SEPARATORS,
     Block,
     Limits,
+    Lines,
     Scored,
     decode,
     strip_bom,
@@ -26,7 +29,7 @@ from shared.files.json_columns import Records, read_records
 from shared.files.lines import LineSplitter, count_rows, without_blank_lines
 from shared.files.options import Options
 from shared.files.output import Items, Output, Shown
-from shared.records.columns import score_columns
+from shared.records.columns import Rejected, score_columns
 from shared.records.errors import BadFile, FieldError
 from shared.records.schema import printable
 from shared.records.scoring import Scorer
@@ -45,6 +48,11 @@ class Rows:
     """Kept only if the output repeats them: nested ones take much memory."""
 
 
+def parsed_limits(limits: Limits) -> Limits:
+    """Of items that are kept parsed: many times the memory of their text, nested ones fifty."""
+    return Limits((limits.rows + 1) // 2, (limits.size + 3) // 4)
+
+
 class _JsonTable:
     """Reading and scoring items, for both forms of JSON."""
 
@@ -58,8 +66,7 @@ class _JsonTable:
         self._scorer = scorer
         self._include_input = options.include_input
         self._rename = options.rename
-        # Parsed JSON takes many times the memory of its text, nested arrays fifty times.
-        self._limits = Limits((limits.rows + 1) // 2, (limits.size + 3) // 4)
+        self._limits = parsed_limits(limits)
         old = {new: old for old, new in options.rename.items()}
         self._names = [
             old.get(name, name) for name in (scorer.table.record_id, *scorer.table.by_name)
@@ -118,6 +125,10 @@ class JsonLinesTable(_JsonTable):
 
     def __init__(self, scorer: Scorer, options: Options, limits: Limits, output: Output) -> None:
         super().__init__(scorer, options, limits, output)
+        self._piece = self._limits.size
+        """Bytes of lines that are parsed at once."""
+        if not options.include_input:
+            self._limits = Limits(self._limits.rows, limits.size)
         self._head = b""
         self._splitter: LineSplitter | None = None
 
@@ -165,17 +176,33 @@ class JsonLinesTable(_JsonTable):
         return count_rows(block.lines, BLANK.encode())
 
     def read(self, block: Block) -> Rows:
-        # The first block has more checks. Arrow takes a while to import: small files do without.
-        if not (block.first or block.lines.too_long or self._rename or self._include_input):
+        return _joined([self._read(piece) for piece in self._pieces(block)])
+
+    def _pieces(self, block: Block) -> Iterator[Block]:
+        content, ends = block.lines.content, block.lines.ends
+        if len(content) <= self._piece or self._include_input:
+            yield block
+            return
+        start = used = 0
+        while used < len(ends):
+            stop = max(used + 1, int(np.searchsorted(ends, start + self._piece, side="right")))
+            end = int(ends[stop - 1])
+            lines = Lines(content[start:end], ends[used:stop] - start)
+            yield Block(block.start + start, block.start + end, block.first and not used, lines)
+            start, used = end, stop
+
+    def _read(self, piece: Block) -> Rows:
+        # The first piece has more checks. Arrow takes a while to import: small files do without.
+        if not (piece.first or piece.lines.too_long or self._rename or self._include_input):
             from shared.files.json_typed import read_lines
 
-            decode(block.lines.content, block.start)
-            lines = without_blank_lines(block.lines, BLANK.encode())
+            decode(piece.lines.content, piece.start)
+            lines = without_blank_lines(piece.lines, BLANK.encode())
             rows = read_lines(lines, self._scorer.table)
             if rows is not None:
                 records = Records(rows.values, rows.rejected, rows.ids.to_list())
                 return Rows(first=False, records=records, items=())
-        return super().read(block)
+        return super().read(piece)
 
     def _items(self, block: Block) -> list[object]:
         if block.lines.too_long:
@@ -186,6 +213,19 @@ class JsonLinesTable(_JsonTable):
         if block.first and items and not any(isinstance(item, dict) for item in items):
             raise BadFile(_why_no_lines(lines, items[0]))
         return items
+
+
+def _joined(pieces: Sequence[Rows]) -> Rows:
+    """The pieces of one block; where items are kept, a block is one piece."""
+    if len(pieces) == 1:
+        return pieces[0]
+    rejected: Rejected = {}
+    ids: list[str | None] = []
+    for records in (piece.records for piece in pieces):
+        rejected.update({len(ids) + row: why for row, why in records.rejected.items()})
+        ids += records.ids
+    values = np.concatenate([piece.records.values for piece in pieces], axis=1)
+    return Rows(pieces[0].first, Records(values, rejected, ids), ())
 
 
 def _why_no_lines(lines: Sequence[str], first: object) -> str:

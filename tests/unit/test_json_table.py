@@ -332,6 +332,19 @@ def test_results_read_alike_everywhere() -> None:
     assert len(result.content.decode().splitlines()) == 3
 
 
+def test_lines_of_any_length_are_repeated_in_the_result() -> None:
+    short = a_patient(patient_id="a")
+    long = short | {"patient_id": "x" * 120}
+    records = [short, long, short, short, long]
+    limits = Limits(size=4 * len(json_lines(short)) + 40)
+
+    result = score_file("jsonl", json_lines(*records), include_input=True, limits=limits)
+
+    assert [line["input_patient_id"] for line in result.lines] == [
+        record["patient_id"] for record in records
+    ]
+
+
 def test_no_error_holds_a_value_of_a_record() -> None:
     secret = "Rumpelstilzchen"
     records = [
