@@ -147,7 +147,7 @@ async def test_names_may_hold_what_an_address_may_not(blobs: Blobs, name: str, o
     assert await blobs.read("scores", staged) == b"staged"
 
 
-async def test_what_is_not_there_is_not_found(blobs: Blobs, name: str) -> None:
+async def test_a_missing_blob_is_not_found(blobs: Blobs, name: str) -> None:
     with pytest.raises(NotFound):
         await blobs.read("scores", name)
     with pytest.raises(NotFound):
@@ -192,7 +192,7 @@ async def test_a_commit_of_no_blocks_is_an_empty_blob_and_drops_what_was_staged(
     assert await blobs.staged("scores", name) == []
 
 
-async def test_what_is_staged_after_a_commit_is_no_part_of_the_blob(
+async def test_blocks_that_are_staged_after_a_commit_are_not_part_of_the_blob(
     blobs: Blobs, name: str
 ) -> None:
     await blobs.stage("scores", name, block(0), b"first")

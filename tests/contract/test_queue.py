@@ -126,7 +126,7 @@ async def test_many_messages_are_received_together(queue: Queue) -> None:
     assert {m.body for m in first + rest} == {f"body {n}" for n in range(5)}
 
 
-async def test_a_look_takes_nothing(queue: Queue) -> None:
+async def test_peeking_receives_nothing(queue: Queue) -> None:
     await queue.send("<body> & more")
 
     [seen] = await queue.peek(32)
@@ -153,7 +153,7 @@ async def test_a_body_arrives_as_it_was_sent(queue: Queue, body: str) -> None:
     assert message.body == body
 
 
-async def test_a_message_that_never_expires_says_when_it_came(queue: Queue) -> None:
+async def test_a_message_that_never_expires_has_its_arrival_time(queue: Queue) -> None:
     await queue.send("body")
 
     [message] = await queue.receive(1, 60)

@@ -114,7 +114,7 @@ async def listening(
         (412, "ConditionNotMet", StorageRefused),
     ],
 )
-async def test_refusals_of_a_look_at_a_blob(
+async def test_errors_when_the_properties_of_a_blob_are_read(
     status: int, code: str, expected: type[ScorerError]
 ) -> None:
     async with refusing(status, code) as (storage, _):
@@ -133,7 +133,7 @@ async def test_refusals_of_a_look_at_a_blob(
         (409, "ContainerBeingDeleted", "busy", False),
     ],
 )
-async def test_what_is_to_be_mended_is_told_by_the_code(
+async def test_storages_error_code_says_what_must_be_fixed(
     status: int, code: str, why: str, not_authorised: bool
 ) -> None:
     async with refusing(status, code) as (storage, _):
@@ -143,7 +143,7 @@ async def test_what_is_to_be_mended_is_told_by_the_code(
     assert (raised.value.why, raised.value.not_authorised) == (why, not_authorised)
 
 
-def test_storage_that_does_not_answer_is_told_from_one_that_refuses() -> None:
+def test_storage_that_does_not_answer_is_distinguished_from_storage_that_refuses() -> None:
     silent = _meaning(ServiceRequestError("cannot connect"))
 
     assert isinstance(silent, StorageUnavailable)

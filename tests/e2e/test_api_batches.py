@@ -196,7 +196,7 @@ def open_files(api: RunningApi) -> int:
 
 
 @pytest.mark.azurite
-def test_a_reader_that_stops_reading_costs_nobody_else(
+def test_a_reader_that_stops_reading_does_not_block_others(
     connection_string: str, artifact_dir: Path, tmp_path: Path
 ) -> None:
     content = b"1,A,0.5,1,,\n" * 2_000_000  # more than all buffers on the way

@@ -51,7 +51,7 @@ def read_all(connection: socket.socket) -> bytes:
     return pieces
 
 
-def test_it_says_where_it_listens_and_who_may_call(api: RunningApi) -> None:
+def test_the_api_logs_its_address_and_who_may_call(api: RunningApi) -> None:
     [line] = [line for line in api.lines() if line["event"] == "api_started"]
 
     assert line["host"] == "127.0.0.1"
@@ -130,7 +130,7 @@ def first_answer(port: int, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_answers_what_is_in_work_and_exits_with_0(
+def test_a_stop_finishes_requests_in_progress_and_exits_with_0(
     artifact_dir: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     content = request_bytes(json.dumps(a_patient()).encode())
@@ -330,7 +330,7 @@ def test_a_caller_who_closes_their_side_still_gets_the_answer(api: RunningApi) -
         assert status_of(read_all(connection)) == 200
 
 
-def test_what_the_parser_refuses_is_a_problem(api: RunningApi) -> None:
+def test_a_request_that_the_parser_refuses_is_answered_with_a_problem(api: RunningApi) -> None:
     with api.connect() as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nno colon here\r\n\r\n")
 

@@ -134,7 +134,7 @@ async def test_several_batches_are_waited_for(running: Running, mixed: Path) -> 
     assert (done.returncode, strict.returncode) == (0, 3)
 
 
-async def test_a_wait_that_is_too_short_exits_5(running: Running, idle: str, mixed: Path) -> None:
+async def test_waiting_until_the_timeout_exits_5(running: Running, idle: str, mixed: Path) -> None:
     name = a_name()
     await call_here(running, "submit", str(mixed), "--batch-id", name, SCORER_QUEUE=idle)
 

@@ -36,7 +36,7 @@ def wrong(findings: dict[str, Finding]) -> set[str]:
     return {finding.what for finding in findings.values() if not finding.fine}
 
 
-async def test_where_all_is_well_each_thing_is_named_and_fine(
+async def test_a_healthy_service_has_a_line_for_each_check(
     running: Running, artifact_dir: Path
 ) -> None:
     code, findings = await examined(running, SCORER_MODEL_DIR=str(artifact_dir))
@@ -153,7 +153,7 @@ async def test_an_azurite_older_than_the_sdk_gets_its_fix(
     assert "--skipApiVersionCheck" in findings["container scores: read"].fix
 
 
-async def test_storage_that_is_not_there_is_said(artifact_dir: Path) -> None:
+async def test_missing_storage_is_reported(artifact_dir: Path) -> None:
     text = address(free_port(), free_port())
 
     code, findings = await examined(text, SCORER_MODEL_DIR=str(artifact_dir))

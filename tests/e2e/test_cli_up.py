@@ -116,7 +116,7 @@ def call(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 @pytest.mark.slow
-def test_killed_it_leaves_no_process_and_no_stale_address(clone: Path, tmp_path: Path) -> None:
+def test_when_killed_it_leaves_no_process_and_no_stale_address(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with up(clone, log) as command:
         wait_for(log, "Ctrl-C stops")
@@ -133,7 +133,7 @@ def test_killed_it_leaves_no_process_and_no_stale_address(clone: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_second_one_leaves_the_first_its_data_and_its_address(
+def test_a_second_up_changes_neither_data_nor_address_of_the_first(
     clone: Path, tmp_path: Path
 ) -> None:
     logs = tmp_path / "first.log", tmp_path / "second.log"
@@ -212,7 +212,7 @@ def test_a_terminal_sees_readable_log_lines(clone: Path) -> None:
     assert "{" not in line
 
 
-def test_interrupted_while_it_starts_it_ends_what_it_began(clone: Path, tmp_path: Path) -> None:
+def test_interrupted_while_it_starts_it_ends_all_its_processes(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with up(clone, log) as command:
         ends = time.monotonic() + 120
@@ -226,7 +226,7 @@ def test_interrupted_while_it_starts_it_ends_what_it_began(clone: Path, tmp_path
     assert log.read_text() == "stopped\n"
 
 
-def test_a_taken_port_is_said_and_another_one_used(clone: Path, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_and_another_one_is_used(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with socket.socket() as taker:
         taker.bind(("127.0.0.1", 0))

@@ -414,7 +414,7 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(
         assert "secret-1" not in page.url
 
 
-def test_storage_that_is_down_is_said_and_nothing_is_lost(
+def test_an_outage_of_storage_is_reported_and_nothing_is_lost(
     browser: Browser, artifact_dir: Path, tmp_path: Path
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}/devstoreaccount1"
@@ -603,7 +603,7 @@ def in_brief(recipe: Recipe, answer: dict[str, Any]) -> str:
     return f"{answer['prediction']:.6g} {recipe.unit}"
 
 
-def test_others_than_browsers_get_an_index_of_links(running: Running) -> None:
+def test_clients_other_than_browsers_get_an_index_of_links(running: Running) -> None:
     status, body = get(f"{running.api_url}/")
 
     links = json.loads(body)

@@ -80,7 +80,7 @@ async def test_forty_entries_are_listed_and_stay(poison: Poison) -> None:
     assert await poison.poison.length() == 40
 
 
-async def test_a_list_is_a_line_for_each_without_what_the_messages_hold(poison: Poison) -> None:
+async def test_a_list_has_a_line_for_each_message_without_its_content(poison: Poison) -> None:
     await poison.add("one", "three")
 
     listed = await poison.call("list")
@@ -117,7 +117,9 @@ async def test_a_dry_run_changes_nothing(poison: Poison) -> None:
 
 
 @pytest.mark.parametrize("command", ["replay", "drop"])
-async def test_nothing_is_done_where_nobody_can_be_asked(command: str, poison: Poison) -> None:
+async def test_without_a_terminal_nothing_is_done_unless_confirmed_by_an_option(
+    command: str, poison: Poison
+) -> None:
     await poison.add("one")
 
     done = await poison.call(command, "--all")
@@ -130,7 +132,7 @@ async def test_nothing_is_done_where_nobody_can_be_asked(command: str, poison: P
 
 @pytest.mark.parametrize("command", ["replay", "drop"])
 @pytest.mark.parametrize("words", [(), ("one", "--all"), ("--reason", "gave up")])
-async def test_all_entries_are_touched_only_if_that_is_said(
+async def test_all_entries_are_changed_only_on_request(
     command: str, words: tuple[str, ...], poison: Poison
 ) -> None:
     await poison.add("one")

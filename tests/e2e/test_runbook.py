@@ -120,7 +120,7 @@ def abandoned(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             yield running
 
 
-async def test_batches_do_not_come_without_a_worker(mixed: Path, tmp_path: Path) -> None:
+async def test_batches_are_not_scored_without_a_worker(mixed: Path, tmp_path: Path) -> None:
     with azurite(None, tmp_path) as alone:
         async with open_azurite(alone.connection_string) as storage:
             for queue in ("patient-batches", "patient-batches-poison"):

@@ -288,7 +288,7 @@ def test_interrupted_while_it_waits_it_says_how_to_find_the_batch(
         (["good.csv", "--output", "."], 2, "cannot be written"),
     ],
 )
-async def test_what_can_only_fail_is_refused_before_anything_is_sent(
+async def test_options_that_can_only_fail_are_refused_before_anything_is_sent(
     words: list[str],
     code: int,
     why: str,
@@ -326,7 +326,7 @@ def test_without_a_terminal_there_are_plain_lines(running: Running, idle: str, g
     assert len(done.stderr.splitlines()) == 2
 
 
-async def test_without_storage_the_way_out_is_said() -> None:
+async def test_without_storage_the_message_says_how_to_start_it() -> None:
     done = await call_here(None, "submit", str(SAMPLE))
 
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Bad messages, files and rows before a real worker: each gets its outcome, and it goes on."""
+"""Bad messages, files and rows in a real worker: each gets its outcome, and the worker goes on."""
 
 from __future__ import annotations
 

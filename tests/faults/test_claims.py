@@ -37,7 +37,7 @@ def check_no_scores_without_success(world: World) -> None:
             assert world.summary(batch_id)["status"] == "succeeded", name
 
 
-def test_an_id_is_one_inputs_even_if_the_other_has_another_format(artifact: Artifact) -> None:
+def test_an_id_belongs_to_one_input_even_if_another_has_another_format(artifact: Artifact) -> None:
     async def scene() -> None:
         world = World(artifact)
         await world.queue.send(inline("june", records=[{"age": 63, "sex": 1}]))
@@ -103,7 +103,7 @@ def overwrite_and_send_a_twin(world: World, batch_id: str) -> Callable[[], None]
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", ["commit", "summary"])
-def test_a_twin_that_fails_leaves_the_batch_to_the_message_that_claimed_it(
+def test_a_duplicate_that_fails_leaves_the_batch_to_the_message_that_claimed_it(
     artifact: Artifact, call: str, when: str
 ) -> None:
     big = sent(artifact, "big", patients(500, seed=8), limits=LIMITS)

@@ -1,4 +1,4 @@
-"""Requests and answers that get lost between a real worker and Azurite."""
+"""Requests and answers are lost between a real worker and Azurite."""
 
 from __future__ import annotations
 

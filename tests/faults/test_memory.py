@@ -1,4 +1,4 @@
-"""Memory stays flat in the file's size."""
+"""Memory does not grow with the size of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage goes away for a while, on one kind of call after the other. In virtual time."""
+"""Storage fails for a while, for one kind of call after the other, in virtual time."""
 
 from __future__ import annotations
 

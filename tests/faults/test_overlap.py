@@ -1,4 +1,4 @@
-"""Several workers on one message: twins, a frozen one that wakes, answers that never came."""
+"""Several workers have one message: duplicates, a frozen worker that wakes, lost answers."""
 
 from __future__ import annotations
 
@@ -213,7 +213,9 @@ def test_one_envelope_sent_three_times_is_one_batch(artifact: Artifact, five_blo
     run_virtually(scene())
 
 
-def test_a_failing_twin_adopts_the_commit_it_finds(artifact: Artifact, five_blocks: Sent) -> None:
+def test_a_failing_duplicate_adopts_the_commit_of_the_other(
+    artifact: Artifact, five_blocks: Sent
+) -> None:
     hang = Hang("summary")
 
     async def scene() -> None:

@@ -1,4 +1,4 @@
-"""Clean stops give work back, excused; what kills the process each time ends in poison."""
+"""Clean stops release work without blame; work that kills the process each time ends in poison."""
 
 from __future__ import annotations
 

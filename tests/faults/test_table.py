@@ -1,4 +1,4 @@
-"""Each happening that the promise names and no crash is: bad input, what is missing, the model.
+"""Everything that the promise names other than crashes: bad input, missing things, the model.
 
 The worker is over queue and blobs in memory that answer as the live service does, in virtual time.
 """
@@ -71,7 +71,7 @@ async def submit_many(world: World, one: Sent, count: int) -> list[Sent]:
 
 
 @pytest.mark.whole_file
-def test_an_empty_queue_is_asked_less_and_less_often(artifact: Artifact, good: Sent) -> None:
+def test_an_empty_queue_is_polled_less_and_less_often(artifact: Artifact, good: Sent) -> None:
     asked: list[float] = []
 
     async def hook(moment: Moment) -> None:
@@ -536,7 +536,9 @@ def test_an_append_blob_is_scored_once_it_has_content(artifact: Artifact) -> Non
         "0.csv",
     ],
 )
-def test_what_is_no_file_of_records_is_ignored_and_counted(artifact: Artifact, name: str) -> None:
+def test_blobs_that_are_not_files_of_records_are_ignored_and_counted(
+    artifact: Artifact, name: str
+) -> None:
     def counted() -> float:
         return sum(
             sample.value

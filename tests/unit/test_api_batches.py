@@ -222,7 +222,7 @@ def test_all_batches_are_listed_the_newest_first(client: TestClient, listed: lis
     assert "cursor" not in answer.json()
 
 
-def test_the_list_tells_of_the_messages_that_wait(client: TestClient) -> None:
+def test_the_list_has_the_length_and_age_of_the_queue(client: TestClient) -> None:
     assert client.get("/batches").json()["queue"] == {"messages": 0}
 
     client.post("/batches", content=FILE, headers=CSV)
@@ -310,7 +310,7 @@ def test_scores_that_storage_does_not_hand_out_are_a_problem_and_no_file(
     assert "content-disposition" not in answer.headers
 
 
-async def test_a_file_that_nobody_reads_gives_its_place_back() -> None:
+async def test_a_download_that_nobody_reads_frees_its_capacity() -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"row,probability\n"
 

@@ -86,7 +86,7 @@ def test_flat_data_is_row_by_row(client: TestClient, rows: Any, expected: list[f
     assert infer(client, whole(rows, data=flat)).json()["outputs"][0]["data"] == expected
 
 
-def test_one_tensor_a_field_may_leave_fields_out(client: TestClient) -> None:
+def test_with_one_tensor_per_field_some_fields_may_be_left_out(client: TestClient) -> None:
     answer = infer(client, named(sex=[1, 0], age=[54, 60]))
     alone = client.post("/predict", json={"age": 54, "sex": 1}).json()
 
@@ -168,7 +168,7 @@ def test_the_error_says_where_and_what(client: TestClient) -> None:
     assert "/inputs/0/shape: Field required" in malformed
 
 
-def test_a_code_that_is_not_a_boolean_is_no_boolean(client: TestClient) -> None:
+def test_a_field_of_more_than_two_codes_takes_no_booleans(client: TestClient) -> None:
     body = named(age=[54], sex=[1])
     body["inputs"] += typed("BOOL", cp=[True])["inputs"]
 
@@ -480,7 +480,9 @@ def test_a_malformed_tensor_is_named(
         (named(age=[10**400], sex=[1]), "/inputs/0/data"),
     ],
 )  # fmt: skip
-def test_what_fits_no_row_is_refused(client: TestClient, body: Any, pointer: str) -> None:
+def test_tensors_that_do_not_fit_the_model_are_refused(
+    client: TestClient, body: Any, pointer: str
+) -> None:
     answer = infer(client, body)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_tensor")
@@ -559,7 +561,7 @@ def test_the_platform_names_the_file_that_is_served(
         "/v2/repository/index",
     ],
 )
-def test_what_is_not_there_is_404_with_an_error_that_clients_read(
+def test_an_unknown_path_is_404_with_an_error_that_clients_read(
     client: TestClient, path: str
 ) -> None:
     answer = client.get(path)

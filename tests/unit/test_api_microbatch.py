@@ -50,7 +50,7 @@ async def test_records_that_arrive_together_are_scored_in_one_run_as_if_alone() 
     assert model.runs == [len(RECORDS), 1]
 
 
-async def test_a_record_that_came_alone_waits_for_nobody() -> None:
+async def test_a_single_record_does_not_wait_for_others() -> None:
     model = CountingModel()
     batcher = MicroBatcher(Scorer(model, TABLE, Probability(0.5)))
     alone = asyncio.create_task(batcher.score(RECORDS[0]))

@@ -93,7 +93,7 @@ def test_without_a_key_nothing_opens(
 
 
 @pytest.mark.parametrize("path", ["/model", "/v2", "/batches/a", "/batches/a/scores"])
-def test_what_is_read_needs_a_key_too(locked: TestClient, path: str) -> None:
+def test_reading_needs_a_key_too(locked: TestClient, path: str) -> None:
     assert locked.get(path).status_code == 401
 
 
@@ -122,7 +122,7 @@ def test_keys_may_come_from_a_file(artifact: Artifact, tmp_path: Path) -> None:
         ({"SCORER_HOST": "0.0.0.0"}, "must be set"),  # noqa: S104
     ],
 )
-def test_keys_that_open_to_nobody_or_to_all_by_mistake_stop_the_start(
+def test_keys_that_let_nobody_or_everybody_in_by_mistake_stop_the_start(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], reason: str
 ) -> None:
     for name, value in env.items():

@@ -20,7 +20,7 @@ def with_card(artifact: Artifact, directory: Path, sha256: str) -> TestClient:
     return a_client(Artifact(manifest, artifact.sha256, artifact.model), model_dir=directory)
 
 
-def test_the_model_tells_what_its_manifest_knows(artifact: Artifact) -> None:
+def test_the_model_endpoint_has_the_facts_of_the_manifest(artifact: Artifact) -> None:
     answer = a_client(artifact).get("/model").json()
 
     manifest = artifact.manifest
@@ -47,7 +47,9 @@ def test_the_card_is_served_with_the_header(artifact: Artifact, tmp_path: Path) 
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_a_card_that_is_not_the_manifests_is_not_served(artifact: Artifact, tmp_path: Path) -> None:
+def test_a_card_with_another_hash_than_the_manifests_is_not_served(
+    artifact: Artifact, tmp_path: Path
+) -> None:
     client = with_card(artifact, tmp_path, "0" * 64)
 
     assert client.get("/model-card").status_code == 404

@@ -99,7 +99,7 @@ def test_every_fault_of_a_record_is_named_at_once(client: TestClient) -> None:
         (b'{"age":50,"sex":1,"patient_id":"a\\u0000"}', 422, "record_rejected"),
     ],
 )
-def test_what_is_no_record_is_a_problem(
+def test_a_body_that_is_not_a_record_is_a_problem(
     client: TestClient, body: bytes, status: int, code: str
 ) -> None:
     answer = client.post("/predict", content=body, headers={"Content-Type": "application/json"})

@@ -139,7 +139,7 @@ def test_the_callers_trace_goes_into_the_message(client: TestClient, storage: Fa
         (FILE, CSV | {"Idempotency-Key": "k" * 256}, 422, "bad_parameter"),
     ],
 )
-def test_what_the_worker_could_only_refuse_is_refused_at_once(
+def test_files_that_the_worker_would_refuse_are_refused_at_once(
     artifact: Artifact,
     storage: FakeStorage,
     content: bytes,

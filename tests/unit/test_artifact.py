@@ -72,7 +72,7 @@ def test_a_missing_artifact_says_how_to_make_one(tmp_path: Path) -> None:
         load_artifact(tmp_path)
 
 
-def test_a_model_that_is_not_the_manifests_is_not_even_parsed(copy: Path) -> None:
+def test_a_model_with_another_hash_than_the_manifests_is_not_even_parsed(copy: Path) -> None:
     (copy / "model.onnx").write_bytes(b"not a model")
 
     with pytest.raises(StartupError, match="has SHA-256"):
@@ -106,7 +106,7 @@ def test_a_model_that_does_not_parse_is_refused(copy: Path) -> None:
         load_artifact(copy)
 
 
-def test_a_model_that_scores_otherwise_than_when_it_was_trained_is_refused(copy: Path) -> None:
+def test_a_model_that_scores_differently_than_when_it_was_trained_is_refused(copy: Path) -> None:
     change(copy, lambda manifest: manifest["golden"][1].update({"output": [0.123]}))
 
     with pytest.raises(StartupError, match="golden record 2"):

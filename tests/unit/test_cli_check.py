@@ -62,7 +62,7 @@ def test_a_good_file_exits_0(tmp_path: Path) -> None:
     assert check(file) == (0, "rows     2 total, 2 accepted, 0 rejected\n", "")
 
 
-def test_columns_that_are_no_fields_and_fields_without_column_are_listed(tmp_path: Path) -> None:
+def test_columns_that_are_not_fields_and_fields_without_a_column_are_listed(tmp_path: Path) -> None:
     file = tmp_path / "few.csv"
     file.write_text("age,sex,ward\n54,1,north\n")
 
@@ -121,7 +121,7 @@ def test_a_row_with_two_faults_counts_under_both(tmp_path: Path) -> None:
     }
 
 
-def test_so_many_rows_of_each_kind_are_shown_as_asked_for(tmp_path: Path) -> None:
+def test_as_many_rows_of_each_kind_are_shown_as_requested(tmp_path: Path) -> None:
     file = tmp_path / "bad.csv"
     file.write_bytes(a_csv(*[a_patient(age=300)] * 9))
 
@@ -164,7 +164,7 @@ def test_a_name_that_tells_no_format_is_refused(tmp_path: Path) -> None:
     assert "must end in one of .csv" in said
 
 
-def test_without_a_model_the_way_out_is_said(tmp_path: Path) -> None:
+def test_without_a_model_the_message_says_how_to_make_one(tmp_path: Path) -> None:
     code, _, said = check(SAMPLE, "--model-dir", str(tmp_path))
 
     assert code == 2

@@ -137,7 +137,7 @@ def test_a_body_that_was_put_into_a_blob_is_replayed_from_there(world: World) ->
     run_virtually(work())
 
 
-def test_options_and_trace_go_along(world: World) -> None:
+def test_options_and_trace_are_kept(world: World) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     body = {
         "schema": "heart-scorer/1",
@@ -250,7 +250,7 @@ def test_what_no_worker_could_read_is_said_and_stays(body: str, why: str, world:
     run_virtually(work())
 
 
-def test_what_somebody_else_put_there_can_be_replayed_too(world: World) -> None:
+def test_a_message_from_another_program_can_be_replayed_too(world: World) -> None:
     async def work() -> None:
         own = await world.poison.send(json.dumps(PATIENTS))
         [entry] = await read_all(world.poison)
@@ -366,7 +366,7 @@ def test_entries_are_chosen_the_oldest_first(selection: Selection, expected: lis
     assert [entry.batch_id for entry in selection.of(entries(*FOUND))] == expected
 
 
-def test_what_is_shown_of_an_entry_is_never_its_body() -> None:
+def test_the_body_of_an_entry_is_never_shown() -> None:
     [entry] = entries(("a", "gave up", 1))
 
     assert entry.shown() == {

@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_read_is_refused(artifact_dir: Path, tmp_path: Pat
         ([(1, 0.5), (3, 0.5)], [(1, 0.5), (2, 0.5)], 1),
     ],
 )
-def test_a_row_differs_by_its_score_by_having_one_or_by_its_place(
+def test_rows_differ_by_score_by_having_one_or_by_number(
     found: list[tuple[int, float | None]],
     expected: list[tuple[int, float | None]],
     different: int,
@@ -285,7 +285,7 @@ def test_patients_who_cross_the_threshold_are_counted(artifact_dir: Path, tmp_pa
     assert (down["crossed_up"], down["crossed_down"]) == (0, 1)
 
 
-def test_what_only_one_model_accepts_is_counted(artifact_dir: Path, tmp_path: Path) -> None:
+def test_rows_that_only_one_model_accepts_are_counted(artifact_dir: Path, tmp_path: Path) -> None:
     fields = json.loads((artifact_dir / "manifest.json").read_text())["fields"]
     for field in fields["fields"]:
         if field["name"] == "age":

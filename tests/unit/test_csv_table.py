@@ -345,7 +345,7 @@ def test_a_row_may_be_as_long_as_the_limit_and_no_longer() -> None:
     assert [error[:8] for error in score_file("csv", content).errors] == ["", "too_long"]
 
 
-def test_an_id_at_fault_is_not_shown() -> None:
+def test_an_invalid_id_is_not_shown() -> None:
     ids = ["x" * 129, "bell\x07", "x" * 128, "tab\tand\nline"]
     content = a_csv(*(a_patient(patient_id=name) for name in ids))
 

@@ -142,7 +142,7 @@ def test_only_batches_of_the_newest_model_are_added(trained: Artifact) -> None:
     assert "1 batch of other models" in as_text(found)
 
 
-def test_batches_of_few_rows_show_nothing_of_a_row(trained: Artifact) -> None:
+def test_profiles_of_few_rows_reveal_nothing_about_a_row(trained: Artifact) -> None:
     rows = {f"b{n}": [a_patient(age=77)] for n in range(60)}
 
     found = facts(drift_of(trained, (1, rows)))

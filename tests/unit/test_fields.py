@@ -63,7 +63,7 @@ def test_numbers_in_files_are_plain_ascii_numbers(text: str, value: float) -> No
 @pytest.mark.parametrize(
     "text", ["5_4", "0x36", "٥٤", "５４", "54 years", "5 4", "--54", "1e", "+."]
 )
-def test_what_only_python_takes_for_a_number_is_none(text: str) -> None:
+def test_text_that_only_python_reads_as_a_number_is_refused(text: str) -> None:
     with pytest.raises(RecordRejected, match="not_a_number: age must be a number from 18 to 110"):
         AGE.read_text(text)
 
@@ -146,7 +146,7 @@ def test_every_fault_of_a_record_is_named() -> None:
     ]
 
 
-def test_a_number_in_quotes_is_told_to_go_without() -> None:
+def test_a_number_in_quotes_gets_the_hint_to_send_it_without() -> None:
     [rejection] = rejections(a_patient(age="54"))
 
     assert rejection.hint == "send it without quotes"

@@ -227,7 +227,7 @@ def test_fewer_than_one_row_in_a_hundred_are_rejected_and_reported(
     assert "cp" in warning
 
 
-def test_a_sender_who_knows_better_is_believed(trained: Artifact, tmp_path: Path) -> None:
+def test_a_sender_can_turn_off_the_guard(trained: Artifact, tmp_path: Path) -> None:
     checked = Options(coding_checked=True)
 
     found = told(trained, tmp_path, "file.csv", as_csv(uci(the_data())), checked)
@@ -406,7 +406,7 @@ def test_tensors_in_another_coding_are_refused_as_such(client: TestClient) -> No
         ('{"age":54,"sex":1,"patientId":"a"}', "did you mean `patient_id`?"),
     ],
 )
-def test_predict_says_what_came_in_place_of_a_record(
+def test_predict_names_the_thing_that_was_sent_instead_of_a_record(
     client: TestClient, body: str, words: str
 ) -> None:
     answer = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
@@ -640,7 +640,9 @@ SCORED: dict[str, tuple[str, str, int]] = {
 
 
 @pytest.mark.parametrize("name", SCORED)
-def test_what_people_write_is_read(name: str, trained: Artifact, tmp_path: Path) -> None:
+def test_files_as_people_write_them_are_scored(
+    name: str, trained: Artifact, tmp_path: Path
+) -> None:
     file, content, rejected = SCORED[name]
 
     found = told(trained, tmp_path, file, content)
@@ -660,7 +662,7 @@ def test_a_file_without_rows_says_so(
     assert found.warnings == ["the file has no rows: nothing was scored"]
 
 
-def test_ignored_columns_and_absent_fields_are_told_together(
+def test_ignored_columns_and_absent_fields_are_reported_together(
     trained: Artifact, tmp_path: Path
 ) -> None:
     content = "age,sex,ward,7,2020-01-01,id\n54,1,n,1,2,A1\n"

@@ -56,7 +56,7 @@ def test_data_after_the_end_is_refused(step: int | None) -> None:
         unpack(PACKED + b"54,1\n", step)
 
 
-def test_what_is_no_gzip_is_refused() -> None:
+def test_a_file_that_is_not_gzip_is_refused() -> None:
     for content in (TEXT, b"PK\x03\x04" + bytes(100), b"\0" * 10):
         with pytest.raises(BadFile, match="the file is not gzip"):
             unpack(content)

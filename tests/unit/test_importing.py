@@ -234,7 +234,7 @@ def test_a_held_out_file_evaluates_without_a_fit_and_the_card_says_so(
     )
 
 
-def test_data_need_a_word_on_whether_the_model_knows_them(
+def test_with_data_an_option_must_say_whether_the_model_was_fitted_to_them(
     trees: Any, numbers_only: Path, skids: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.skops"

@@ -78,7 +78,7 @@ def test_lines_and_cells_are_those_of_the_standard_library(text: str, rows: int,
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(RAW.map("".join))
-def test_the_fast_way_to_line_ends_is_the_careful_one(text: str) -> None:
+def test_the_fast_search_for_line_ends_agrees_with_the_careful_one(text: str) -> None:
     content = text.encode()
     scanner = LineScanner(ord(","))
     careful: list[int] = []

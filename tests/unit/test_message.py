@@ -115,7 +115,7 @@ def test_what_the_envelope_class_writes_is_read_back() -> None:
     )
 
 
-def test_a_named_format_goes_before_the_suffix() -> None:
+def test_a_named_format_overrides_the_extension() -> None:
     assert blob(named(blob="export.dat.gz", format="jsonl")).format == "jsonl"
     assert blob(named(blob="export.dat.gz", format="jsonl")).gzip
 
@@ -187,7 +187,9 @@ def test_equal_records_have_equal_hashes_in_any_envelope() -> None:
         (named(blob="https://evil.example/b.csv"), "the blob's name is not plain"),
     ],
 )
-def test_a_bad_envelope_is_refused_with_the_place(body: dict[str, object], reason: str) -> None:
+def test_a_bad_envelope_is_refused_with_the_position_of_its_fault(
+    body: dict[str, object], reason: str
+) -> None:
     assert reason in refused(body).reason
 
 
@@ -386,7 +388,7 @@ def test_a_batch_id_from_an_event_begins_with_the_stem(name: str, stem: str) -> 
         ("a.csv/b", (None, False)),
     ],
 )
-def test_a_format_is_known_by_the_suffix(name: str, expected: tuple[str | None, bool]) -> None:
+def test_the_extension_determines_the_format(name: str, expected: tuple[str | None, bool]) -> None:
     assert format_of(name) == expected
 
 

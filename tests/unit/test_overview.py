@@ -72,7 +72,9 @@ def test_old_messages_are_a_fault_only_if_nothing_finishes(
     ],
     ids=["none", "gone", "idle", "busy"],
 )
-def test_the_fix_depends_on_who_was_seen(workers: tuple[SeenWorker, ...], fix: str) -> None:
+def test_the_fix_depends_on_which_workers_were_seen(
+    workers: tuple[SeenWorker, ...], fix: str
+) -> None:
     assert batches(an_overview(600, workers=workers)).fix == fix
 
 
@@ -91,7 +93,7 @@ def test_the_line_names_what_waits_who_works_and_what_finished_last() -> None:
     ("workers", "text"),
     [((), "workers 0 (none was seen)"), ((a_worker(7200),), "workers 0 (gone, last seen 2 h ago)")],
 )
-def test_the_line_says_who_is_gone(workers: tuple[SeenWorker, ...], text: str) -> None:
+def test_the_line_names_workers_that_are_gone(workers: tuple[SeenWorker, ...], text: str) -> None:
     assert service_line(an_overview(workers=workers)).endswith(text)
 
 
@@ -109,7 +111,7 @@ def test_a_duration_has_one_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-async def test_records_of_yesterday_are_swept() -> None:
+async def test_old_presence_records_are_deleted() -> None:
     blobs = FakeBlobs(["workers"])
     for name in ("old", "new"):
         await write_presence(blobs, replace(PRESENCE, worker=name))
@@ -120,5 +122,5 @@ async def test_records_of_yesterday_are_swept() -> None:
     assert [worker.presence.worker for worker in await read_workers(blobs)] == ["new"]
 
 
-async def test_without_the_container_nobody_was_seen() -> None:
+async def test_without_the_container_no_worker_was_seen() -> None:
     assert await read_workers(FakeBlobs([])) == []

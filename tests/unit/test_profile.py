@@ -106,7 +106,7 @@ def test_small_honest_batches_are_not_called_shifted(trained: Artifact, count: i
     assert len(wrong) <= 1  # of 120
 
 
-def test_older_patients_are_noticed(trained: Artifact) -> None:
+def test_an_older_population_is_noticed(trained: Artifact) -> None:
     older = [row | {"age": float(str(row["age"])) + 9} for row in resampled(1000)]
 
     profile = profile_of(trained, older)
@@ -136,7 +136,7 @@ def test_a_field_that_is_always_missing_is_noticed(trained: Artifact) -> None:
     assert chol["reading"] == "far from training"
 
 
-def test_one_row_shows_nothing_of_its_patient(trained: Artifact) -> None:
+def test_a_profile_of_one_row_reveals_nothing_about_its_patient(trained: Artifact) -> None:
     profile = profile_of(trained, [a_patient(patient_id="Erika", chol=555)])
 
     for one in profile["fields"]:
@@ -202,7 +202,7 @@ def test_the_worker_exports_the_index_of_each_field_of_its_last_large_batch(
     assert exported["cp"] > 0.25
 
 
-def test_only_a_large_batch_gets_a_profile_unless_it_is_asked_for(trained: Artifact) -> None:
+def test_only_a_large_batch_gets_a_profile_unless_one_is_requested(trained: Artifact) -> None:
     async def scene() -> None:
         world = World(trained)
         await world.submit("small", a_csv(a_patient()))

@@ -50,19 +50,19 @@ def sentences(artifact: Artifact, rows: list[Row]) -> str:
     return "\n".join(differences(profile_of(artifact, rows)))
 
 
-def test_missing_values_are_told_with_both_shares(trained: Artifact) -> None:
+def test_missing_values_are_reported_with_both_shares(trained: Artifact) -> None:
     rows = [row | ({"chol": ""} if i % 5 < 2 else {}) for i, row in enumerate(resampled(1000))]
 
     assert "`chol` is missing in 40 % of rows, in training in 0 %" in sentences(trained, rows)
 
 
-def test_older_patients_are_told_in_years(trained: Artifact) -> None:
+def test_an_older_population_is_reported_in_years(trained: Artifact) -> None:
     rows = [row | {"age": float(str(row["age"])) + 9} for row in resampled(1000)]
 
     assert "Patients are 9 years older: `age` is on average 63" in sentences(trained, rows)
 
 
-def test_a_code_that_is_more_frequent_is_told_with_its_word(trained: Artifact) -> None:
+def test_a_code_that_became_more_frequent_is_named_with_its_word(trained: Artifact) -> None:
     rows = [row | {"cp": 3} for row in resampled(1000)]
 
     told = sentences(trained, rows)
@@ -70,7 +70,7 @@ def test_a_code_that_is_more_frequent_is_told_with_its_word(trained: Artifact) -
     assert "`cp` is 3 (asymptomatic) in 100 % of rows with a value, in training in 47 %" in told
 
 
-def test_values_outside_the_training_range_are_told(trained: Artifact) -> None:
+def test_values_outside_the_training_range_are_reported(trained: Artifact) -> None:
     rows = [
         row | ({"trestbps": 220} if i % 10 == 0 else {}) for i, row in enumerate(resampled(900))
     ]

@@ -48,7 +48,7 @@ def test_renewals_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings(WorkerSettings)
 
 
-def test_an_api_that_others_can_reach_must_say_who_may_call(
+def test_an_api_that_others_can_reach_requires_keys_or_an_explicit_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SCORER_HOST", "0.0.0.0")  # noqa: S104  # the case in question
@@ -98,7 +98,7 @@ def test_no_traceback_holds_what_was_given(monkeypatch: pytest.MonkeyPatch) -> N
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_endpoints_take_the_place_of_the_account_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoints_override_the_account_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCORER_STORAGE_ACCOUNT", "hearts")
     short = load_settings(StorageSettings).endpoints
     monkeypatch.setenv("SCORER_BLOB_ENDPOINT", "https://hearts.blob.core.usgovcloudapi.net/")

@@ -137,7 +137,7 @@ def test_a_score_on_the_edge_of_a_bin_belongs_to_the_bin_above() -> None:
     assert mean_of(tally.score_total, tally.scored) == 0.5
 
 
-def test_training_writes_what_its_own_rows_count_to(artifact: Artifact) -> None:
+def test_training_writes_the_counts_of_its_own_rows(artifact: Artifact) -> None:
     rows = read_heart().rows
     made = reference_of(
         Scorer(artifact.model, artifact.manifest.fields, artifact.manifest.answer_kind), rows

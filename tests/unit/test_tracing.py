@@ -102,7 +102,7 @@ except ValueError:
     assert "9999" not in inner.whole + outer.whole
 
 
-def test_opentelemetrys_own_variables_hold() -> None:
+def test_the_variables_of_opentelemetry_apply() -> None:
     code = """
 from shared import tracing
 tracing.configure("worker")

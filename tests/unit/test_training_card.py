@@ -63,7 +63,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_fetches_nothing() -> None:
+def test_the_page_is_complete_and_fetches_nothing() -> None:
     tags = Tags(html())
 
     assert tags.open == []
@@ -156,7 +156,7 @@ def test_the_coefficients_of_the_card_give_the_golden_answer() -> None:
     assert 1 / (1 + np.exp(-logit)) == pytest.approx(0.981183, abs=1e-4)
 
 
-def test_what_the_prose_says_of_figures_holds() -> None:
+def test_figures_in_the_prose_are_true() -> None:
     found = trained().manifest.figures
     data = MODEL.load(None)
     women = found["subgroups"]["women"]
@@ -187,7 +187,7 @@ def test_words_cannot_break_the_page() -> None:
     assert "| a\\|b |" in markdown(manifest, parts)
 
 
-def test_a_run_ends_with_its_figures_in_lines() -> None:
+def test_a_run_ends_with_a_summary_of_its_figures() -> None:
     found = trained().manifest.figures
 
     lines = [line.split() for line in summary(trained().manifest).splitlines()]

@@ -87,7 +87,7 @@ def test_a_frame_has_the_columns_and_words_of_the_fields() -> None:
 
 
 @pytest.mark.slow
-def test_an_estimator_of_frames_is_served_as_its_owner_knows_it(tmp_path: Path) -> None:
+def test_an_estimator_of_frames_gives_the_answers_of_the_fitted_one(tmp_path: Path) -> None:
     manifest = train(MODEL, tmp_path / "model", progress=lambda _: None)
     data = as_served(load(None))
     fitted = estimator().fit(frame_of(TABLE, data.rows), data.outcome)

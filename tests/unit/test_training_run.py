@@ -84,7 +84,7 @@ def _manifest(output: Path) -> Manifest:
     return load_artifact(output).manifest
 
 
-def test_what_a_run_writes_loads_and_answers(output: Path) -> None:
+def test_the_artifact_of_a_run_loads_and_answers(output: Path) -> None:
     artifact = load_artifact(output)
 
     assert artifact.golden_holds()
@@ -103,7 +103,7 @@ def test_the_manifest_holds_the_hash_of_every_other_file(output: Path, manifest:
 
 
 @pytest.mark.slow
-def test_twice_gives_the_same_bytes(output: Path) -> None:
+def test_two_runs_give_the_same_bytes(output: Path) -> None:
     again = trained_again().output
 
     assert {path.name for path in again.iterdir()} == {path.name for path in output.iterdir()}

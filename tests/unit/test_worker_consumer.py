@@ -50,7 +50,7 @@ def test_a_message_with_two_unexplained_deliveries_is_worked_on_alone(artifact: 
     run_virtually(scene())
 
 
-def test_the_next_messages_wait_for_one_worked_on_alone_but_not_for_its_delete(
+def test_the_next_messages_wait_for_an_exclusive_one_but_not_for_its_delete(
     artifact: Artifact,
 ) -> None:
     async def hook(moment: Moment) -> None:
@@ -107,7 +107,7 @@ def test_a_delivery_that_ends_in_an_error_of_ours_is_logged_and_done_again(
     assert [record.getMessage() for record in caplog.records] == ["delivery_failed"]
 
 
-def test_files_are_prepared_for_once_and_only_when_the_queue_is_empty(artifact: Artifact) -> None:
+def test_preloading_happens_once_and_only_when_the_queue_is_empty(artifact: Artifact) -> None:
     working: list[bool] = []
 
     async def scene() -> None:

@@ -10,7 +10,7 @@ from shared.records.errors import Interrupted
 from worker.gate import Gate
 
 
-async def test_one_alone_waits_for_the_others_to_leave() -> None:
+async def test_an_exclusive_message_waits_until_the_others_are_done() -> None:
     gate = Gate()
     leave, order = asyncio.Event(), []
 

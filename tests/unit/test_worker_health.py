@@ -108,14 +108,14 @@ def test_the_port_tells_alive_ready_and_metrics() -> None:
     assert "heart_scorer_message_duration_seconds" in metrics.text
 
 
-async def test_a_loop_that_hangs_is_told_of() -> None:
+async def test_a_loop_that_hangs_is_reported() -> None:
     server = HealthServer("127.0.0.1", 0, lambda: time.monotonic() - STALLED - 1, list)
 
     # Nothing is awaited: the loop is blocked meanwhile.
     assert httpx2.get(f"http://127.0.0.1:{server.port}/livez").status_code == 503
 
 
-def test_callers_who_send_nothing_keep_nobody_from_asking(
+def test_idle_connections_do_not_block_other_callers(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     server = HealthServer("127.0.0.1", 0, time.monotonic, list)

@@ -64,7 +64,7 @@ def test_rows_are_counted_as_they_are_read(
     assert run_virtually(scores(1024)) == run_virtually(scores(WHOLE))
 
 
-def test_a_small_file_makes_no_call_more(artifact: Artifact) -> None:
+def test_a_small_file_makes_no_additional_call(artifact: Artifact) -> None:
     async def scene() -> list[str]:
         world = World(artifact)
         calls: list[str] = []

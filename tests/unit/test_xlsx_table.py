@@ -195,7 +195,7 @@ def test_a_sheet_is_chosen_by_name() -> None:
     assert "no column `age`" in refused(content)
 
 
-def test_hidden_sheets_are_read_by_name_only_and_other_sheets_are_told_of() -> None:
+def test_hidden_sheets_are_read_by_name_only_and_other_sheets_are_reported() -> None:
     def change(book: Any) -> None:
         book.active.sheet_state = "hidden"
         for name in ("May", "June"):
@@ -240,7 +240,7 @@ def test_a_damaged_workbook_is_refused(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"), [(b"\xd0\xcf\x11\xe0" + bytes(600), "(.xls)"), (b"PAR1", "Parquet")]
 )
-def test_a_file_of_another_kind_is_told(content: bytes, kind: str) -> None:
+def test_a_file_of_another_type_is_recognised(content: bytes, kind: str) -> None:
     assert kind in refused(content)
 
 
