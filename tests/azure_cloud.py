@@ -1,4 +1,4 @@
-"""As much of Azure as the way of a token needs, on this machine.
+"""The parts of Azure that a token passes, on this machine.
 
 Azurite takes tokens over https only, and believes any. So the parts that decide are here: an
 identity endpoint as Container Apps gives it to a container, and a proxy in front of Azurite that
@@ -138,7 +138,7 @@ def _caller(header: str) -> str:
 
 
 def proxy(cloud: Cloud, target: str, certificate: Path) -> web.Application:
-    """A way to one service of Azurite that permits calls by role."""
+    """A proxy to one service of Azurite that permits calls by role."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         who = _caller(request.headers["Authorization"])

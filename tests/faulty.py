@@ -1,4 +1,4 @@
-"""Adapters that run a hook of the test before and after each call of a worker."""
+"""Adapters that run a test's hook before and after each call of a worker."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def faulty_blobs(inner: Blobs, hook: Hook) -> Blobs:
 
 
 NOTES = frozenset({"listing", "overwrite", "remove"})
-"""Calls that no promise rests on; they are left alone."""
+"""Calls that no promise depends on; no hook runs there."""
 
 
 class FaultyAccount:
-    """An account whose every call goes by the hook."""
+    """An account whose every call runs the hook."""
 
     def __init__(self, inner: Account, hook: Hook) -> None:
         self._inner = inner

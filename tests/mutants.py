@@ -1,4 +1,4 @@
-"""Takes the worker's safeguards away, one at a time, and looks whether a test notices.
+"""Removes the worker's safeguards, one at a time, and checks that a test notices.
 
 `python -m tests.mutants [WORD …]` runs the tests named with each mutant in a process whose function
 was replaced: this module is the pytest plugin that does so. A mutant that survives fails the run.
@@ -22,7 +22,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 VARIABLE = "MUTANT"
-"""Environment variable with the safeguard to take away."""
+"""Environment variable with the safeguard to remove."""
 
 UNIT = ("tests/unit/test_worker_messages.py", "tests/unit/test_worker_lease.py")
 VIRTUAL = ("tests/faults/test_overlap.py", "tests/faults/test_stops.py", "-m", "not slow")
@@ -330,7 +330,7 @@ def find(function: str) -> tuple[Any, str]:
 
 
 def take_away() -> None:
-    """Take the safeguard away that the environment names. Raises `LookupError`."""
+    """Remove the safeguard that the environment names. Raises `LookupError`."""
     for mutant in MUTANTS:
         if mutant.safeguard == os.environ.get(VARIABLE):
             owner, name = find(mutant.function)

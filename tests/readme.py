@@ -21,7 +21,7 @@ HEAD = "| variable | default | range | for |\n| --- | --- | --- | --- |\n"
 
 
 def settings_table() -> str:
-    """One row a setting: those that all share first, then the api's, then the worker's."""
+    """One row per setting: those that all share first, then the api's, then the worker's."""
     rows: list[str] = []
     seen: set[str] = set()
     texts = _docstrings()

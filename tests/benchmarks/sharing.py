@@ -1,4 +1,4 @@
-"""One large file that several workers share: what more workers gain, and what the sharing costs.
+"""One large file that several workers share: the gain of more workers, and the cost of sharing.
 
 Each worker has a quarter of a core, so that four of them fit one core and do not compete.
 """
@@ -68,7 +68,7 @@ def shared(workers: int, split_bytes: int = ALWAYS) -> Side:
         async with fresh_queue(storage) as (name, queue):
             with ExitStack() as stack:
                 for number in range(workers):
-                    # Replicas that KEDA starts look at once; these have been idle.
+                    # Replicas that KEDA starts poll at once; these have been idle.
                     settings = {"split_bytes": split_bytes, "idle_seconds": 0.5}
                     pid = stack.enter_context(own.worker(name, **settings))
                     group = stack.enter_context(quarter_of_a_core(f"{name}-{number}"))

@@ -196,7 +196,7 @@ INK, GRID, BACKLOG, REPLICAS = "#333333", "#dddddd", "#4c78a8", "#d95f02"
 
 
 def draw(runs: Sequence[tuple[Load, list[Sample]]], plan: Plan) -> str:
-    """Draw one panel a load: backlog as an area, replicas as steps, one time axis for all."""
+    """Draw one panel per load: backlog as an area, replicas as steps, one time axis for all."""
     span = max(len(samples) for _, samples in runs)
     step = next(s for s in (60, 300, 600, 1800, 3600, 7200, 14400) if span / s <= 10)
     height = PANEL * len(runs) + 40
@@ -291,7 +291,7 @@ def _short(number: float) -> str:
 
 
 def main() -> None:
-    """Print a line a load, and write the drawing."""
+    """Print one line per load, and write the drawing."""
     default = Plan()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows-per-second", type=float, default=default.rows_per_second)

@@ -52,7 +52,7 @@ def network(engine: None) -> Iterator[Network]:
 def azurite(network: Network) -> Iterator[AzuriteContainer]:
     container = AzuriteContainer(AZURITE, network=network, network_aliases=["azurite"])
     container.with_env("AZURITE_SKIP_API_VERSION_CHECK", "true")
-    # The last of those that we use to open its port.
+    # Of the services that we use, this one opens its port last.
     container.waiting_for(LogMessageWaitStrategy("Azurite Queue service is successfully listening"))
     with container:
         yield container
@@ -60,7 +60,7 @@ def azurite(network: Network) -> Iterator[AzuriteContainer]:
 
 @pytest.fixture(scope="session")
 def connection_string(azurite: AzuriteContainer) -> str:
-    """Takes the place of the Azurite process: for the contract tests, and for what tests ask."""
+    """Azurite in a container instead of a process, for contract tests and for requests of tests."""
     return azurite.get_connection_string()
 
 

@@ -68,7 +68,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(images: dict[str, str]) -> Iterator[Project]:
-    # The images are built already: `--build` finds each layer, and would build it where not.
+    # The images exist, so `--build` finds every layer in the cache.
     up = Project()
     try:
         up.compose("up", "--build", "--wait")
@@ -135,7 +135,7 @@ def test_prometheus_of_the_monitoring_profile_reads_both_apps(project: Project) 
 
     query = f"http://127.0.0.1:{project.ports[3]}/api/v1/query?query=heart_scorer_build_info"
     for _ in range(600):
-        with suppress(httpx.TransportError):  # it starts
+        with suppress(httpx.TransportError):  # still starting
             found = json.loads(get(query)[1])["data"]["result"]
             jobs = {series["metric"]["job"] for series in found}
             if jobs == {"heart-scorer-api", "heart-scorer-worker"}:
@@ -156,7 +156,7 @@ async def test_down_in_the_middle_of_work_loses_no_message(project: Project) -> 
             await storage.queue(QUEUE).send(Envelope(batch_id=batch, input=source).text())
         await _until_work_has_begun(storage, batches[0])
 
-    # As `down` does, but leaving the containers to be looked at.
+    # Like `down`, but the containers can still be inspected.
     project.compose("stop")
     ends = [project.states(service)[0]["ExitCode"] for service in ("azurite", "api", "worker")]
     project.compose("down")
@@ -182,7 +182,7 @@ async def _until_work_has_begun(storage: Storage, batch: str) -> None:
 def test_the_override_starts_the_api_again_when_a_file_changes(
     project: Project, tmp_path: Path
 ) -> None:
-    # Beside a copy of the code: what is touched here is nobody's working tree.
+    # Over a copy of the code, so that no working tree is changed.
     for name in ("docker-compose.yml", "compose.override.example.yml"):
         shutil.copy(ROOT / name, tmp_path / name.replace(".example", ""))
     for folder in ("api", "shared"):

@@ -1,4 +1,4 @@
-"""Contents, rights and promises of the images, seen from inside."""
+"""Contents, permissions and behaviour of the images, seen from inside."""
 
 from __future__ import annotations
 

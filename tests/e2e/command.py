@@ -80,7 +80,7 @@ def on_terminal(
     received, interrupted = b"", False
     while True:
         if interrupted and not select.select([ours], [], [], 5)[0]:
-            # The first came between the question and the read of its answer, which sleeps on.
+            # The first signal came after the question and before the read, which goes on waiting.
             command.send_signal(signal.SIGINT)
             continue
         try:

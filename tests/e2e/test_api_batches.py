@@ -1,4 +1,4 @@
-"""Batches over HTTP through real storage and a real worker, and the page that tells of them."""
+"""Batches over HTTP through real storage and a real worker, and the page that shows them."""
 
 from __future__ import annotations
 

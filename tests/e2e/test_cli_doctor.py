@@ -26,7 +26,7 @@ from tests.signature import with_signature
 
 
 async def examined(storage: Running | str | None, **env: str) -> tuple[int, dict[str, Finding]]:
-    """Exit code, and what was found by what was looked at."""
+    """Exit code, and the finding of each check."""
     done = await call_here(storage, "doctor", "--json", **env)
     findings = [Finding(**finding) for finding in json.loads(done.stdout)]
     return done.returncode, {finding.what: finding for finding in findings}
@@ -142,7 +142,7 @@ def strict_azurite(tmp_path: Path, connection_string: str) -> Iterator[str]:
         for port in ports[:2]:
             wait_until(child, f"http://127.0.0.1:{port}/", log)
         yield address(ports[0], ports[1])
-        child.kill()  # asked in peace, it waits for connections to close
+        child.kill()  # on SIGTERM it would wait for connections to close
 
 
 async def test_an_azurite_older_than_the_sdk_gets_its_fix(
@@ -161,7 +161,7 @@ async def test_missing_storage_is_reported(artifact_dir: Path) -> None:
     assert code == 1
     assert "storage does not answer" in findings["queue: peek at messages"].result
     assert "heart-scorer up" in findings["queue: peek at messages"].fix
-    assert "container scores: write" not in findings  # it is asked once, not ten times
+    assert "container scores: write" not in findings  # checked once, not ten times
 
 
 @pytest.mark.parametrize(("minutes", "fine"), [(0, True), (-20, False), (20, False)])

@@ -110,7 +110,7 @@ def test_everything_works_in_any_folder_and_is_kept_in_the_user_s_data_directory
     before = files_of(installed.packages)
     file = installed.folder / "patients.csv"
     file.write_text("age,sex\n54,male\n61,female\n")
-    # A folder of one of our names is the user's own affair.
+    # The user may have a folder with one of our names.
     (installed.folder / "worker").mkdir()
     (installed.folder / "worker/__main__.py").write_text("raise SystemExit('not ours')\n")
 

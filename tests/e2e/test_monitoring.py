@@ -70,7 +70,7 @@ def ask(url: str, path: str, **query: str) -> Any:
             return json.load(answer)["data"]
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 503:  # Prometheus starts
+            if error.code == 503:  # Prometheus is still starting
                 raise
             raise AssertionError(f"{query}: {error.read().decode()}") from error
 

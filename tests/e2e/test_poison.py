@@ -225,7 +225,7 @@ async def test_killed_between_send_and_delete_a_replay_repeated_is_the_same_batc
 
     killed = await start(poison, sys.executable, "-c", KILLED_BEFORE_DELETE)
     await killed.wait()
-    await asyncio.sleep(1.5)  # what it took is visible again
+    await asyncio.sleep(1.5)  # the received messages are visible again
     again = await poison.call("replay", "--all", "--yes")
 
     assert killed.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Cases of the runbook, played: its commands show the cause that it names."""
+"""Cases of the runbook: its commands show the cause that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending batches by the command line, and looking at what became of them, as a user would."""
+"""Batches submitted and followed by the command line, as a user would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real worker processes over Azurite, and what a test does to them and asks of them."""
+"""Real worker processes over Azurite, which tests disturb and then check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up patient files: some rows good, some bad, all alike in nothing but their columns."""
+"""Generated patient files with good and bad rows."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Proxy:
         self.connection_string = ""
 
     def forget(self, decide: Decide) -> None:
-        """Count anew, and decide so from now on."""
+        """Reset the counters, and use these decisions from now on."""
         self.seen.clear()
         self.decide = decide
 

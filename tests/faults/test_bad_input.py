@@ -71,7 +71,7 @@ async def test_every_message_gets_an_outcome_and_the_worker_goes_on(
             assert reason in summary["reason"]
             assert summary["deliveries"] == 1
         await lab.watch.wait(batch.batch_id, 240)
-        # Given back with a delay of 10 s, not failed.
+        # Released with a delay of 10 s, not failed.
         assert await lab.watch.look(late.batch_id) is None
         await lab.blobs.create("uploads", f"{late.batch_id}.csv", ONE_ROW, "text/csv")
         found = await lab.watch.wait(late.batch_id, 240)

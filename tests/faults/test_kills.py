@@ -107,7 +107,7 @@ async def test_random_kills_over_a_large_file(lab: Lab, artifact: Artifact, thre
         # While a dead worker hides a message, the next one starts.
         alive: list[Worker] = []
         for number in range(kills + 1):
-            # Five deaths in a row without a block of progress would be given up, and rightly.
+            # Five deaths in a row without progress would fail the batch, and rightly so.
             fault = random_place(rng, blocks // kills, progress=number % 2 == 0)
             alive.append(stack.enter_context(lab.worker(fault, SCORER_BLOCK_ROWS=str(rows))))
             logs.append(alive[-1].log)
@@ -122,7 +122,7 @@ async def test_random_kills_over_a_large_file(lab: Lab, artifact: Artifact, thre
     staged = [line for log in logs for line in log.read_text().splitlines() if "staging e" in line]
     print(f"{len(staged)} blocks staged, {len(set(staged))} needed, {kills} kills")
     assert len(set(staged)) == blocks
-    if not shared:  # who takes a shared file over sends its missing parts again
+    if not shared:  # a worker that takes over a shared file sends its missing parts again
         assert len(staged) - blocks <= kills + 1  # the work repeated is at most one block per kill
 
 

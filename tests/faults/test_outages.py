@@ -19,7 +19,7 @@ from tests.world import VISIBILITY, World
 
 LIMITS = Limits(rows=40)
 IDLE = 10
-"""The longest wait between two looks at the queue."""
+"""The longest wait between two polls of the queue."""
 WORKERS_CALLS: tuple[Call, ...] = tuple(
     call
     for call in get_args(Call)

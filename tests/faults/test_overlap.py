@@ -154,7 +154,7 @@ def test_a_failure_whose_worker_never_returns_still_leaves_its_poison_copy(
             await hang.begun()
             if world.queue.bodies():
                 await world.emptied(seconds=VISIBILITY * 3)
-            # Before the one that hung may wake and make up for it.
+            # Before the worker that hung can wake and finish the work.
             await check_world(watch, world, Failed("b", "age"))
             assert len(world.poisoned()) <= 2
         await check_world(watch, world, Failed("b", "age"))

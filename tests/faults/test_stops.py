@@ -33,7 +33,7 @@ async def test_stops_in_the_middle_of_a_block_do_not_poison_a_message(
             await worker.logged("struck")
             worker.stop()
             assert await worker.ended() == 0
-        # Given back, not left to its visibility.
+        # Released, not left hidden until its visibility timeout.
         assert len(await lab.queue.peek(1)) == 1
 
     with lab.worker():
@@ -70,7 +70,7 @@ async def test_a_second_sigterm_gives_back_at_once(lab: Lab, batch: Sent) -> Non
         assert worker.alive
         worker.stop()
         assert await worker.ended(10) == 0
-    assert len(await lab.queue.peek(1)) == 1  # at once, not when its visibility is over
+    assert len(await lab.queue.peek(1)) == 1  # at once, not after its visibility timeout
 
     await lab.kept(GivenBack(batch.batch_id))
 

@@ -615,7 +615,7 @@ def test_a_blob_that_storage_will_not_hand_out_fails_with_storages_code(artifact
 
 
 class MoodyModel:
-    """The real model, until its mood changes for some rows, or for all."""
+    """The real model, which tests can make fail for some rows or all."""
 
     def __init__(self, inner: Artifact, *, broken: bool = False) -> None:
         self.inner = inner.model

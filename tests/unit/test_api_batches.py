@@ -1,4 +1,4 @@
-"""Batches over HTTP as they are seen from outside: state, scores, and what storage lacks."""
+"""Batches over HTTP, seen from outside: state, scores, and missing data in storage."""
 
 from __future__ import annotations
 

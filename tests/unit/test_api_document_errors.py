@@ -55,7 +55,7 @@ def tensors(*records: dict[str, Any]) -> dict[str, Any]:
 
 OTHER_ACCEPT = {"Accept": "application/pdf"}
 PACKED = JSON | {"Content-Encoding": "gzip"}
-"""Headers of a body that is not packed, though they say so."""
+"""Headers that announce gzip for a body that is not packed."""
 LARGE = b"7" * 2_000_000
 
 MODEL = "/v2/models/heart-cleveland"

@@ -154,7 +154,7 @@ class Unscoring(FakeModel):
 
 
 class Unexplaining(FakeModel):
-    """Raises where the API expects nothing of the kind."""
+    """Raises where the API expects no error."""
 
     def explain(self, rows: Any) -> Any:
         raise ValueError(f"{MARK} is wrong")

@@ -31,7 +31,7 @@ AGE_AND_SEX[0, :2] = 60, 1
 
 @pytest.fixture
 def copy(artifact_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the artifact that may be spoilt."""
+    """A copy of the artifact that a test may damage."""
     target = tmp_path / "artifact"
     shutil.copytree(artifact_dir, target)
     return target

@@ -1,4 +1,4 @@
-"""A cancelled batch: one create-only summary decides, and its message ends without a trace."""
+"""A cancelled batch: one create-only summary decides, and its message is deleted."""
 
 from __future__ import annotations
 

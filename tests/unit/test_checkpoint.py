@@ -1,4 +1,4 @@
-"""Block names: what they say, and what a list of them tells."""
+"""Block names: their parts, and the progress that a list of them shows."""
 
 from __future__ import annotations
 

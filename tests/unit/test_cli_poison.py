@@ -40,7 +40,7 @@ class Storage:
 
 
 class BreaksAtDelete(FakeQueue):
-    """A poison queue whose delete never arrives: where a killed command would have stopped."""
+    """A poison queue whose delete never arrives, as if the command had been killed before it."""
 
     async def delete(self, message: Message) -> None:
         raise StorageUnavailable("cut off")

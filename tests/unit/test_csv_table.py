@@ -1,4 +1,4 @@
-"""CSV batches: every form of a file, what each bad one gets, and what comes out."""
+"""CSV batches: every form of a file, the errors of bad ones, and their results."""
 
 from __future__ import annotations
 
@@ -392,7 +392,7 @@ def test_rows_that_begin_like_a_packed_file_are_rows(begin: str) -> None:
     assert single.content == whole.content
 
 
-# What comes out
+# Results
 
 
 def test_rows_keep_their_order_and_number_in_blocks_of_any_size() -> None:

@@ -120,7 +120,7 @@ def test_the_sum_of_profiles_is_the_profile_of_all_rows(trained: Artifact) -> No
     for one, other in zip(
         apart.now.profile()["fields"], whole.now.profile()["fields"], strict=True
     ):
-        # Cells of fewer than five rows are withheld, so they are close and no more.
+        # Cells of fewer than five rows are withheld, so the sums are approximate.
         assert one["counts"] == pytest.approx(other["counts"], abs=15)
         assert one["missing"] == pytest.approx(other["missing"], abs=15)
         if one["used"]:

@@ -1,4 +1,4 @@
-"""The field table: what a value may be, and what is said of one that may not."""
+"""The field table: values that a field accepts, and the errors for others."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def files(table: Table, dialect: Dialect) -> dict[Format, bytes]:
     }
 
 
-# What must come out
+# Expected results
 
 
 def expected(records: Records) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Unpacking gzip as a stream: what is whole, what is not, and what it costs."""
+"""Unpacking gzip as a stream: whole and damaged files, and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished model becomes an artifact that scores as its owner knows it."""
+"""A finished model becomes an artifact with the same answers."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ GRANTS = {
     ("operator", "blob contributor", "account"),
     ("operator", "queue contributor", "account"),
 }
-# What Azure accepts as a name: shortest, longest, characters.
+# Names that Azure accepts: shortest, longest, characters.
 NAMES = {
     "Microsoft.App/containerApps": r"[a-z][a-z0-9-]{1,31}",
     "Microsoft.App/managedEnvironments": r"[a-zA-Z][\w-]{1,59}",
@@ -319,7 +319,7 @@ def test_every_name_is_known_and_one_that_azure_accepts(
     if kind == "Microsoft.Authorization/roleAssignments" and unresolved(resource["name"]):
         return  # holds the object id, so that an identity created again gets a new assignment
     if "privateDnsZones" in kind and ".defaultDomain" in resource["name"]:
-        return  # an internal environment's zone has the domain that Azure makes up for it
+        return  # the zone of an internal environment has a domain that Azure chooses
 
     assert not unresolved(resource["name"])
     assert re.fullmatch(NAMES[kind], name), f"{kind} {name} of {deployment}"

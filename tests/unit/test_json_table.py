@@ -1,4 +1,4 @@
-"""JSON batches: arrays and lines, what each bad one gets, and what comes out."""
+"""JSON batches: arrays and lines, the errors of bad ones, and their results."""
 
 from __future__ import annotations
 

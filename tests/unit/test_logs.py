@@ -14,7 +14,7 @@ from shared.logs import LogFormat, as_text, configure_logging
 
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[None]:
-    """The root logger is put back as it was."""
+    """Restores the root logger."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
     yield

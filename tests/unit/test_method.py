@@ -1,4 +1,4 @@
-"""The method's own promises: golden answers, directions, clipping, missing fields, bits."""
+"""Properties of the method: golden answers, directions, clipping, missing fields, bits."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ GOLDEN: list[tuple[dict[str, float], float]] = [
     ({"age": 60, "sex": 1, "cp": 3, "trestbps": 140, "chol": 564}, 0.949473),
     ({"age": 60, "sex": 1, "cp": 3, "trestbps": 140, "chol": 900}, 0.949473),
 ]
-"""Worked out once, outside this code: a change of the method must show here."""
+"""Computed once, by other code: a change of the method must show here."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The modules of the home page that need no browser, and what the page weighs."""
+"""The modules of the home page that need no browser, and the size of the page."""
 
 from __future__ import annotations
 

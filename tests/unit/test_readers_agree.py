@@ -30,7 +30,7 @@ from training.heart.fields import TABLE
 SCORER = a_scorer()
 WORDS = sorted({word for field in TABLE.fields for word in field.words})
 
-# What cells of real and of bad files look like, as the file has them.
+# Cells of real files and of bad ones, as the file has them.
 CELL = st.one_of(
     st.integers(-2, 300).map(str),
     st.sampled_from(["", " ", "NA", "nan", "NaN", "?", '""', '" "', "-9", "1e2", "1e999", "-1.5"]),

@@ -124,7 +124,7 @@ def test_every_folder_that_the_readme_names_exists() -> None:
 
 
 def source() -> str:
-    """All code that may say something to a user, with strings that go over two lines joined."""
+    """All code with texts for users; strings over several lines are joined."""
     files = [file for part in SOURCES for file in sorted((ROOT / part).rglob("*.py"))]
     text = "\n".join(file.read_text() for file in [*files, ROOT / "Makefile"])
     return re.sub(r'"\s*\n\s*f?"', "", text)

@@ -1,4 +1,4 @@
-"""The one scoring path: the same bits alone and among others, and what a broken model does."""
+"""The one scoring path: the same bits alone and among others, and broken models."""
 
 from __future__ import annotations
 

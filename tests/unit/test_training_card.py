@@ -279,6 +279,6 @@ def test_groups_of_similar_scores_cover_every_score_and_hold_everybody_once() ->
 def test_regenerating_the_card_of_the_repository_changes_nothing() -> None:
     again = run(MODEL, None, 20, lambda _: None).card
 
-    # What follows are versions and hashes, which another machine may have others of.
+    # Versions and hashes follow, which differ between machines.
     found = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert found.split("## Origin")[0] == again.split("## Origin")[0]

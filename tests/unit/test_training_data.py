@@ -1,4 +1,4 @@
-"""Data that training accepts, and how it refuses the rest by name."""
+"""Data that training accepts, and the errors for all other data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training run: the artifact, its bytes, its figures, and what stops it."""
+"""A training run: the artifact, its bytes, its figures, and errors that stop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop: who works alone, and what is done while there is nothing to do."""
+"""The loop: exclusive messages, and work while the queue is empty."""
 
 from __future__ import annotations
 

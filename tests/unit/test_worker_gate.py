@@ -1,4 +1,4 @@
-"""Together or alone."""
+"""Messages run together or exclusively."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health of the worker: what it asks of storage, and what its port answers."""
+"""Health of the worker: its checks of storage, and the answers of its port."""
 
 from __future__ import annotations
 

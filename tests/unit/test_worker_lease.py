@@ -1,4 +1,4 @@
-"""The lease: renewals, what their failures mean, and when a message is not ours any more."""
+"""The lease: renewals, the meaning of their failures, and when a message is no longer ours."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_lease_that_could_not_be_renewed_ends_with_its_time() -> None:
         await asyncio.sleep(1)
         with pytest.raises(OwnershipLost):
             lease.check()
-        assert not lease.lost  # nobody said so, so the receipt may still be good
+        assert not lease.lost  # no answer says so: the receipt may still be valid
 
     hold(work, failing_renewals(1000, StorageUnavailable("503")))
 
@@ -145,7 +145,7 @@ def test_renewals_never_reach_past_the_messages_own_end() -> None:
         assert await queue.receive(1, 60) == []
         await asyncio.sleep(1000)
         assert await queue.length() == 0
-        lease.check()  # expired, so it is nobody else's: we finish
+        lease.check()  # nobody else can receive an expired message, so finish it
 
     hold(work, lifetime=100)
 

@@ -235,7 +235,7 @@ def test_an_input_that_changes_while_it_is_shared_fails_the_batch(artifact: Arti
 def test_an_upgrade_while_a_file_is_shared_changes_nothing(
     artifact: Artifact, whole: World
 ) -> None:
-    """Another block size stands for all that changes a plan."""
+    """Another block size, as an example of a change of plan."""
 
     async def scene() -> World:
         world = World(artifact)

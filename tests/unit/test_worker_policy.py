@@ -1,4 +1,4 @@
-"""The worker's failure policy, as the table it is."""
+"""The worker's failure policy, as a table."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_message_is_never_given_back_for_longer_than_it_lives(life: float) -> 
     settlement = settle(DeliveryFacts(9, life=life), StorageUnavailable("503"))
 
     assert isinstance(settlement, Release)
-    # Even the laziest worker looks once more before the message's own end.
+    # Even the slowest worker polls once more before the message expires.
     assert 0 < settlement.delay < life - 72
 
 
