@@ -75,17 +75,18 @@ def train(
             f"{recipe.name}: {reason} (fields that are not required may be missing: impute them, "
             "or take an estimator that can miss them)"
         ) from error
-    write_artifact(output, trained.manifest, trained.files)
+    return write(trained, output, card, progress)
+
+
+def write(trained: Trained, output: Path, card: Path | None, progress: Progress) -> Manifest:
+    """Write the artifact and the card of a run, and name the library that serves the model."""
+    manifest = trained.manifest
+    write_artifact(output, manifest, trained.files)
     if card:
         card.write_text(trained.card, encoding="utf-8", newline="\n")
-    progress(written(trained.manifest, output))
-    return trained.manifest
-
-
-def written(manifest: Manifest, output: Path) -> str:
-    """The last line of a run: the model, its directory, and the library that serves it."""
     server = "scikit-learn" if manifest.runtime == "sklearn" else "ONNX Runtime"
-    return f"{manifest.name} {manifest.version} in {output}, served by {server}"
+    progress(f"{manifest.name} {manifest.version} in {output}, served by {server}")
+    return manifest
 
 
 def run(recipe: Recipe, data: Path | None, repeats: int, progress: Progress) -> Trained:

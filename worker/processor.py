@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -292,24 +292,11 @@ class Processor:
                 f"gave up at byte {progress.offset}: "
                 f"{progress.unexplained} deliveries ended there without a word"
             )
-        if progress.unexplained < EXCLUSIVE_AFTER:
-            await self._resume(delivery, target, batch, facts, plan, progress)
-            return
-        async with self._gate.exclusive():
-            await self._resume(delivery, target, batch, facts, plan, progress)
-
-    async def _resume(
-        self,
-        delivery: Delivery,
-        target: Target,
-        batch: Batch,
-        facts: BlobFacts | None,
-        plan: str,
-        progress: Progress,
-    ) -> None:
-        blocks = len(progress.done)
-        await self._markers.begin(delivery.message.id, target.scores_blob, plan, blocks)
-        await self._score_from(delivery, target, batch, facts, plan, progress)
+        exclusive = progress.unexplained >= EXCLUSIVE_AFTER
+        async with self._gate.exclusive() if exclusive else nullcontext():
+            blocks = len(progress.done)
+            await self._markers.begin(message.id, target.scores_blob, plan, blocks)
+            await self._score_from(delivery, target, batch, facts, plan, progress)
 
     async def _score_from(
         self,

@@ -47,14 +47,7 @@ def claim_name(batch_id: str) -> str:
 
 async def read_claim(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
     """The claim on a batch id: `identity` of the input and `message_id`. None: there is none."""
-    try:
-        content = await blobs.read(SCORES, claim_name(batch_id))
-    except NotFound as error:
-        if error.reason == "ContainerNotFound":
-            raise
-        return None
-    found: dict[str, Any] = json.loads(content)
-    return found
+    return await _read_object(blobs, claim_name(batch_id))
 
 
 def same_identity(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
@@ -66,8 +59,12 @@ def same_identity(one: Mapping[str, object], other: Mapping[str, object]) -> boo
 
 async def read_summary(blobs: Blobs, batch_id: str) -> dict[str, Any] | None:
     """The outcome of a batch; None: there is none yet. Raises `NotFound` without the container."""
+    return await _read_object(blobs, summary_name(batch_id))
+
+
+async def _read_object(blobs: Blobs, name: str) -> dict[str, Any] | None:
     try:
-        content = await blobs.read(SCORES, summary_name(batch_id))
+        content = await blobs.read(SCORES, name)
     except NotFound as error:
         if error.reason == "ContainerNotFound":
             raise

@@ -19,7 +19,7 @@ from shared.records.schema import NUMBER, FieldSpec, FieldTable
 from training.checks import check_data, check_rows, load
 from training.errors import TrainingError
 from training.evaluation import Evaluation, Fitted, Method, Progress, evaluate
-from training.export import sha256, write_artifact
+from training.export import sha256
 from training.framed import Framed, unframed
 from training.importing.foreign import PROBED, OnnxFile, with_classes
 from training.importing.models import Trust, read_model
@@ -29,7 +29,7 @@ from training.parity import parity_rows
 from training.recipe import Dataset, Floats, Recipe, no_data
 from training.sample import Sample, read_sample, rows_of
 from training.threshold import with_own_threshold
-from training.train import Evidence, Trained, artifact_of, written
+from training.train import Evidence, Trained, artifact_of, write
 
 REFERENCE_ROWS = 100
 """Rows of a sample that can say how the fields are distributed."""
@@ -72,11 +72,7 @@ def import_model(
             f"{request.model.name}: {reason} (a field that is not required may be missing, and a "
             "category has each of its codes: correct the field table if the model cannot take that)"
         ) from error
-    write_artifact(output, imported.manifest, imported.files)
-    if card:
-        card.write_text(imported.card, encoding="utf-8", newline="\n")
-    progress(written(imported.manifest, output))
-    return imported.manifest
+    return write(imported, output, card, progress)
 
 
 def run(request: Request, progress: Progress) -> Trained:
