@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -59,8 +60,6 @@ class BatchScores(Collector):
 
     def observe(self, probabilities: NDArray[np.float32]) -> None:
         """Count the probabilities of a block; those that are not finite are not scores."""
-        import numpy as np
-
         finite = probabilities[np.isfinite(probabilities)]
         # The first limit that is not below, compared as float32.
         places = np.searchsorted(np.array(PROBABILITIES, np.float32), finite)

@@ -459,6 +459,7 @@ class _Writer:
 
     def _converted(self, step: Any, x: str, rows: Rows, path: str, output: Output) -> str:
         """A step by skl2onnx: in float64 where it can, else in float32."""
+        # Imported here: it takes seconds, and many models need no converter.
         import skl2onnx
         from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 

@@ -6,6 +6,7 @@ are compared by their words, without case, separators, and what brackets hold (u
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -86,8 +87,6 @@ def _similarity(one: str, other: str) -> float:
     shorter, longer = sorted((len(one), len(other)))
     if shorter <= SHORT or 2 * shorter < SIMILAR * (shorter + longer):
         return 0.0
-    import difflib  # a request without unknown names never needs it
-
     ratio = difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
     return 0.95 * ratio if ratio >= SIMILAR else 0.0
 
