@@ -26,7 +26,6 @@ from shared import __version__
 from shared.records.errors import CODES
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter and histogram has a second series, `_created`
