@@ -57,15 +57,16 @@ def score_models(kind: Kind, record_id: str) -> ScoreModels:
     """The bodies of scores of this kind; `record_id` names the record's own id."""
     members: dict[str, Any] = {column.name: column.schema for column in kind.columns}
     members |= {"model_version": str, "warnings": tuple[str, ...]}
-    row: dict[str, Any] = {"row": Annotated[int, Field(ge=1)], record_id: str | None}
+    own: dict[str, Any] = {record_id: str | None}
+    row = {"row": Annotated[int, Field(ge=1)], **own}
     score = _body(
         "ScoreBody",
         "The score of one record.",
+        **own,
         **members,
-        **{record_id: str | None},
         explanation=(Explanation | None, None),
     )
-    scored = _body("ScoredRow", "The score of one record among several.", **members, **row)
+    scored = _body("ScoredRow", "The score of one record among several.", **row, **members)
     rejected = _body(
         "RejectedRow",
         "A record among several that has no score.",
