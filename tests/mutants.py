@@ -286,7 +286,7 @@ MUTANTS = [
         "the blocks of a part are compared with where it was cut",
         "worker.parts:_Cut.look",
         look_at_sequences,
-        ("tests/faults/test_parts.py", "-k", "wrong_parts"),
+        ("tests/faults/test_parts.py", "-k", "wrong_and"),
     ),
     Mutant(
         "a batch id belongs to the input that claimed it",

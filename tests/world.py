@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.batches.message import Envelope, EnvelopeInput, EnvelopeOptions
 from shared.files.base import Limits
+from shared.files.options import OutputFormat
 from shared.records.artifact import Artifact
 from shared.testing import FakeBlobs, FakeClock, FakeQueue, VirtualClock
 from tests.faulty import Hook, Moment, faulty_blobs, faulty_queue
@@ -51,13 +52,16 @@ class World:
         *,
         include_input: bool = False,
         profile: bool = False,
+        output: OutputFormat | None = None,
     ) -> str:
         """Upload a file and send its envelope; returns the message's id."""
         etag = self.blobs.put("uploads", batch_id + suffix, content)
         envelope = Envelope(
             batch_id=batch_id,
             input=EnvelopeInput(container="uploads", blob=batch_id + suffix, etag=etag),
-            options=EnvelopeOptions(include_input=include_input, profile=profile or None),
+            options=EnvelopeOptions(
+                include_input=include_input, profile=profile or None, output=output
+            ),
         )
         return await self.queue.send(envelope.text())
 

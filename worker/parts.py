@@ -32,10 +32,10 @@ from shared.batches.checkpoint import (
     plan_of,
 )
 from shared.batches.message import Batch, BlobInput, EnvelopeOptions
-from shared.batches.parts import Part, PartInput
+from shared.batches.parts import MOST_BLOCKS, Part, PartInput
 from shared.batches.ports import BlobFacts, Blobs, Message, Queue
 from shared.batches.results import SCORES, summary_name
-from shared.files.base import Limits, Table
+from shared.files.base import Bounds, Limits, Table
 from shared.files.formats import open_table
 from shared.records.artifact import Artifact
 from shared.records.coding import Categories
@@ -54,7 +54,7 @@ from worker.lease import Lease, LeaseTerms
 from worker.model import batch_scorer, check_model
 from worker.policy import PART_DELIVERIES, Delete, Release, Settlement, settle_part
 from worker.result import ResultWriter
-from worker.source import Bounds, Prefetch, can_jump, find_blocks, read_part
+from worker.source import Prefetch, can_be_shared, can_jump, find_blocks, read_part
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +112,11 @@ class Parts:
 
     def are_worth_it(self, batch: Batch, facts: BlobFacts | None, progress: Progress) -> bool:
         """Whether what is left of a batch's input can be cut and is large enough."""
-        left = facts.size - progress.offset if facts is not None else 0
-        return can_jump(batch.input) and left >= self._threshold
+        if facts is None or not can_be_shared(batch.input):
+            return False
+        # Offsets in Parquet are rows.
+        done = progress.offset if can_jump(batch.input) else 0
+        return facts.size - done >= self._threshold
 
     async def receive(self, limit: int) -> list[Message]:
         """Take up to `limit` parts from the queue."""
@@ -141,6 +144,8 @@ class Parts:
         """
         cut = _Cut(batch, facts, plan, progress)
         first: FirstBlock | None = None
+        own: set[int] = set()
+        """First blocks of parts that this delivery scored because nobody else did."""
         async with self._sharing(cut):
             wait, last_change = SHORTEST_WAIT, self._clock()
             next_look = last_change + BUSY_WAIT
@@ -173,6 +178,9 @@ class Parts:
                 cut.raise_error()
                 if cut.must_score_first(self._clock() - last_change > self._terms.visibility):
                     lost, *others = cut.missing
+                    if lost.sequence in own:
+                        raise RuntimeError("a part has other blocks than were cut")
+                    own.add(lost.sequence)
                     await self._score(lost, delivery.lease)
                     await self._send(others)
                     last_change = self._clock()
@@ -254,7 +262,6 @@ class Parts:
         with tracing.span("score part", "consumer", parent=part.traceparent) as span:
             span.set({"batch.id": target.log_id, "rows": part.rows})
             lease.check()
-            await self._tell(part.batch, part_begun(part.plan, part.sequence, self._worker))
             async with (
                 ResultWriter(
                     self._blobs,
@@ -273,6 +280,9 @@ class Parts:
                 ) as blocks,
             ):
                 async for end, rows in blocks:
+                    if len(writer.blocks) % PART_BLOCKS == 0:
+                        sequence = part.sequence + len(writer.blocks)
+                        await self._tell(batch, part_begun(part.plan, sequence, self._worker))
                     scored = await asyncio.to_thread(table.score, rows, writer.next_row)
                     check_model(self._artifact, scored)
                     if not scored.content:
@@ -318,7 +328,7 @@ class Parts:
                         cut.queued += 1
                         await self._send([part])
                     cut.missing.append(part)
-            if not cut.is_whole:
+            if cut.first is not None:
                 await self._tell(cut.batch, file_cut(cut.plan, cut.blocks))
             cut.is_complete = True
             extra = {
@@ -348,9 +358,6 @@ class Parts:
         blocks = find_blocks(self._blobs, batch, cut.facts, table, cut.progress.offset)
         async with aclosing(blocks):
             async for block in blocks:
-                if block.first and not table.ready:
-                    cut.is_whole = True
-                    return
                 part: Part | None = None
                 if block.first:
                     part = cut.begin(block)
@@ -403,8 +410,6 @@ class _Cut:
         """Blocks of the other parts."""
         self.queued = self.may_be_queued = 0
         """Messages in the queue, as far as known, and how many may be before it is asked again."""
-        self.is_whole = False
-        """Whether the input cannot be cut after all: it is UTF-16."""
         self.is_complete = False
         """Whether the whole input is cut."""
         self.error: Exception | None = None
@@ -429,6 +434,11 @@ class _Cut:
         return ended or self.queued >= min(PARTS_AHEAD, PARTS_IN_QUEUE)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the input cannot be cut after all: it is UTF-16."""
+        return self.is_complete and self.first is None
+
+    @property
     def is_done(self) -> bool:
         return self.is_complete and not self.missing
 
@@ -450,7 +460,8 @@ class _Cut:
         if not self._added:
             self._start = block.start
         self._added.append((block.end, block.rows))
-        return self.rest() if (self.blocks + len(self._added)) % PART_BLOCKS == 0 else None
+        full = (self.blocks + len(self._added)) // PART_BLOCKS > self.blocks // PART_BLOCKS
+        return self.rest() if full and (block.splits or len(self._added) == MOST_BLOCKS) else None
 
     def rest(self) -> Part | None:
         """The blocks that were added since the last part."""

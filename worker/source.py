@@ -7,12 +7,12 @@ import io
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
-from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from shared import tracing
 from shared.batches.message import Batch, BlobInput, InlineInput
 from shared.batches.ports import BlobFacts, Blobs
-from shared.files.base import Block, SeekingTable, Table
+from shared.files.base import Block, Bounds, SeekingTable, SplittingTable, Table
 from shared.files.formats import Format
 from shared.files.gunzip import Gunzip
 from shared.records.errors import (
@@ -79,6 +79,12 @@ async def _read(
 async def _cut_part(
     blobs: Blobs, source: BlobInput, facts: BlobFacts, table: Table, start: int, end: int
 ) -> AsyncGenerator[Block]:
+    if isinstance(table, SplittingTable):
+        with BlobFile(blobs, source, facts) as file:
+            between = file.watched(table.blocks_between(file, start, end))
+            async for block in _stepwise(between, asyncio.to_thread):
+                yield block
+        return
     if not start:
         yield await _first_block(blobs, source, facts, table)
         return
@@ -133,25 +139,22 @@ async def cut_blocks(
             yield block
 
 
-class Bounds(NamedTuple):
-    """Where a block begins and ends."""
-
-    start: int
-    end: int
-    rows: int
-    first: bool
-
-
 async def find_blocks(
     blobs: Blobs, batch: Batch, facts: BlobFacts, table: Table, offset: int
 ) -> AsyncGenerator[Bounds]:
-    """The first block, and those from `offset` on, of an input that can be read from any line on.
-
-    Until the first one was asked for, the table is not `ready`, or never will be.
-    """
+    """The first block, and those from `offset` on; nothing if the input cannot be cut after all."""
+    assert isinstance(batch.input, BlobInput)  # noqa: S101  # others are not shared
+    if isinstance(table, SplittingTable):
+        with BlobFile(blobs, batch.input, facts) as file:
+            footer = file.watched(table.bounds(file, offset))
+            for bounds in await asyncio.to_thread(list, footer):
+                yield bounds
+        return
     if offset:
-        assert isinstance(batch.input, BlobInput)  # noqa: S101  # others cannot be read so
-        yield _bounds(await _first_block(blobs, batch.input, facts, table), table)
+        first = await _first_block(blobs, batch.input, facts, table)
+        if not table.ready:
+            return
+        yield _bounds(first, table)
         table.jump(offset)
 
     def listed(blocks: Iterator[Block]) -> list[Bounds]:
@@ -159,14 +162,25 @@ async def find_blocks(
 
     async with aclosing(_pieces(blobs, batch, facts, offset)) as pieces:
         async for piece in pieces:
-            for bounds in await asyncio.to_thread(listed, table.feed(piece)):
+            found = await asyncio.to_thread(listed, table.feed(piece))
+            if found and not table.ready:  # UTF-16
+                return
+            for bounds in found:
                 yield bounds
     for bounds in await asyncio.to_thread(listed, table.finish()):
-        yield bounds
+        if table.ready:
+            yield bounds
 
 
 def _bounds(block: Block, table: Table) -> Bounds:
     return Bounds(block.start, block.end, table.count_rows(block), block.first)
+
+
+def can_be_shared(source: BlobInput | InlineInput) -> TypeGuard[BlobInput]:
+    """Whether parts of an input can be read without what is before them."""
+    return (
+        isinstance(source, BlobInput) and not source.gzip and source.format in (*LINES, "parquet")
+    )
 
 
 def can_jump(source: BlobInput | InlineInput) -> TypeGuard[BlobInput]:
@@ -268,10 +282,10 @@ class BlobFile(io.RawIOBase):
         async with aclosing(pieces):
             return b"".join([piece async for piece in pieces])
 
-    def watched(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """The blocks; a failed download is raised as it was, not as a damaged file."""
+    def watched(self, items: Iterator[T]) -> Iterator[T]:
+        """The items; a failed download is raised as it was, not as a damaged file."""
         try:
-            yield from blocks
+            yield from items
         except BadFile:
             if self._error is not None:
                 raise self._error from None

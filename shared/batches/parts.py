@@ -11,10 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, StringConstraints
 
-from shared.batches.checkpoint import PART_BLOCKS
 from shared.batches.message import Batch, BlobInput, EnvelopeOptions
 from shared.batches.ports import BlobFacts
 from shared.files.formats import Format
+
+MOST_BLOCKS = 1000
+"""Of a part: as many as one message holds, for a large row group of Parquet."""
 
 
 class PartInput(BaseModel):
@@ -44,9 +46,9 @@ class Part(BaseModel):
     sequence: NonNegativeInt
     """Of its first block."""
     start: NonNegativeInt
-    """Byte of the input where it begins."""
+    """Byte of the input where it begins; in Parquet, row."""
     first_row: PositiveInt
-    blocks: list[tuple[PositiveInt, NonNegativeInt]] = Field(min_length=1, max_length=PART_BLOCKS)
+    blocks: list[tuple[PositiveInt, NonNegativeInt]] = Field(min_length=1, max_length=MOST_BLOCKS)
     """Where each block ends and how many rows it has. Blocks of blank lines are left out."""
 
     @property
@@ -68,7 +70,7 @@ class Part(BaseModel):
 
     @property
     def end(self) -> int:
-        """Byte of the input where it ends."""
+        """Byte of the input where it ends; in Parquet, row."""
         return self.blocks[-1][0]
 
     @property

@@ -125,6 +125,11 @@ def sharing_advice(size: int, file_format: str, *, packed: bool) -> list[str]:
     """A hint about a large file that cannot be shared; `size` is in bytes, as it is stored."""
     if size < LARGE or (file_format in ("csv", "jsonl") and not packed):
         return []
+    if file_format == "parquet":
+        return [
+            "one worker scores this large file alone if the result is Parquet, too: for the speed "
+            "of all workers, ask for a CSV file (--output-format csv)"
+        ]
     form = "gzip" if packed else {"json": "a JSON array"}.get(file_format, f"a {file_format} file")
     return [
         f"one worker scores this large file alone, because {form} cannot be cut into parts: "

@@ -185,6 +185,28 @@ class SeekingTable(Protocol):
         ...
 
 
+class Bounds(NamedTuple):
+    """Where a block begins and ends, before it is read."""
+
+    start: int
+    end: int
+    rows: int
+    first: bool
+    splits: bool = True
+    """Whether it costs little to begin reading after it."""
+
+
+@runtime_checkable
+class SplittingTable(Protocol):
+    """A table that finds its blocks without reading them, and reads any run of them."""
+
+    def bounds(self, file: Seekable, offset: int) -> Iterator[Bounds]:
+        """The first block, and those from `offset` on."""
+        ...
+
+    def blocks_between(self, file: Seekable, start: int, end: int) -> Iterator[Block]: ...
+
+
 _KINDS = (
     (
         b"PK\x03\x04",

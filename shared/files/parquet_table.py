@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.files.base import NO_LINES, ROW_BYTES, Block, Limits, Scored, Seekable
+from shared.files.base import NO_LINES, ROW_BYTES, Block, Bounds, Limits, Scored, Seekable
 from shared.files.csv_header import Headed, Header, match_columns
 from shared.files.options import Options
 from shared.files.output import Columns, Output, Shown
@@ -87,36 +87,69 @@ class ParquetTable(Headed):
 
     def blocks(self, file: Seekable, offset: int) -> Iterator[Block]:
         """The first block, and those from `offset` on, of a file that is read where needed."""
+        parquet = self._open(file)
+        if offset:
+            yield next(self._blocks_from(0, file, parquet))
+        yield from self._blocks_from(offset, file, parquet)
+
+    def blocks_between(self, file: Seekable, start: int, end: int) -> Iterator[Block]:
+        """The blocks from `start` to `end`, both of which are ends of blocks."""
+        for block in self._blocks_from(start, file, self._open(file)):
+            yield block
+            if block.end >= end:
+                return
+
+    def bounds(self, file: Seekable, offset: int) -> Iterator[Bounds]:
+        """The first block, and those from `offset` on, by the footer alone.
+
+        Reading begins with a row group: within one, all pages before a block must be unpacked.
+        """
+        parquet = self._open(file)
+        start = 0
+        for number in range(parquet.metadata.num_row_groups):
+            group = parquet.metadata.row_group(number)
+            last = start + group.num_rows
+            step = self._batch_rows(parquet, number)
+            while start < last:
+                end = min(start + step, last)
+                if start == 0 or start >= offset:
+                    yield Bounds(start, end, end - start, start == 0, splits=end == last)
+                start = end
+        if start == 0:
+            yield Bounds(0, 0, 0, first=True)
+
+    def _open(self, file: Seekable) -> pq.ParquetFile:
+        """Read the footer. Raises `BadFile`."""
         with _damage():
             parquet = pq.ParquetFile(file)
         schema = parquet.schema_arrow
         header = match_columns(tuple(schema.names), self._scorer.table, self._options.rename)
         _refuse_types(schema, header)
         self._header = header
-        if offset:
-            yield next(self._blocks_from(0, file, parquet.metadata, schema))
-        yield from self._blocks_from(offset, file, parquet.metadata, schema)
+        return parquet
 
-    def _blocks_from(
-        self, offset: int, file: Seekable, metadata: pq.FileMetaData, schema: pa.Schema
-    ) -> Iterator[Block]:
-        header = self._opened()
-        names = None
-        if not self._options.include_input:
-            names = [schema.names[i] for i in header.needed]
+    def _names(self, schema: pa.Schema) -> list[str] | None:
+        """The columns that are read; None: all."""
+        if self._options.include_input:
+            return None
+        return [schema.names[i] for i in self._opened().needed]
+
+    def _blocks_from(self, offset: int, file: Seekable, parquet: pq.ParquetFile) -> Iterator[Block]:
+        metadata, schema = parquet.metadata, parquet.schema_arrow
         start = 0
         for number in range(metadata.num_row_groups):
             rows = metadata.row_group(number).num_rows
             if start + rows <= offset:
                 start += rows
                 continue
-            for batch in self._batches(file, metadata, number, names):
+            for batch in self._batches(file, parquet, number):
                 end = start + batch.num_rows
                 if start >= offset:
                     yield Block(start, end, start == 0, NO_LINES, [batch])
                 start = end
         if start == 0:
-            yield Block(0, 0, True, NO_LINES, [schema.empty_table().select(names or schema.names)])
+            empty = schema.empty_table().select(self._names(schema) or schema.names)
+            yield Block(0, 0, True, NO_LINES, [empty])
 
     def _opened(self) -> Header:
         if self._header is None:
@@ -124,24 +157,29 @@ class ParquetTable(Headed):
         return self._header
 
     def _batches(
-        self, file: Seekable, metadata: pq.FileMetaData, number: int, names: list[str] | None
+        self, file: Seekable, parquet: pq.ParquetFile, number: int
     ) -> Iterator[pa.RecordBatch]:
-        """Batches of rows of one row group; each becomes a block."""
-        group = metadata.row_group(number)
-        packed, unpacked = _sizes(group, names)
-        per_row = unpacked // max(group.num_rows, 1)
-        if per_row > ROW_BYTES:
-            raise BadFile(f"the rows of row group {number + 1} are larger than {ROW_BYTES} bytes")
+        """Rows of one row group, so many at once as make a block."""
+        names = self._names(parquet.schema_arrow)
+        packed, _ = _sizes(parquet.metadata.row_group(number), names)
+        rows = self._batch_rows(parquet, number)
         with _damage():
             batches = pq.ParquetFile(
-                file, metadata=metadata, pre_buffer=packed <= GROUP_BYTES, buffer_size=PIECE
-            ).iter_batches(
-                min(self._limits.rows, max(1, BATCH_BYTES // max(per_row, 1))),
-                row_groups=[number],
-                columns=names,
-                use_threads=False,
-            )
+                file,
+                metadata=parquet.metadata,
+                pre_buffer=packed <= GROUP_BYTES,
+                buffer_size=PIECE,
+            ).iter_batches(rows, row_groups=[number], columns=names, use_threads=False)
             yield from (batch for batch in batches if batch.num_rows)
+
+    def _batch_rows(self, parquet: pq.ParquetFile, number: int) -> int:
+        """Rows of each block of a row group; its last one may have fewer. Raises `BadFile`."""
+        group = parquet.metadata.row_group(number)
+        _, unpacked = _sizes(group, self._names(parquet.schema_arrow))
+        per_row: int = unpacked // max(group.num_rows, 1)
+        if per_row > ROW_BYTES:
+            raise BadFile(f"the rows of row group {number + 1} are larger than {ROW_BYTES} bytes")
+        return min(self._limits.rows, max(1, BATCH_BYTES // max(per_row, 1)))
 
     def count_rows(self, block: Block) -> int:
         return block.end - block.start

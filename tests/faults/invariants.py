@@ -8,7 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import openpyxl
@@ -17,6 +17,7 @@ import pytest
 
 from shared.batches.ports import Blobs, Queue
 from shared.files.base import Limits
+from shared.files.options import OutputFormat
 from shared.records.artifact import Artifact
 from shared.records.errors import NotFound
 from shared.testing import run_virtually
@@ -33,11 +34,13 @@ class Sent:
     scores: bytes
     profile: bytes | None = None
     """None: there is no profile of it. Empty: there is one, not known beforehand."""
+    output: OutputFormat | None = field(default=None, kw_only=True)
+    """The format of the result, if it was asked for."""
 
     @property
     def scores_blob(self) -> str:
         outputs = {".csv": "csv", ".xlsx": "csv", ".parquet": "parquet"}
-        return f"{self.batch_id}/scores.{outputs.get(self.suffix, 'jsonl')}"
+        return f"{self.batch_id}/scores.{self.output or outputs.get(self.suffix, 'jsonl')}"
 
     @property
     def rows(self) -> int:
@@ -88,14 +91,15 @@ def sent(
     limits: Limits | None = None,
     *,
     profile: bool = False,
+    output: OutputFormat | None = None,
 ) -> Sent:
     """A batch with the bytes that an undisturbed worker over memory makes of it."""
 
     async def undisturbed() -> Sent:
         world = World(artifact)
-        await world.submit(batch_id, content, suffix, profile=profile)
+        await world.submit(batch_id, content, suffix, profile=profile, output=output)
         await world.emptied(world.worker(limits=limits))
-        batch = Sent(batch_id, content, suffix, b"")
+        batch = Sent(batch_id, content, suffix, b"", output=output)
         name = f"{batch_id}/profile.json"
         profiled = name in world.blobs.names("scores")
         return replace(

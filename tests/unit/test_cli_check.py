@@ -15,6 +15,7 @@ from cli.home import ROOT
 from shared.files import advice
 from shared.settings import WorkerSettings
 from tests.builders import a_csv, a_patient, json_lines, score_file
+from tests.faults.patients import parquet, table
 
 SAMPLE = ROOT / "samples/patients.csv"
 SECRET = 41.7391
@@ -173,14 +174,22 @@ def test_without_a_model_the_message_says_how_to_make_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("b.csv", ""), ("b.csv.gz", "gzip cannot be cut"), ("b.json", "a JSON array cannot be cut")],
+    [
+        ("b.csv", ""),
+        ("b.csv.gz", "gzip cannot be cut"),
+        ("b.json", "a JSON array cannot be cut"),
+        ("b.parquet", "ask for a CSV file"),
+    ],
 )
 def test_a_large_file_that_workers_cannot_share_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
     monkeypatch.setattr(advice, "LARGE", 10)
     file = tmp_path / name
-    content = json.dumps([a_patient()]).encode() if ".json" in name else b"age,sex\n63,1\n"
+    if name.endswith(".parquet"):
+        content = parquet(table(3))
+    else:
+        content = json.dumps([a_patient()]).encode() if ".json" in name else b"age,sex\n63,1\n"
     file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
 
     warnings = [text for text in found(file)["warnings"] if "one worker" in text]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shared.files.base import Limits
+from shared.files.base import Bounds, Limits
 from shared.files.formats import open_table
 from shared.files.options import Options
 from shared.records.errors import BadFile
@@ -228,11 +228,24 @@ def test_reading_on_from_any_block_gives_the_same_blocks(group: int) -> None:
         blocks = table.blocks(io.BytesIO(content), offset)  # type: ignore[attr-defined]
         return [(b.start, b.end, b.first, b.items[0]["age"].to_pylist()) for b in blocks]
 
+    def between(start: int, end: int) -> list[tuple[int, int, bool, list[int]]]:
+        table = open_table("parquet", a_scorer(), Options(), limits)
+        blocks = table.blocks_between(io.BytesIO(content), start, end)  # type: ignore[attr-defined]
+        return [(b.start, b.end, b.first, b.items[0]["age"].to_pylist()) for b in blocks]
+
+    def bounds(offset: int) -> list[Bounds]:
+        table = open_table("parquet", a_scorer(), Options(), limits)
+        return [*table.bounds(io.BytesIO(content), offset)]  # type: ignore[attr-defined]
+
     whole = shape(0)
 
+    assert [each[:4] for each in bounds(0)] == [(s, e, e - s, first) for s, e, first, _ in whole]
     assert [age for *_, ages in whole for age in ages] == list(range(30, 53))
     for number, (_, end, *_) in enumerate(whole):
         assert shape(end) == [whole[0], *whole[number + 1 :]]
+        assert len(bounds(end)) == len(shape(end))
+        assert between(0, end) == whole[: number + 1]
+        assert between(whole[number][0], whole[-1][1]) == whole[number:]
 
 
 def test_the_same_file_gives_the_same_bytes() -> None:

@@ -18,7 +18,7 @@ from shared.files.csv_table import CsvTable
 from shared.records.artifact import Artifact
 from shared.records.counts import Counts
 from shared.testing import run_virtually
-from tests.faults.patients import patients
+from tests.faults.patients import parquet, patients, table
 from tests.faulty import Moment
 from tests.world import WHOLE, World
 
@@ -211,15 +211,22 @@ def test_a_shared_file_has_the_summary_and_the_profile_of_one_worker(
 
 
 @pytest.mark.usefixtures("shared")
-def test_an_input_that_changes_while_it_is_shared_fails_the_batch(artifact: Artifact) -> None:
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [(FILE, ".csv"), (parquet(table(60), times=4), ".parquet")],
+    ids=["CSV", "Parquet"],
+)
+def test_an_input_that_changes_while_it_is_shared_fails_the_batch(
+    artifact: Artifact, content: bytes, suffix: str
+) -> None:
     async def scene() -> World:
         world = World(artifact)
 
         async def replace(moment: Moment) -> None:
             if (moment.when, moment.call) == ("after", "send"):
-                world.blobs.put("uploads", "b.csv", FILE[:-100])
+                world.blobs.put("uploads", f"b{suffix}", content[:-100])
 
-        await world.submit("b", FILE)
+        await world.submit("b", content, suffix, output="csv")
         await world.emptied(*(world.worker(replace, limits=LIMITS) for _ in range(2)))
         return world
 
