@@ -29,10 +29,10 @@ from shared.records.errors import AnotherCoding, FieldError, RecordRejected
 from shared.records.schema import FieldTable
 
 TAGS = [
-    {"name": "Scores", "description": "Scores while the caller waits."},
+    {"name": "Scores", "description": "Score records while the caller waits."},
     {"name": "Batches", "description": "Files that the worker scores."},
-    {"name": "Model", "description": "The model that scores."},
-    {"name": "Operation", "description": "Probes."},
+    {"name": "Model", "description": "The model, its card and files to fill in."},
+    {"name": "Operation", "description": "Health probes."},
     {"name": "Open Inference Protocol V2", "description": "Tensors, for clients of other servers."},
 ]
 RETRY_AFTER = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
@@ -152,9 +152,9 @@ def another_coding(table: FieldTable) -> list[Problem]:
 def predict_description(manifest: Manifest) -> str:
     """The meaning of the score, and how records are read."""
     return (
-        f"{manifest.title}.\n\nCategories may be sent as codes or as words. Leave out, or send "
-        "`null` for, what is not known; nothing is ever filled in. A value outside the accepted "
-        "range is refused; one outside the range that the model has seen is scored with a warning."
+        f"{manifest.title}.\n\nCategories may be sent as codes or as words. Leave out unknown "
+        "fields, or send `null`; nothing is ever filled in. A value outside the accepted range is "
+        "rejected; a value outside the range of the training data is scored with a warning."
         f"\n\n{manifest.notice}"
     )
 

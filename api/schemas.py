@@ -18,7 +18,7 @@ from shared.records.schema import FieldSpec
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Count = Annotated[int, Field(ge=0)]
 CodingChecked = Annotated[
-    bool, Query(description="The codes are this model's: do not guard against another coding")
+    bool, Query(description="The codes are right: turn off the guards against another coding")
 ]
 
 
@@ -73,7 +73,7 @@ def score_models(kind: Kind, record_id: str) -> ScoreModels:
         **row,
         errors=list[ErrorEntry],
     )
-    several = Annotated[list[str], Field(description="What is odd about the records together")]
+    several = Annotated[list[str], Field(description="Warnings about the records as a whole")]
     scores = _body(
         "ScoresBody",
         "The scores of several records, in their order.",
@@ -91,11 +91,13 @@ def _body(name: str, description: str, **members: Any) -> type[Any]:
 class FileForm(Body):
     """A form with one file."""
 
-    file: Annotated[bytes, Field(description="A file of records; its name says the format")]
+    file: Annotated[
+        bytes, Field(description="A file of records; its extension determines the format")
+    ]
 
 
 class BatchAccepted(Body):
-    """A batch that was taken."""
+    """An accepted batch."""
 
     batch_id: str
     status: Literal["queued"] = "queued"
@@ -113,8 +115,10 @@ class Parts(Body):
     """Parts of a large file, which workers share."""
 
     done: Count
-    total: Annotated[Count, Field(description="Absent while the file is still cut")] | None = None
-    workers: Annotated[Count, Field(description="Workers that have begun a part")]
+    total: (
+        Annotated[Count, Field(description="Absent while the file is still being cut")] | None
+    ) = None
+    workers: Annotated[Count, Field(description="Workers that have started a part")]
 
 
 class BatchModel(BaseModel):
@@ -129,7 +133,7 @@ class BatchModel(BaseModel):
 
 
 class BatchTimes(BaseModel):
-    """When a batch was sent, last begun and finished (UTC)."""
+    """When a batch was sent, last started and finished (UTC)."""
 
     sent: Time | None
     started: Time | None
@@ -141,20 +145,20 @@ class BatchBody(Body):
 
     batch_id: str
     status: Status
-    rows: Annotated[Rows, Field(description="Rows so far; in the end all rows")]
+    rows: Annotated[Rows, Field(description="Rows so far; all rows once the batch has ended")]
     created: Annotated[datetime, Field(description="When the batch was submitted")] | None = None
     bytes: Annotated[Bytes, Field(description="Progress in the uploaded file")] | None = None
     parts: Annotated[Parts, Field(description="Progress of a file that workers share")] | None = (
         None
     )
-    deliveries: (
-        Annotated[Count, Field(description="How often the worker has begun with it")] | None
-    ) = None
+    deliveries: Annotated[Count, Field(description="How often a worker has started it")] | None = (
+        None
+    )
     reason: Annotated[str, Field(description="Why the batch failed")] | None = None
     rejections: Annotated[dict[str, int], Field(description="Rejected rows by code")] | None = None
-    warnings: (
-        Annotated[list[str], Field(description="What is odd about the whole batch")] | None
-    ) = None
+    warnings: Annotated[list[str], Field(description="Warnings about the whole batch")] | None = (
+        None
+    )
     other_coding_rows: Count | None = None
     ignored_columns: list[str] | None = None
     absent_fields: list[str] | None = None
@@ -185,11 +189,11 @@ class BatchBody(Body):
 
 
 class QueueBody(Body):
-    """The messages that wait for a worker."""
+    """The queue of batches."""
 
-    messages: Annotated[Count, Field(description="About how many, those in work included")]
+    messages: Annotated[Count, Field(description="Approximate number, including those in progress")]
     oldest_seconds: (
-        Annotated[float, Field(description="Age of the oldest one that no worker has taken")] | None
+        Annotated[float, Field(description="Age of the oldest waiting message")] | None
     ) = None
 
 
@@ -197,8 +201,10 @@ class BatchListBody(Body):
     """Batches, the newest first."""
 
     batches: list[BatchBody]
-    cursor: Annotated[str, Field(description="Pass it on to list older batches")] | None = None
-    queue: Annotated[QueueBody, Field(description="Absent where it may not be read")] | None = None
+    cursor: Annotated[str, Field(description="Pass it to list older batches")] | None = None
+    queue: Annotated[QueueBody, Field(description="Absent if the API may not read it")] | None = (
+        None
+    )
 
 
 class ModelExample(Body):
@@ -219,7 +225,7 @@ class ModelBody(ModelFacts):
 
 
 class Live(Body):
-    """The process answers."""
+    """The process is alive."""
 
     live: Literal[True] = True
 

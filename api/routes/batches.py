@@ -104,8 +104,8 @@ def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIR
         description=(
             "CSV with a header line, a JSON array, or JSON lines, any of them with "
             "`Content-Encoding: gzip`; Parquet, or an Excel workbook. A form with one file is "
-            "taken, too; there the file's name tells format and gzip. The worker scores it; its "
-            "state is at `Location`."
+            "accepted, too; the file's name tells format and gzip. The worker scores the file; "
+            "`Location` has the URL of the batch."
         ),
         status_code=202,
         dependencies=json_only,
@@ -142,7 +142,7 @@ def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIR
             str | None,
             Header(
                 alias="Idempotency-Key",
-                description="Repeats of an upload with the same key are the same batch",
+                description="Repeated uploads with the same key are the same batch",
                 json_schema_extra={"pattern": "^[!#-~]{1,255}$"},
             ),
         ] = None,
@@ -188,8 +188,8 @@ def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIR
 
     @router.get(
         "",
-        summary="List batches, the newest first",
-        description="With `status`, a page may hold fewer batches than `limit`; go on by `cursor`.",
+        summary="List batches, newest first",
+        description="With `status`, a page may have fewer than `limit`; go on with `cursor`.",
         dependencies=json_only,
         responses=problems(not_acceptable(), bad_cursor(), unavailable),
         response_model_exclude_unset=True,
@@ -230,8 +230,8 @@ def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIR
         "/{batch_id}",
         summary="Cancel a batch",
         description=(
-            "Ends a batch that waits or runs; a worker that has it stops between two blocks. "
-            "Repeating it changes nothing."
+            "Ends a waiting or running batch; its worker stops between two blocks. "
+            "A repeated request changes nothing."
         ),
         dependencies=json_only,
         responses=problems(
@@ -271,21 +271,21 @@ def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIR
         | {
             200: {"description": "The file", "content": FILES},
             206: {"description": "The range of the file", "content": FILES},
-            304: {"description": "The file is that of If-None-Match"},
+            304: {"description": "The file has the ETag in If-None-Match"},
         },
     )
     async def get_scores(
         batch_id: BatchId,
         request: Request,
         only: Annotated[
-            Literal["rejected"] | None, Query(description="Leave out rows that have a score")
+            Literal["rejected"] | None, Query(description="Return only the rows without a score")
         ] = None,
         excel: Annotated[
             ExcelFormat | None,
             Query(
                 alias="format",
-                description="Of CSV, for Excel in countries with a decimal comma (`excel`) or a "
-                "decimal point (`excel-point`); default: in the form of the file that was sent",
+                description="Form of CSV: for Excel in countries with a decimal comma (`excel`) "
+                "or a decimal point (`excel-point`); default: that of the input file",
             ),
         ] = None,
     ) -> Response:
@@ -299,7 +299,7 @@ def router(store: Store, settings: ApiSettings, record: type[BaseModel]) -> APIR
     @router.get(
         "/{batch_id}/report",
         summary="A page about a batch that succeeded",
-        description="One page without scripts: what came in, what went out, and how far it is "
+        description="A page without scripts about the rows, the scores, and how far they are "
         "from the training data.",
         response_class=HTMLResponse,
         responses=problems(
@@ -411,7 +411,7 @@ def already_finished(status: Status) -> Problem:
 
 def bad_cursor() -> Problem:
     """The problem of a cursor that no list had."""
-    return bad_parameter("cursor", "one that a list of batches had")
+    return bad_parameter("cursor", "a cursor from a list of batches")
 
 
 async def _cancel(blobs: Blobs, batch_id: str) -> None:

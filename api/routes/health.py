@@ -11,7 +11,7 @@ def router(artifact: Artifact) -> APIRouter:
     router = APIRouter(tags=["Operation"])
     version = artifact.manifest.version
 
-    @router.get("/livez", summary="Whether the process answers")
+    @router.get("/livez", summary="Whether the process is alive")
     async def livez() -> Live:
         return Live()
 

@@ -40,7 +40,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
 
     @router.get(
         "/model",
-        summary="What the model is and what it came from",
+        summary="The model, its fields and its figures",
         dependencies=[Depends(json_accepted)],
         responses=problems(not_acceptable()),
     )
@@ -63,7 +63,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
 
     @router.get(
         "/template.csv",
-        summary="A file to fill in: all fields, and one row that is right",
+        summary="A CSV file to fill in: all fields and one example row",
         response_class=Response,
         responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     )
@@ -73,7 +73,7 @@ def router(artifact: Artifact, directory: Path) -> APIRouter:
 
     @router.get(
         "/template.xlsx",
-        summary="A workbook to fill in: choices as lists, limits checked, one row that is right",
+        summary="A workbook to fill in: words as lists, checked limits, one example row",
         response_class=Response,
         responses=problems(no_template())
         | {200: {"content": {XLSX: {"schema": {"type": "string", "format": "binary"}}}}},

@@ -97,7 +97,7 @@ def router(scorer: Scorer, manifest: Manifest, settings: ApiSettings) -> APIRout
     @router.post(
         "/predict/many",
         summary=f"Score up to {most:,} {manifest.nouns}",
-        description="Each record is scored or rejected on its own; results keep the order.",
+        description="Each record is scored or rejected on its own; results have the same order.",
         response_model=models.scores,
         response_model_exclude_unset=True,
         responses=problems(

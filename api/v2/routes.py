@@ -69,7 +69,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(version=manifest.version)
 
-    @router.get("/health/live", summary="Whether the process answers")
+    @router.get("/health/live", summary="Whether the process is alive")
     async def server_live() -> ServerLive:
         return ServerLive()
 
@@ -159,7 +159,7 @@ def router(scorer: Scorer, artifact: Artifact, settings: ApiSettings) -> APIRout
             f"{path}/ready",
             model_ready,
             name=f"{name}_ready",
-            summary="Whether it is ready",
+            summary="Whether the model is ready",
             **known,
         )
         router.add_api_route(

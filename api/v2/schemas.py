@@ -39,7 +39,7 @@ class _Lenient(BaseModel):
 
 
 class InputParameters(_Lenient):
-    """Where a tensor's bytes are, if not in the JSON."""
+    """The size of a tensor's bytes after the JSON, if it has any."""
 
     binary_data_size: Size | None = None
 
@@ -55,20 +55,20 @@ class InputTensor(_Lenient):
 
 
 class OutputParameters(_Lenient):
-    """How one output is wanted."""
+    """The form of one output."""
 
     binary_data: StrictBool | None = None
 
 
 class OutputRequest(_Lenient):
-    """An output that is wanted."""
+    """A requested output."""
 
     name: str
     parameters: OutputParameters = OutputParameters()
 
 
 class InferParameters(_Lenient):
-    """How all outputs are wanted."""
+    """The form of all outputs."""
 
     binary_data_output: StrictBool = False
 
@@ -118,7 +118,7 @@ class ServerMetadata(BaseModel):
 
 
 class ServerLive(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     live: bool = True
 
@@ -138,7 +138,7 @@ class ModelReady(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor that the model takes or gives; -1 is any number of rows."""
+    """An input or output of the model; -1 means any number of rows."""
 
     name: str
     datatype: Datatype
@@ -157,7 +157,7 @@ class ModelMetadata(BaseModel):
 
 
 class TensorConfig(BaseModel):
-    """A tensor in the words of Triton's model configuration."""
+    """A tensor as in Triton's model configuration."""
 
     name: str
     data_type: str

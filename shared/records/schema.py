@@ -337,7 +337,7 @@ _JSON_ID = {
         {"type": "number"},
         {"type": "null"},
     ],
-    "description": "Your own id of the record; it comes back with the score",
+    "description": "Your own id for the record, returned with its score",
 }
 
 
