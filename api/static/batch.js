@@ -1,4 +1,4 @@
-// One batch: how far it is, then what came out of it.
+// One batch: its progress, then its outcome.
 
 import { call, explain } from "./client.js";
 import { alertBox, h, svg } from "./dom.js";
@@ -7,13 +7,13 @@ import { recall } from "./memory.js";
 import { outcomeView } from "./outcome.js";
 import { STATES, count, duration, percent } from "./words.js";
 
-const PATIENCE = 40; // seconds in the queue after which the page says that no worker came
-/** Follows a batch. `stop` ends that. */
+const PATIENCE = 40; // seconds in the queue after which the page says that no worker has taken it
+/** Follows a batch until `stop` is called. */
 export function batchView(model, id) {
   const sent = recall(id);
   const badge = h("span", { class: "badge", role: "status" });
   const trouble = h("div");
-  const content = h("div", { class: "stack" }, h("p", { class: "hint" }, "Asking …"));
+  const content = h("div", { class: "stack" }, h("p", { class: "hint" }, "Loading …"));
   const actions = cancelButton(id);
   const element = h(
     "div",
@@ -48,7 +48,7 @@ export function batchView(model, id) {
 
   function showTrouble(error, passes) {
     const [title, text] = explain(error);
-    const more = passes ? `${text} The page keeps asking.` : text;
+    const more = passes ? `${text} The page keeps trying.` : text;
     trouble.replaceChildren(alertBox(passes ? "attention" : "bad", title, more));
     if (!passes) {
       actions.hidden = true;
@@ -142,6 +142,6 @@ function waiting(state, started) {
   return alertBox(
     "attention",
     `No worker has taken it for ${duration(seconds)}`,
-    "The file is safe and is scored as soon as a worker runs. If this lasts, ask the operator whether one does. You may close this page and come back.",
+    "The file is safe and will be scored as soon as a worker runs. If this lasts, tell the operator. You may close this page and come back.",
   );
 }

@@ -5,7 +5,7 @@ import { alertBox, h } from "./dom.js";
 import { recall } from "./memory.js";
 import { STATES, count, duration } from "./words.js";
 
-const EVERY = 10; // seconds between two looks
+const EVERY = 10; // seconds between two refreshes
 
 export function batchesView(model) {
   const element = h("div", { class: "stack" });

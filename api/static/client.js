@@ -23,7 +23,7 @@ const UNREACHABLE = {
 
 let askForKey = async () => undefined;
 
-/** Who asks the person for a key: gives true when there is one to try. */
+/** Asks the person for a key: true when there is one to try. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }

@@ -214,7 +214,7 @@ function preview(model, source, send, back) {
       "label",
       { class: "confirm" },
       vouch,
-      "I know that this file uses the codes of this model: do not guard against another coding.",
+      "The codes in this file are right: turn off the guards against another coding.",
     ),
   );
   const button = h(
@@ -242,10 +242,10 @@ function preview(model, source, send, back) {
       h(
         "p",
         { class: "hint" },
-        `Not in this file, so not known: ${list(absent.map(({ title }) => title))}.`,
+        `Not in this file, so unknown: ${list(absent.map(({ title }) => title))}.`,
       );
     told.replaceChildren(
-      ...problems.map((text) => alertBox("attention", "This does not fit yet", text)),
+      ...problems.map((text) => alertBox("attention", "The columns do not match yet", text)),
       ...(note ? [note] : []),
     );
     button.disabled = problems.length > 0 || (guesses > 0 && !confirm.checked);
@@ -263,7 +263,7 @@ function preview(model, source, send, back) {
     facts(source),
     source.rows
       ? previewTable(model, source, matched, choose)
-      : h("p", { class: "hint" }, "This page cannot look into the file. The worker reads its columns by name."),
+      : h("p", { class: "hint" }, "There is no preview of this file. The worker reads its columns by name."),
     told,
     confirmLine,
     options,

@@ -2,7 +2,7 @@
 
 import { Refused, getJson } from "./client.js";
 
-const USUAL = 2; // seconds between two questions
+const USUAL = 2; // seconds between two requests
 const LONGEST = 30; // the same when nothing changes or the server does not answer
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 

@@ -74,7 +74,7 @@ export function likeness(one, other) {
 
 /**
  * The `rename` of a mapping: columns whose field has another name. A column that looks like a field
- * but was set to be ignored gets a name that is like none, since the API would refuse the file.
+ * but was set to be ignored gets a name that is like no field, since the API would refuse the file.
  */
 export function renames(columns, mapping, matched) {
   return columns

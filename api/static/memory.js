@@ -8,7 +8,7 @@ export function remember(id, { name, count, decimal, bom, format }) {
   sessionStorage.setItem(key(id), JSON.stringify(kept));
 }
 
-/** The same, or what is usual where this browser lives. */
+/** The same; for a file of another tab, the usual form in the browser's language. */
 export function recall(id) {
   const kept = sessionStorage.getItem(key(id));
   if (kept) return JSON.parse(kept);

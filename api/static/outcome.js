@@ -250,7 +250,7 @@ function histogram(results, model) {
   return h(
     "section",
     {},
-    h("h3", {}, "How the scores are distributed"),
+    h("h3", {}, "Distribution of the scores"),
     h(
       "p",
       { class: "hint" },

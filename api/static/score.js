@@ -129,7 +129,7 @@ function meaning(model, group) {
     );
   }
   const text = sets.length
-    ? `The study has no figures for exactly these fields, so it cannot be said how many ${model.nouns} with a similar score had ${model.outcome}. It has them for ${list(sets.map(({ title }) => `“${title}”`))}.`
+    ? `The study has no figures for exactly these fields, so it is not known how many ${model.nouns} with a similar score had ${model.outcome}. It has them for ${list(sets.map(({ title }) => `“${title}”`))}.`
     : `This model comes without figures that say how many ${model.nouns} with a similar score had ${model.outcome}.`;
   return h("div", { class: "meaning" }, h("h3", {}, "What it means"), h("p", {}, text));
 }

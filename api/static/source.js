@@ -1,4 +1,4 @@
-// A file that a person chose or pasted: what it is, its first rows, and how to send it.
+// A file that a person chose or pasted: its format, its first rows, and the headers to send it with.
 
 import { binaryKind, decode, parse, sniff } from "./csv.js";
 
@@ -23,7 +23,7 @@ export class Unusable extends Error {
   }
 }
 
-/** Looks into a file. Throws `Unusable`. */
+/** Reads the beginning of a file. Throws `Unusable`. */
 export async function open(file) {
   const name = file.name.toLowerCase();
   const packed = name.endsWith(".gz");
@@ -34,7 +34,7 @@ export async function open(file) {
     return unseen(file, sealed);
   const kind = binaryKind(head);
   if (kind)
-    throw new Unusable(`This is ${kind}`, "Save it as CSV, or copy its cells and paste them here.");
+    throw new Unusable(`This is ${kind}`, "Save it as .xlsx or CSV, or copy its cells and paste them here.");
   const complete = head.length < HEAD;
   const format = /\.(jsonl|ndjson)(\.gz)?$/.test(name)
     ? "jsonl"
@@ -56,7 +56,7 @@ export async function open(file) {
   return { ...source, ...(await records(source, text.text, complete)) };
 }
 
-/** A file whose columns only the worker reads. Its result is CSV, as this browser's country has it. */
+/** A file that only the worker reads. Its result is CSV, in the form that this browser's language uses. */
 function unseen(file, format) {
   const decimal = (1.5).toLocaleString()[1];
   return { file, name: file.name, bytes: file.size, packed: false, format, decimal, columns: [] };
@@ -121,7 +121,7 @@ async function records(source, text, complete) {
     throw new Unusable("This file is not JSON", "Check that it is complete.");
   }
   if (!Array.isArray(items))
-    throw new Unusable("This file holds no array of records", "Send an array: [{…}, {…}].");
+    throw new Unusable("This file is not an array of records", "Send an array: [{…}, {…}].");
   const shown = items.slice(0, ROWS);
   const columns = [...new Set(shown.flatMap((item) => Object.keys(item ?? {})))];
   const rows = shown.map((item) => columns.map((column) => String(item?.[column] ?? "")));
@@ -137,7 +137,7 @@ function unpacked(file, packed) {
   return packed ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
 }
 
-/** The headers that say what the body is: the API reads any encoding and separator of CSV. */
+/** The headers of the upload. The API reads CSV of any encoding and separator. */
 export function headersOf({ format, packed }) {
   return { "Content-Type": TYPES[format], ...(packed ? { "Content-Encoding": "gzip" } : {}) };
 }

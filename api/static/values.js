@@ -19,7 +19,7 @@ export function range([low, high], unit = "") {
 }
 
 /**
- * What a field says to a text: `state` is empty, fine, unusual or refused; `value` is what to send;
+ * The verdict of a field on a text: `state` is empty, fine, unusual or refused; `value` is what to send;
  * `message` tells what is wrong, and `fix` is a value that would be right.
  */
 export function checkNumber(field, text) {
