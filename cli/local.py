@@ -153,12 +153,6 @@ def install_node_packages(source: Path, name: str, size: str) -> Path:
     return target
 
 
-def free_port(preferred: int = 0) -> int:
-    """Return `preferred` if it is free, else another free port."""
-    with _bound(preferred) as probe:
-        return int(probe.getsockname()[1])
-
-
 def _bound(preferred: int) -> socket.socket:
     for port in (preferred, 0):
         probe = socket.socket()

@@ -26,7 +26,8 @@ from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueServiceClient
 from yarl import URL
 
-from cli.local import ACCOUNT, KEY, free_port, install_azurite, node, process
+from cli.local import ACCOUNT, KEY, install_azurite, node, process
+from tests.ports import free_port
 
 SECRET = "the-header-of-this-container"
 SESSION = web.AppKey("session", ClientSession)

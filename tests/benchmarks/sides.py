@@ -20,11 +20,12 @@ from typing import TypeVar
 import joblib
 from pydantic import SecretStr
 
-from cli.local import ROOT, WORKER_ENV, artifact, azurite, free_port, process, wait_until
+from cli.local import ROOT, WORKER_ENV, artifact, azurite, process, wait_until
 from shared.records.artifact import read_manifest
 from shared.records.estimator import SKOPS, load_estimator
 from shared.settings import StorageSettings
 from shared.storage.azure import Storage, open_storage
+from tests.ports import free_port
 
 DATA = ROOT / "training/heart/data/heart_cleveland.csv"
 RECORD = {"age": 63, "sex": 1, "cp": 3, "trestbps": 145, "chol": 233}

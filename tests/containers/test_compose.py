@@ -19,12 +19,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.local import ROOT, connection_string, free_port
+from cli.local import ROOT, connection_string
 from shared.batches.message import Envelope, EnvelopeInput
 from shared.storage.azure import Storage
 from tests.conftest import open_azurite
 from tests.containers.engine import docker
 from tests.e2e.client import QUEUE, get, outcome, post, scores
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

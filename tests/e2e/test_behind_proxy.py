@@ -20,10 +20,11 @@ from azure.core.polling.base_polling import LROBasePolling
 from azure.core.rest import HttpRequest, HttpResponse
 from playwright.sync_api import expect
 
-from cli.local import Running, free_port, wait_until
+from cli.local import Running, wait_until
 from tests.api_process import running_api
 from tests.builders import a_csv, a_patient
 from tests.e2e.browser import chromium, page_of
+from tests.ports import free_port
 
 pytestmark = pytest.mark.azurite
 

@@ -14,7 +14,6 @@ from cli.doctor import Finding, clock
 from cli.local import (
     KEY,
     Running,
-    free_port,
     install_azurite,
     node,
     process,
@@ -22,6 +21,7 @@ from cli.local import (
 )
 from cli.local import connection_string as address
 from tests.e2e.command import call_here
+from tests.ports import free_port
 from tests.signature import with_signature
 
 

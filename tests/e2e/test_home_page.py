@@ -15,12 +15,13 @@ import openpyxl
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from cli.local import ROOT, Running, free_port, services
+from cli.local import ROOT, Running, services
 from tests.api_process import running_api
 from tests.e2e.browser import PATIENCE, barriers, chromium, page_of
 from tests.e2e.client import get, post
 from tests.e2e.command import call
 from tests.own_models import SKIDS, write_page
+from tests.ports import free_port
 from training.examples import diabetes, wine
 from training.recipe import Recipe
 from training.train import train

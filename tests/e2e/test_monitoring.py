@@ -17,9 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.local import ROOT, Running, free_port, process
+from cli.local import ROOT, Running, process
 from tests.builders import a_patient
 from tests.e2e.command import call
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

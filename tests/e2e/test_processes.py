@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.local import ROOT, Running, free_port, process, stop, wait_until
+from cli.local import ROOT, Running, process, stop, wait_until
 from tests.e2e.client import get, post
+from tests.ports import free_port
 
 HEAVY = {"pandas", "sklearn", "joblib", "scipy", "skl2onnx"}
 

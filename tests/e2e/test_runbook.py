@@ -25,7 +25,6 @@ from cli.local import (
     Running,
     azurite,
     connection_string,
-    free_port,
     process,
     services,
 )
@@ -37,6 +36,7 @@ from tests.conftest import open_azurite
 from tests.e2e.command import call, call_here
 from tests.faults.lab import Lab
 from tests.faults.proxy import Proxy, proxied
+from tests.ports import free_port
 from tests.signature import with_signature
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -16,11 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.local import free_port, process, wait_until
+from cli.local import process, wait_until
 from tests.api_process import running_api
 from tests.azure_cloud import Cloud, azure
 from tests.e2e.client import get
 from tests.e2e.command import call
+from tests.ports import free_port
 from tests.templates import grants
 
 ROOT = Path(__file__).parents[2]

@@ -9,12 +9,12 @@ from functools import partial
 
 import pytest
 
-from cli.local import free_port
 from tests.e2e.client import get
 from tests.faults.invariants import Failed, GivenBack, Sent
 from tests.faults.lab import Lab, Worker
 from tests.faults.proxy import Action, Proxy, proxied
 from tests.faulty import Call
+from tests.ports import free_port
 
 pytestmark = pytest.mark.azurite
 
