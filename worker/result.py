@@ -168,16 +168,27 @@ class ResultWriter:
             await self._stage(self.blocks[0], *held)
 
     async def _stage(self, block: DataBlock, content: bytes, tally: Tally | None) -> None:
-        await self.staged()
         self._lease.check()
-        self._staging = asyncio.create_task(self._store(block, content, tally))
+        previous = self._staging
+        self._staging = asyncio.create_task(self._store(previous, block, content, tally))
+        if previous is not None:
+            await previous
         if len(content) > LARGE:  # many texts of errors: no second one in memory
             await self.staged()
 
-    async def _store(self, block: DataBlock, content: bytes, tally: Tally | None) -> None:
+    async def _store(
+        self,
+        previous: asyncio.Task[None] | None,
+        block: DataBlock,
+        content: bytes,
+        tally: Tally | None,
+    ) -> None:
         # Counts first: whoever finds the block staged relies on them.
         if tally is not None:
             await self._blobs.stage(SCORES, self._counts_name, block.name, tally.line())
+        if previous is not None:
+            await previous
+        self._lease.check()
         await self._blobs.stage(SCORES, self._name, block.name, content)
 
     @property

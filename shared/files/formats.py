@@ -126,6 +126,8 @@ def preload() -> None:
     """Import what `open_table` would import for the first file of the usual formats."""
     # A missing package is reported by the file that needs it.
     with suppress(ImportError):
+        import numpy.ma  # noqa: F401  # NumPy and Polars would import it with the first block
+
         import shared.files.csv_table
         import shared.files.json_output
         import shared.files.json_table  # noqa: F401  # for later

@@ -40,7 +40,8 @@ def read_lines(lines: Lines, table: FieldTable) -> TypedRows | None:
         )
     except pa.ArrowInvalid:
         return None
-    rows = typed_rows({name: pl.Series(found[name]) for name in found.column_names}, count, table)
+    frame = pl.DataFrame(found)
+    rows = typed_rows(dict(zip(frame.columns, frame, strict=True)), count, table)
     # An object without any field is not a record.
     return None if np.isnan(rows.values).all(axis=0).any() else rows
 

@@ -248,7 +248,8 @@ def _batch_of(block: Block) -> pa.RecordBatch | pa.Table:
 def _series(column: pa.Array | pa.ChunkedArray, name: str) -> pl.Series:
     """A column as Polars has it. Raises `BadFile` for types that it does not know."""
     try:
-        series = pl.Series(column)
+        # `pl.Series` would import all functions of Arrow, which takes as long as a block of rows.
+        series = pl.DataFrame(pa.Table.from_arrays([column], [""])).to_series()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise BadFile(
             f"column `{printable(name)}` has the type {column.type}, which cannot be read: "
