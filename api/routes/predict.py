@@ -1,7 +1,6 @@
 """Scores while the caller waits: one record, or up to a thousand."""
 
 from collections import Counter
-from contextlib import suppress
 from typing import Annotated, Any
 
 import numpy as np
@@ -156,7 +155,7 @@ def _score_many(
     rejected = 0
     for index, (item, record) in enumerate(zip(items, checked, strict=True)):
         outcome = (next(scores) or NO_ANSWER) if isinstance(record, Record) else record
-        own_id = _own_id(item, table)
+        own_id = table.shown_id(item)
         if isinstance(outcome, RecordRejected):
             codes.update({rejection.code for rejection in outcome.rejections})
             members: dict[str, Any] = {"errors": entries_of(outcome.rejections, f"/{index}")}
@@ -193,15 +192,6 @@ def _record_or_rejection(table: FieldTable, item: object) -> Record | RecordReje
         return table.read(item)
     except RecordRejected as error:
         return error
-
-
-def _own_id(item: object, table: FieldTable) -> str | None:
-    """The id of a record, also of a rejected one if the id itself is accepted."""
-    if not isinstance(item, dict) or table.record_id in getattr(item, "names", ()):
-        return None
-    with suppress(RecordRejected):
-        return table.read_id(item.get(table.record_id))
-    return None
 
 
 def _explanation(scorer: Scorer, record: Record) -> Explanation:

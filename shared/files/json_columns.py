@@ -7,7 +7,6 @@ own reader once. Items that may not be records go to `FieldTable.read`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from types import NoneType
 
@@ -58,7 +57,7 @@ def read_records(items: Sequence[object], table: FieldTable) -> Records:
         if isinstance(found, Record):
             values[:, index], ids[index] = found.values, found.id
         else:
-            rejected[index], ids[index] = found, _shown_id(item, table)
+            rejected[index], ids[index] = found, table.shown_id(item)
     return Records(values, dict(sorted(rejected.items())), ids)
 
 
@@ -183,12 +182,3 @@ def _read(item: object, table: FieldTable) -> Record | tuple[FieldError, ...]:
         return table.read(item)
     except RecordRejected as error:
         return error.rejections
-
-
-def _shown_id(item: object, table: FieldTable) -> str | None:
-    """The id of a rejected record, if the id itself is accepted."""
-    if not isinstance(item, dict) or table.record_id in getattr(item, "names", ()):
-        return None
-    with suppress(RecordRejected):
-        return table.read_id(item.get(table.record_id))
-    return None

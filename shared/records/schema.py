@@ -469,6 +469,15 @@ class FieldTable(_Frozen):
         """Check a record's own id; None: it has none. Raises `RecordRejected`."""
         return read_id(value, self.record_id)
 
+    def shown_id(self, record: object) -> str | None:
+        """The id of a record, also of a rejected one if the id itself is accepted."""
+        if not isinstance(record, dict) or self.record_id in getattr(record, "names", ()):
+            return None
+        try:
+            return self.read_id(record.get(self.record_id))
+        except RecordRejected:
+            return None
+
     def read_cells(
         self, cells: Mapping[str, str], record_id: str | None, *, decimal_comma: bool = False
     ) -> Record:
