@@ -27,9 +27,10 @@ def read_lines(lines: Lines, table: FieldTable) -> TypedRows | None:
     """Read UTF-8 without blank lines. None: these lines cannot be read as columns."""
     content, count = lines.content, len(lines.ends)
     # Arrow takes NaN and Infinity for numbers.
-    if not _are_flat_objects(lines) or b"NaN" in content or b"Inf" in content:
+    if count == 0 or not _are_flat_objects(lines) or b"NaN" in content or b"Inf" in content:
         return None
-    sample = parse_flat_lines(content[: lines.ends[:SAMPLE][-1]].decode().splitlines())
+    head = content[: lines.ends[:SAMPLE][-1]]
+    sample = parse_flat_lines([line.decode() for line in head.splitlines()])
     if sample is None:
         return None
     try:

@@ -332,6 +332,15 @@ def test_results_read_alike_everywhere() -> None:
     assert len(result.content.decode().splitlines()) == 3
 
 
+def test_many_blank_lines_within_a_block_are_no_rows() -> None:
+    record = json_lines(a_patient())
+    content = record + b"\n" * 9 * len(record) + record
+
+    result = score_file("jsonl", content, limits=Limits(size=4 * len(record)))
+
+    assert [line["row"] for line in result.lines] == [1, 2]
+
+
 def test_lines_of_any_length_are_repeated_in_the_result() -> None:
     short = a_patient(patient_id="a")
     long = short | {"patient_id": "x" * 120}
