@@ -29,7 +29,7 @@ SLOW_SECONDS = 10
 def run_with_storage(work: Callable[[Storage], Coroutine[Any, Any, T]], *, hint: bool = False) -> T:
     """Open storage and do the work; errors become one line and an exit code.
 
-    With `hint` a person is told about storage that is slow, long before the calls give up.
+    With `hint`, say that storage is slow long before the calls give up.
     """
     import asyncio
 

@@ -50,7 +50,7 @@ class StorageSettings(BaseModel):
     client_id: str | None = None
     """Client ID of the user-assigned identity, if several are attached."""
     queue: str = Field(default="patient-batches", pattern=r"^[a-z0-9](-?[a-z0-9]){2,55}$")
-    """Queue of batches. Beside it are the queues with `-poison` and `-parts` added to its name."""
+    """Queue of batches. The queues with `-poison` and `-parts` added to its name belong to it."""
     model_dir: Path = Path("artifact")
     """Directory of the artifact."""
     model_sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")

@@ -155,7 +155,7 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def write_artifact(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
-    """Write a new directory beside the target and move it there, so that it is never half-written.
+    """Write a new directory next to the target and move it there, so that it is never half-written.
 
     Replaces only an artifact or an empty directory. Raises `TrainingError`.
     """

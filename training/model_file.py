@@ -19,7 +19,7 @@ def read_model_file(path: Path) -> Recipe:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # joblib looks there for classes of the file
     folder = str(path.absolute().parent)
-    sys.path.insert(0, folder)  # it may import files beside it, as when Python runs it
+    sys.path.insert(0, folder)  # it may import files next to it, as when Python runs it
     try:
         with errors_as_sentences(str(path)):
             spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""The threshold of an estimator that has its own, and its predictions beside the served ones."""
+"""The own threshold of an estimator, and its predictions compared with the served ones."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Gate:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Work beside other messages. Raises `Interrupted` while the gate is closed."""
+        """Work while other messages run. Raises `Interrupted` while the gate is closed."""
         self._refuse_when_closed()
         self._holders += 1
         try:

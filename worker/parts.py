@@ -189,7 +189,7 @@ class Parts:
                     wait = min(wait * 2, LONGEST_WAIT)
 
     async def _handle_own(self, message: Message, cut: _Cut) -> None:
-        """Handle a part beside a batch's delivery, which holds the gate."""
+        """Handle a part during the delivery of a batch, which holds the gate."""
         settlement, part, error = await self._handle(message, self._clock(), nullcontext())
         if isinstance(error, ModelBroken):
             raise error

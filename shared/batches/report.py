@@ -228,7 +228,7 @@ def _chart(
     wide: bool = False,
     marks: Iterable[float] = (),
 ) -> str:
-    """Bars of a batch beside training's; labels and marks are at shares of the width."""
+    """Bars of a batch next to those of training; labels and marks are at shares of the width."""
     total = sum(cell for cell in cells if cell is not None)
     here = [None if cell is None else cell / max(1, total) for cell in cells]
     there = training or [0.0] * len(cells)
