@@ -176,7 +176,17 @@ class JsonLinesTable(_JsonTable):
         return count_rows(block.lines, BLANK.encode())
 
     def read(self, block: Block) -> Rows:
-        return _joined([self._read(piece) for piece in self._pieces(block)])
+        # The first block has more checks. Arrow takes a while to import: small files do without.
+        if not (block.first or block.lines.too_long or self._rename or self._include_input):
+            from shared.files.json_typed import read_lines
+
+            decode(block.lines.content, block.start)
+            lines = without_blank_lines(block.lines, BLANK.encode())
+            rows = read_lines(lines, self._scorer.table)
+            if rows is not None:
+                records = Records(rows.values, rows.rejected, rows.ids.to_list())
+                return Rows(first=False, records=records, items=())
+        return _joined([*map(super().read, self._pieces(block))])
 
     def _pieces(self, block: Block) -> Iterator[Block]:
         content, ends = block.lines.content, block.lines.ends
@@ -190,19 +200,6 @@ class JsonLinesTable(_JsonTable):
             lines = Lines(content[start:end], ends[used:stop] - start)
             yield Block(block.start + start, block.start + end, block.first and not used, lines)
             start, used = end, stop
-
-    def _read(self, piece: Block) -> Rows:
-        # The first piece has more checks. Arrow takes a while to import: small files do without.
-        if not (piece.first or piece.lines.too_long or self._rename or self._include_input):
-            from shared.files.json_typed import read_lines
-
-            decode(piece.lines.content, piece.start)
-            lines = without_blank_lines(piece.lines, BLANK.encode())
-            rows = read_lines(lines, self._scorer.table)
-            if rows is not None:
-                records = Records(rows.values, rows.rejected, rows.ids.to_list())
-                return Rows(first=False, records=records, items=())
-        return super().read(piece)
 
     def _items(self, block: Block) -> list[object]:
         if block.lines.too_long:
