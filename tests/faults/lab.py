@@ -115,6 +115,10 @@ class Lab:
     def poison(self) -> Queue:
         return self.storage.queue(f"{self.queue_name}-poison")
 
+    @property
+    def parts(self) -> Queue:
+        return self.storage.queue(f"{self.queue_name}-parts")
+
     @contextmanager
     def worker(self, fault: str = "", **environment: str) -> Iterator[Worker]:
         """A worker until the block ends; settings in capitals, `FAULT` by its place."""

@@ -13,8 +13,16 @@ from shared.files.base import Limits
 from shared.records.artifact import Artifact
 from shared.testing import run_virtually
 from tests.faults.conftest import SHARED
-from tests.faults.invariants import Failed, GivenBack, Sent, Watch, check_world, sent
-from tests.faults.lab import Lab, Worker
+from tests.faults.invariants import (
+    Failed,
+    GivenBack,
+    Sent,
+    Watch,
+    check_queue,
+    check_world,
+    sent,
+)
+from tests.faults.lab import SETTLED_WITHIN, Lab, Worker
 from tests.faults.patients import patients
 from tests.faulty import Moment
 from tests.world import World
@@ -100,6 +108,7 @@ async def test_a_file_that_kills_the_interpreter_ends_in_poison_and_its_neighbou
     reason = f"gave up at byte {fifth_block}: 5 deliveries ended there without a word"
     with lab.worker():
         await lab.kept(Failed(killer.batch_id, reason), *neighbours)
+        await check_queue(lab.parts, SETTLED_WITHIN)  # its other parts are dropped
     assert len(await lab.poisoned()) == 1
 
 
