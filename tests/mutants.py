@@ -289,6 +289,18 @@ MUTANTS = [
         ("tests/faults/test_parts.py", "-k", "wrong_and"),
     ),
     Mutant(
+        "parts of a batch that has an outcome are dropped",
+        "worker.parts:Parts._has_outcome",
+        do_nothing,
+        ("tests/faults/test_parts.py", "-k", "outcome"),
+    ),
+    Mutant(
+        "the number of parts in the queue is bounded",
+        "worker.parts:Parts._wait_for_room",
+        do_nothing,
+        ("tests/faults/test_parts.py", "-k", "bounded"),
+    ),
+    Mutant(
         "a batch id belongs to the input that claimed it",
         "worker.outcomes:Outcomes.claim",
         claim_without_a_write,
