@@ -289,6 +289,12 @@ MUTANTS = [
         ("tests/faults/test_parts.py", "-k", "wrong_and"),
     ),
     Mutant(
+        "a part that is read in other blocks than it was cut ends the sharing",
+        "worker.parts:_Cut.note_own",
+        do_nothing,
+        ("tests/faults/test_parts.py", "-k", "other_blocks"),
+    ),
+    Mutant(
         "parts of a batch that has an outcome are dropped",
         "worker.parts:Parts._has_outcome",
         do_nothing,

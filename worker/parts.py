@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 PARTS_IN_QUEUE = 64
 """Most parts in the queue: they ask for 16 workers of 4 slots."""
-PARTS_AHEAD = 16
+PARTS_AHEAD = 4
 """Parts in the queue below which a delivery only cuts, so that no other worker waits for it."""
 ROOM_WAIT = 0.5
 """Seconds between two checks for room in the queue."""
@@ -144,8 +144,6 @@ class Parts:
         """
         cut = _Cut(batch, facts, plan, progress)
         first: FirstBlock | None = None
-        own: set[int] = set()
-        """First blocks of parts that this delivery scored because nobody else did."""
         async with self._sharing(cut):
             wait, last_change = SHORTEST_WAIT, self._clock()
             next_look = last_change + BUSY_WAIT
@@ -178,9 +176,7 @@ class Parts:
                 cut.raise_error()
                 if cut.must_score_first(self._clock() - last_change > self._terms.visibility):
                     lost, *others = cut.missing
-                    if lost.sequence in own:
-                        raise RuntimeError("a part has other blocks than were cut")
-                    own.add(lost.sequence)
+                    cut.note_own(lost)
                     await self._score(lost, delivery.lease)
                     await self._send(others)
                     last_change = self._clock()
@@ -408,6 +404,8 @@ class _Cut:
         """Parts that are not staged, in order."""
         self.staged: dict[int, DataBlock] = {}
         """Blocks of the other parts."""
+        self._own: set[int] = set()
+        """First blocks of parts that the delivery scored because nobody else did."""
         self.queued = self.may_be_queued = 0
         """Messages in the queue, as far as known, and how many may be before it is asked again."""
         self.is_complete = False
@@ -437,6 +435,12 @@ class _Cut:
     def is_whole(self) -> bool:
         """Whether the input cannot be cut after all: it is UTF-16."""
         return self.is_complete and self.first is None
+
+    def note_own(self, part: Part) -> None:
+        """Note that this delivery scores a part. Raises `RuntimeError` the second time."""
+        if part.sequence in self._own:
+            raise RuntimeError("a part has other blocks than were cut")
+        self._own.add(part.sequence)
 
     @property
     def is_done(self) -> bool:

@@ -161,8 +161,10 @@ class ParquetTable(Headed):
     ) -> Iterator[pa.RecordBatch]:
         """Rows of one row group, so many at once as make a block."""
         names = self._names(parquet.schema_arrow)
-        packed, _ = _sizes(parquet.metadata.row_group(number), names)
+        group = parquet.metadata.row_group(number)
+        packed, _ = _sizes(group, names)
         rows = self._batch_rows(parquet, number)
+        found = 0
         with _damage():
             batches = pq.ParquetFile(
                 file,
@@ -170,7 +172,16 @@ class ParquetTable(Headed):
                 pre_buffer=packed <= GROUP_BYTES,
                 buffer_size=PIECE,
             ).iter_batches(rows, row_groups=[number], columns=names, use_threads=False)
-            yield from (batch for batch in batches if batch.num_rows)
+            for batch in batches:
+                found += batch.num_rows
+                if batch.num_rows:
+                    yield batch
+        # Rows are numbered by the footer. Arrow does not notice when pages hold fewer.
+        if found != group.num_rows:
+            raise BadFile(
+                f"the file is damaged: row group {number + 1} has {found} rows, "
+                f"but the footer says {group.num_rows}"
+            )
 
     def _batch_rows(self, parquet: pq.ParquetFile, number: int) -> int:
         """Rows of each block of a row group; its last one may have fewer. Raises `BadFile`."""

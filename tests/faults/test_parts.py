@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from shared.batches.parts import Part
-from shared.files.base import Limits
+from shared.files.base import Bounds, Limits, Seekable
+from shared.files.parquet_table import ParquetTable
 from shared.records.artifact import Artifact
 from shared.records.errors import StorageUnavailable
 from shared.testing import run_virtually
@@ -168,6 +169,29 @@ def test_parts_of_a_batch_that_has_an_outcome_are_dropped(artifact: Artifact, fi
             await world.until(lambda: not world.parts.bodies())
         assert staged == []
         await check_world(Watch(world.blobs), world, file)
+
+    run_virtually(scene())
+
+
+@pytest.mark.slow
+def test_a_file_that_is_read_in_other_blocks_than_it_was_cut_is_scored_by_one_worker(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = whole(artifact, parquet(table(110, seed=8), times=9), ".parquet")
+    bounds = ParquetTable.bounds
+
+    def wrong_bounds(table: ParquetTable, file: Seekable, offset: int) -> Iterator[Bounds]:
+        for number, found in enumerate(bounds(table, file, offset)):
+            yield found._replace(end=found.end + 1) if number == 20 else found
+
+    monkeypatch.setattr(ParquetTable, "bounds", wrong_bounds)
+
+    async def scene() -> None:
+        world = World(artifact)
+        watch = Watch(world.blobs)
+        await submit(world, file)
+        await world.emptied(*workers(world, 2))
+        await check_world(watch, world, file)
 
     run_virtually(scene())
 

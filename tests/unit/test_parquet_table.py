@@ -209,6 +209,15 @@ def test_a_file_cut_off_in_its_pages_is_refused() -> None:
         score_file("parquet", bytes(content))
 
 
+def test_a_file_with_fewer_rows_than_its_footer_says_is_refused() -> None:
+    # Equal values take the same bytes, so the footer of one file fits the pages of the other.
+    few, many = (a_parquet({"age": [54] * rows, "sex": [1] * rows}) for rows in (109, 110))
+    footer = int.from_bytes(many[-8:-4], "little") + 8
+
+    with pytest.raises(BadFile, match="row group 1 has 109 rows, but the footer says 110"):
+        score_file("parquet", few[:-footer] + many[-footer:])
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_file_without_rows_has_a_result_without_rows(rows: int) -> None:
     columns = {"age": pa.array([54] * rows, pa.int64()), "sex": pa.array([1] * rows, pa.int64())}
