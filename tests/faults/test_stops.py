@@ -96,14 +96,15 @@ async def test_a_file_that_kills_the_interpreter_ends_in_poison_and_its_neighbou
         await lab.submit(one)
 
     deaths = 0
-    while await lab.watch.look(killer.batch_id) is None and deaths < 20:
+    while await lab.watch.look(killer.batch_id) is None and deaths < 30:
         with lab.worker(KILLER="\n1602,p-1602,") as worker:
             deaths += await died_first(lab, worker, killer.batch_id)
 
     # The first delivery leaves no mark, the next five do. On a machine that freezes for longer
     # than the visibility, one of the five may lose its message instead of its life.
-    # The deadly part of a shared file kills two more each time that it is sent.
-    assert 1 < deaths <= (12 if threshold == SHARED else 6)
+    # A shared file takes more: until two of the five ended, each delivery sends the deadly part
+    # again, which kills two more, and a delivery that got further than the last is not counted.
+    assert 1 < deaths <= (24 if threshold == SHARED else 6)
     fifth_block = batch.content.index(b"p-1601,")
     reason = f"gave up at byte {fifth_block}: 5 deliveries ended there without a word"
     with lab.worker():
