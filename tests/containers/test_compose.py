@@ -148,7 +148,7 @@ def test_prometheus_of_the_monitoring_profile_reads_both_apps(project: Project) 
 async def test_down_in_the_middle_of_work_loses_no_message(project: Project) -> None:
     rows = 100_000
     lines = ["patient_id,age,sex,chol", *(f"p-{n},{30 + n % 45},male,233" for n in range(rows))]
-    batches = [f"down-{number}" for number in range(8)]
+    batches = [f"down-{number}" for number in range(40)]  # seconds of work
     content = gzip.compress("\n".join(lines).encode())
     source = EnvelopeInput(container="uploads", blob="large.csv.gz")
     async with open_azurite(project.storage) as storage:
@@ -163,7 +163,7 @@ async def test_down_in_the_middle_of_work_loses_no_message(project: Project) -> 
     project.compose("down")
     project.compose("up", "--wait")
     async with open_azurite(project.storage) as storage:
-        summaries = [await outcome(storage, batch, seconds=120) for batch in batches]
+        summaries = [await outcome(storage, batch, seconds=300) for batch in batches]
         last = (await scores(storage, summaries[-1])).splitlines()
 
     assert ends == [0, 0, 0]
