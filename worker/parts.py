@@ -376,7 +376,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class FirstBlock:
-    """Facts about a file that its first block tells."""
+    """Facts about a file that are known from its first block."""
 
     table: Table
     categories: Categories
@@ -429,7 +429,7 @@ class _Cut:
     def is_ahead(self) -> bool:
         """Whether other workers have enough parts for now."""
         ended = self.is_complete or self.error is not None
-        return ended or self.queued >= min(PARTS_AHEAD, PARTS_IN_QUEUE)
+        return ended or self.queued >= PARTS_AHEAD
 
     @property
     def is_whole(self) -> bool:

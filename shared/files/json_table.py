@@ -48,11 +48,6 @@ class Rows:
     """Kept only if the output repeats them: nested ones take much memory."""
 
 
-def parsed_limits(limits: Limits) -> Limits:
-    """Of items that are kept parsed: many times the memory of their text, nested ones fifty."""
-    return Limits((limits.rows + 1) // 2, (limits.size + 3) // 4)
-
-
 class _JsonTable:
     """Reading and scoring items, for both forms of JSON."""
 
@@ -66,7 +61,8 @@ class _JsonTable:
         self._scorer = scorer
         self._include_input = options.include_input
         self._rename = options.rename
-        self._limits = parsed_limits(limits)
+        # Parsed items take many times the memory of their text, nested ones fifty times.
+        self._limits = Limits((limits.rows + 1) // 2, (limits.size + 3) // 4)
         old = {new: old for old, new in options.rename.items()}
         self._names = [
             old.get(name, name) for name in (scorer.table.record_id, *scorer.table.by_name)
